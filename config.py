@@ -1,0 +1,166 @@
+"""What a run is told: frozen dataclasses, checked at birth. argparser.py makes the options from their fields.
+
+A field is declared with `option(default, help)`; its annotation gives the option's type. Nothing but `build_*` and
+`load_*` functions reads a config: what they build gets plain values. A method's own options are the fields of its
+own dataclass in methods/.
+"""
+
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from utils.errors import UserError
+
+
+def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
+    """A dataclass field that is also a command line option, with its help text and the values that it takes."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+class Checked:
+    """Base of all configurations: a field with `choices` holds one of them."""
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            choices = spec.metadata.get("choices")
+            value = getattr(self, spec.name)
+            if choices and value is not None and value not in choices:
+                raise UserError(f"--{spec.name} {value}: choose from {', '.join(map(str, choices))}")
+
+    def require(self, condition: bool, name: str, allowed: str) -> None:
+        """Raise UserError naming the option `name`, its value and what is allowed unless `condition` holds."""
+        if not condition:
+            raise UserError(f"--{name} {getattr(self, name)}: {allowed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Checked):
+    """Which images and labels a step sees (SPEC 1, 2)."""
+
+    data_root: Path | None = option(None, "folder of the data set (default: data/DATASET)")
+    dataset: str = option("voc", "data set; the names are those of dataset.DATASETS")
+    task: str = option("15-1", "class order X-Y: X classes in step 0, then Y a step; or an alias, or offline")
+    overlap: bool = option(False, "overlapped setting: images may hold classes of later steps")
+    data_masking: str = option(
+        "current",
+        "labels kept in training: of the new classes, also of the old, or new with all else ignored",
+        choices=("current", "current+old", "new"),
+    )
+    crop_size: int = option(512, "side of the square crops, in pixels")
+    crop_val: bool = option(True, "evaluate on the centre crop; without: on whole images, one at a time")
+    test_on_val: bool = option(False, "split the training images 80/20 and test on the 20%%")
+    val_on_trainset: bool = option(False, "validate on the training images of the step")
+    cross_val: bool = option(False, "hold out 20%% of the step's training images for validation")
+    ignore_test_bg: bool = option(False, "leave background pixels out of the test scores")
+    batch_size: int = option(24, "images per iteration and process")
+    num_workers: int = option(4, "loader processes per process; 0 loads in the main process")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.crop_size >= 32, "crop_size", "at least 32, the stride of the network's deepest features")
+        self.require(self.batch_size >= 1, "batch_size", "at least 1")
+        self.require(self.num_workers >= 0, "num_workers", "0 or more")
+
+    @property
+    def root(self) -> Path:
+        """The folder to read."""
+        return self.data_root or Path("data") / self.dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Checked):
+    """The network (SPEC 3). The number of branches belongs to the method."""
+
+    backbone: str = option("resnet101", "body", choices=("resnet26", "resnet50", "resnet101", "resnet152"))
+    output_stride: Literal[8, 16] = option(16, "input pixels per feature pixel", choices=(8, 16))
+    pretrained: Path | None = option(
+        None, "ImageNet weights of the body (default: pretrained/BACKBONE_NORM.pth.tar, else pretrained/BACKBONE*.pth)"
+    )
+    no_pretrained: bool = option(False, "train the body from scratch")
+    norm_act: str = option("iabn_sync", "norm", choices=("iabn_sync", "iabn", "abn", "std"))
+    pooling: int = option(32, "window of the image pooling in evaluation, in feature pixels")
+    width: int = option(64, "channels of the stem; 64 is the usual ResNet")
+    head_channels: int = option(256, "channels of the head")
+    drop_path: bool = option(True, "random channel weights between the two branches in training")
+    stem_activation: bool | None = option(None, "leaky ReLU after the stem norm (default: in plain networks only)")
+    freeze: bool = option(False, "keep the body as it is")
+    fix_bn: bool = option(False, "keep all norms as they are")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.width >= 4, "width", "at least 4")
+        self.require(self.head_channels >= 4, "head_channels", "at least 4")
+        self.require(self.pooling >= 1, "pooling", "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig(Checked):
+    """SGD and its schedule (SPEC 7). Lists are read with `at_step`: one value a step."""
+
+    lr: tuple[float, ...] = option(
+        (0.01, 0.001), "learning rate; several: for each step of --step, the last for the rest"
+    )
+    epochs: tuple[int, ...] = option((30,), "epochs; several: as for --lr")
+    momentum: float = option(0.9, "Nesterov momentum")
+    weight_decay: float = option(1e-4, "weight decay on everything that trains")
+    lr_policy: str = option("poly", "schedule", choices=("poly", "step", "none"))
+    lr_power: float = option(0.9, "power of the poly schedule")
+    lr_decay_step: int = option(5000, "iterations between two decays of the step schedule")
+    lr_decay_factor: float = option(0.1, "factor of one decay of the step schedule")
+    warmup: int = option(0, "iterations of linear warm-up")
+    lr_old: float = option(1.0, "factor on the learning rate of the old classifiers")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(all(rate > 0 for rate in self.lr), "lr", "above 0")
+        self.require(all(count > 0 for count in self.epochs), "epochs", "above 0")
+        self.require(self.warmup >= 0, "warmup", "0 or more")
+        self.require(self.lr_decay_step >= 1, "lr_decay_step", "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Checked):
+    """One invocation of run.py: which steps, where the files lie, and the parts above."""
+
+    data: DataConfig
+    model: ModelConfig
+    optim: OptimConfig
+    method: Any  # the dataclass of the chosen method
+
+    name: str = option("Experiment", "name of the run, in the paths of all its files")
+    date: str | None = option(None, "date in the name of the results file (default: today, as YYYY-MM-DD)")
+    step: tuple[str, ...] = option(("all",), "steps to run: 0, or 1 2 3, or all")
+    method_name: str = option("RCIL", "method; the names are those of methods.METHODS")
+    opt_level: str = option("O0", "O0: fp32, O1: mixed precision", choices=("O0", "O1"))
+    checkpoint: Path = option(Path("checkpoints/step"), "folder of the checkpoints")
+    step_ckpt: Path | None = option(None, "checkpoint of the step before the first one that runs")
+    ckpt: Path | None = option(None, "checkpoint of the step itself, to go on from or to test")
+    test: bool = option(False, "score the saved checkpoint of each step; train nothing")
+    resume: bool = option(True, "go on from a half-done step, and leave a finished one alone")
+    random_seed: int = option(42, "seed of everything random")
+    logdir: Path = option(Path("logs"), "folder of TensorBoard files and pictures")
+    results_dir: Path = option(Path("results"), "folder of the results tables")
+    sample_num: int = option(8, "test images that are drawn with ground truth and prediction")
+    visualize: bool = option(True, "draw pictures")
+    debug: bool = option(False, "log more")
+    print_interval: int = option(10, "iterations between two loss figures on screen and in TensorBoard")
+    val_interval: int = option(15, "epochs between two validations; the last epoch always has one")
+    ckpt_interval: int = option(1, "epochs between two checkpoints; the last epoch always has one")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("print_interval", "val_interval", "ckpt_interval"):
+            self.require(getattr(self, name) >= 1, name, "at least 1")
+        self.require(self.sample_num >= 0, "sample_num", "0 or more")
+        if self.ckpt and len(self.step) != 1:
+            raise UserError(f"--ckpt {self.ckpt} is the checkpoint of one step; name that step: --step N")
+
+
+def at_step(values: tuple, step: int) -> Any:
+    """The entry of a per-step list (`lr`, `epochs`) for `step`: entry i is for step i, the last serves the rest."""
+    return values[min(step, len(values) - 1)]
+
+
+def option_fields(config: type) -> list[Field]:
+    """The fields of a configuration that are command line options."""
+    return [spec for spec in fields(config) if "help" in spec.metadata]

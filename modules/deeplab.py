@@ -1,0 +1,69 @@
+"""DeepLabV3 head: atrous spatial pyramid pooling with image pooling (SPEC 3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modules.norm import LEAKY_SLOPE, Norm, leaky_relu_
+from modules.parallel_conv import ParallelConv
+
+RATES = {16: (6, 12, 18), 8: (12, 24, 32)}
+
+
+class DeepLabHead(nn.Module):
+    """Maps the last feature map (B, in_channels, h, w) to `pre_logits` (B, channels, h, w).
+
+    `pooling`: window of the image pooling in eval mode, in feature pixels. Training pools the whole map.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        rates: tuple[int, ...],
+        pooling: int,
+        norm: str,
+        branches: int,
+        drop_path: bool,
+    ) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+        def branch(kernel_size: int, dilation: int) -> ParallelConv:
+            return ParallelConv(
+                in_channels,
+                channels,
+                kernel_size,
+                dilation=dilation,
+                norm=norm,
+                branches=branches,
+                drop_path=drop_path,
+            )
+
+        self.atrous = nn.ModuleList([branch(1, 1), *(branch(3, rate) for rate in rates)])
+        self.reduce = nn.Conv2d(channels * len(self.atrous), channels, 1, bias=False)
+        self.pool_conv = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.pool_norm = Norm(channels, kind=norm, activation=True)
+        self.pool_reduce = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm = Norm(channels, kind=norm, activation=True)
+        # The mixed norms of RC models carry no activation, hence gain 1 there (SPEC 3).
+        gain = 1.0 if branches == 2 else nn.init.calculate_gain("leaky_relu", LEAKY_SLOPE)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_normal_(module.weight, gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        local = leaky_relu_(torch.cat([branch(x) for branch in self.atrous], dim=1))
+        context = self.pool_reduce(self.pool_norm(self.pool_conv(self._pool(x))))
+        return self.norm(self.reduce(local) + context)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """Mean of the surroundings: of the whole map in training (B, C, 1, 1), of a window in eval (B, C, h, w)."""
+        height, width = x.shape[-2:]
+        window = min(self.pooling, height), min(self.pooling, width)
+        if self.training or window == (height, width):
+            return x.mean((2, 3), keepdim=True)
+        pooled = F.avg_pool2d(x, window, stride=1)
+        (top, bottom), (left, right) = (((size - 1) // 2, size // 2) for size in window)
+        return F.pad(pooled, (left, right, top, bottom), mode="replicate")

@@ -1,0 +1,136 @@
+"""Two parallel convolution branches that become one: the heart of RCIL (SPEC 3, 4; paper section 3.2)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from modules.norm import Norm
+
+Form = Literal["plain", "dual", "frozen", "merged"]
+
+
+class ParallelConv(nn.Module):
+    """A convolution with its norm, once or twice side by side, in one of four forms.
+
+    - plain: one branch, conv + norm; the networks of the baselines.
+    - dual: two trainable branches, mixed channel by channel; step 0.
+    - frozen: what was learnt before as one bare convolution with bias that never changes, beside a branch
+      that goes on training; steps >= 1.
+    - merged: one bare convolution with bias, all that both branches do; teacher, evaluation, export.
+
+    Maps (B, in_channels, H, W) to (B, out_channels, H', W'). "Same" padding; no activation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        norm: str,
+        branches: int,
+        drop_path: bool,
+    ) -> None:
+        super().__init__()
+        padding = dilation * (kernel_size // 2)
+
+        def conv() -> nn.Conv2d:
+            return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
+
+        self.drop_path = drop_path
+        self.conv = conv()
+        self.norm: Norm | None = Norm(out_channels, kind=norm, activation=False)
+        self.conv_new: nn.Conv2d | None = None
+        self.norm_new: Norm | None = None
+        if branches == 2:
+            self.conv_new = conv()
+            self.norm_new = Norm(out_channels, kind=norm, activation=False)
+
+    @property
+    def form(self) -> Form:
+        """Which of the four forms this is."""
+        if self.conv_new is None:
+            return "merged" if self.norm is None else "plain"
+        return "frozen" if self.norm is None else "dual"
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.conv(x)
+        if self.norm is not None:
+            kept = self.norm(kept)
+        if self.conv_new is None:
+            return kept
+        new = self.norm_new(self.conv_new(x))
+        if self.training and self.drop_path:
+            return torch.lerp(new, kept, draw_shares(kept.shape[1], kept.device, kept.dtype))
+        return (new + kept) * 0.5
+
+    @torch.no_grad()
+    def merged_kernel(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one convolution that equals the eval output, in float64; changes nothing.
+
+        SPEC 4: W = 1/2 s_1 W_1 + 1/2 s_2 W_2 and b likewise, where conv + norm k is x * (s_k W_k) + b_k.
+        A single branch counts whole.
+        """
+        weight, bias = _folded(self.conv, self.norm)
+        if self.conv_new is None:
+            return weight, bias
+        weight_new, bias_new = _folded(self.conv_new, self.norm_new)
+        return (weight + weight_new) / 2, (bias + bias_new) / 2
+
+    def merge_(self) -> None:
+        """Become the merged form: for a teacher or for evaluation. Idempotent."""
+        if self.form == "merged":
+            return
+        weight, bias = self.merged_kernel()
+        self.to_form_("merged")
+        self._set_kernel(weight, bias)
+
+    def freeze_merged_(self) -> None:
+        """Become the frozen form of the next step: both branches merged and frozen, the new one goes on as it is."""
+        weight, bias = self.merged_kernel()
+        self.to_form_("frozen")
+        self._set_kernel(weight, bias)
+
+    def to_form_(self, form: Form) -> None:
+        """Take on the parameters of `form` without computing them, as before loading weights. ValueError if it
+        needs a second branch and there is none."""
+        if form in ("dual", "frozen") and self.conv_new is None:
+            raise ValueError(f"a {self.form} convolution has no second branch for the form {form}")
+        if form in ("frozen", "merged"):
+            self.norm = None
+            if self.conv.bias is None:
+                self.conv.bias = nn.Parameter(self.conv.weight.new_zeros(self.conv.out_channels))
+        if form in ("plain", "merged"):
+            self.conv_new = self.norm_new = None
+        if form == "frozen":
+            self.conv.requires_grad_(False)
+        if self.form != form:
+            raise ValueError(f"a {self.form} convolution cannot become {form} again")
+
+    @torch.no_grad()
+    def _set_kernel(self, weight: Tensor, bias: Tensor) -> None:
+        self.conv.weight.copy_(weight)
+        self.conv.bias.copy_(bias)
+
+
+def draw_shares(channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Share of the first branch per channel, (1, C, 1, 1): 1, 0 or 1/2, a third of the draws each (SPEC 3).
+
+    With w_1, w_2 of the paper it is w_1 / 2, and w_2 / 2 = 1 - w_1 / 2. Drawn on `device`: no transfer.
+    """
+    draw = torch.rand(channels, device=device)
+    share = torch.where(draw < 0.33, 1.0, torch.where(draw < 0.66, 0.0, 0.5))
+    return share.to(dtype).view(1, -1, 1, 1)
+
+
+def _folded(conv: nn.Conv2d, norm: Norm | None) -> tuple[Tensor, Tensor]:
+    """conv followed by norm in eval mode as one weight and bias, in float64."""
+    weight = conv.weight.double()
+    bias = conv.bias.double() if conv.bias is not None else weight.new_zeros(conv.out_channels)
+    if norm is None:
+        return weight, bias
+    factor, shift = norm.affine(torch.float64)
+    return weight * factor[:, None, None, None], bias * factor + shift

@@ -1,0 +1,119 @@
+"""ResNet body with bottleneck blocks whose 3x3 convolution may have two branches (SPEC 3)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modules.norm import Norm, leaky_relu_
+from modules.parallel_conv import ParallelConv
+
+BLOCKS = {
+    "resnet26": (2, 2, 2, 2),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+STRIDES = {16: (1, 2, 2, 1), 8: (1, 2, 1, 1)}
+DILATIONS = {16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
+EXPANSION = 4
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, then norm, then leaky ReLU where `activation` is set."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, norm: str, activation: bool
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+        self.norm = Norm(out_channels, kind=norm, activation=activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolution around a shortcut; the 3x3 one carries stride, dilation and branches."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        stride: int,
+        dilation: int,
+        shortcut: bool,
+        norm: str,
+        branches: int,
+        drop_path: bool,
+    ) -> None:
+        super().__init__()
+        out_channels = channels * EXPANSION
+        self.conv1 = ConvNorm(in_channels, channels, 1, norm=norm, activation=True)
+        self.conv2 = ParallelConv(
+            channels,
+            channels,
+            3,
+            stride=stride,
+            dilation=dilation,
+            norm=norm,
+            branches=branches,
+            drop_path=drop_path,
+        )
+        self.conv3 = ConvNorm(channels, out_channels, 1, norm=norm, activation=False)
+        self.shortcut: nn.Module = nn.Identity()
+        if shortcut:
+            self.shortcut = ConvNorm(in_channels, out_channels, 1, stride=stride, norm=norm, activation=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv3(leaky_relu_(self.conv2(self.conv1(x))))
+        return leaky_relu_(out + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Maps images (B, 3, H, W) to the outputs of its four stages after their last activation.
+
+    {"layer1": (B, 4w, H/4, W/4), "layer2": (B, 8w, H/8, W/8), "layer3": (B, 16w, ...), "layer4": (B, 32w, ...)} with
+    w = `width`, the last two at `output_stride` 16 or 8.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        output_stride: int,
+        width: int,
+        norm: str,
+        branches: int,
+        drop_path: bool,
+        stem_activation: bool,
+    ) -> None:
+        super().__init__()
+        self.stem = ConvNorm(3, width, 7, stride=2, norm=norm, activation=stem_activation)
+        in_channels = width
+        plan = zip(BLOCKS[backbone], STRIDES[output_stride], DILATIONS[output_stride], strict=True)
+        for stage, (blocks, stride, dilation) in enumerate(plan):
+            channels = width * 2**stage
+            layer = nn.Sequential()
+            for block in range(blocks):
+                layer.append(
+                    Bottleneck(
+                        in_channels,
+                        channels,
+                        stride=stride if block == 0 else 1,
+                        dilation=dilation,
+                        shortcut=block == 0,
+                        norm=norm,
+                        branches=branches,
+                        drop_path=drop_path,
+                    )
+                )
+                in_channels = channels * EXPANSION
+            self.add_module(f"layer{stage + 1}", layer)
+        self.out_channels = in_channels
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = F.max_pool2d(self.stem(x), 3, stride=2, padding=1)
+        features = {}
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            x = features[name] = getattr(self, name)(x)
+        return features

@@ -1,0 +1,87 @@
+"""One process or many: the code above never asks which."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dist:
+    """This process among its peers, and the device it computes on."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """True in the one process that writes files and speaks."""
+        return self.rank == 0
+
+
+def init_distributed(local_rank: int | None = None) -> Dist:
+    """Join the process group that torchrun or torch.distributed.launch announced; alone where there is none.
+
+    `local_rank` is what older launchers pass on the command line; the LOCAL_RANK variable wins.
+    Backend nccl on CUDA, gloo otherwise.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", local_rank or 0))
+    device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Dist(rank=0, world_size=1, device=device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    # The first process may scan a data set of 20,000 masks while the others wait for it.
+    dist.init_process_group(backend, timeout=timedelta(hours=2))
+    return Dist(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
+
+
+def world_size() -> int:
+    """Number of processes, 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Sum `tensor` over all processes, in place, and return it."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def broadcast_buffers(module: torch.nn.Module) -> None:
+    """Give every process the buffers of the first: running statistics of norms that do not look at their peers."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def shut_down() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait until every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def main_process_first() -> Iterator[bool]:
+    """The main process runs the block first, the others after it: `with main_process_first() as is_main`."""
+    is_main = not dist.is_initialized() or dist.get_rank() == 0
+    if not is_main:
+        barrier()
+    try:
+        yield is_main
+    finally:
+        if is_main:
+            barrier()

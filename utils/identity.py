@@ -1,0 +1,39 @@
+"""What a checkpoint is of, so that a wrong one is not taken for the right one."""
+
+from pathlib import Path
+from typing import Any
+
+from config import RunConfig
+from tasks import Task
+from utils.errors import UserError
+
+Identity = dict[str, Any]
+"""Option -> value, for all that makes a step's network what it is."""
+
+
+def identity_of(config: RunConfig, task: Task, step: int) -> Identity:
+    """The identity of the network of `step` in a run."""
+    return {
+        "dataset": task.dataset,
+        "task": [list(arrived) for arrived in task.steps[: step + 1]],
+        "step": step,
+        "overlap": config.data.overlap,
+        "backbone": config.model.backbone,
+        "output_stride": config.model.output_stride,
+        "width": config.model.width,
+        "head_channels": config.model.head_channels,
+        "norm_act": config.model.norm_act,
+        "stem_activation": config.model.stem_activation,
+        "branches": config.method.branches,
+    }
+
+
+def check_identity(checkpoint: dict[str, Any], expected: Identity, path: Path) -> None:
+    """Raise UserError naming the first difference. A file of another code base, without identity, passes."""
+    found = (checkpoint.get("trainer_state") or {}).get("identity", {})
+    for option, value in found.items():
+        if expected.get(option) != value:
+            raise UserError(
+                f"{path} is of another run: it has {option} {value}, this run {expected.get(option)}; "
+                f"give the file of this run, or another --name, or mend --{option}"
+            )

@@ -1,0 +1,50 @@
+"""SGD and the learning rate schedules (SPEC 7)."""
+
+from collections.abc import Callable
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from config import OptimConfig
+from utils.errors import UserError
+
+
+def build_optimizer(groups: dict[str, list[torch.nn.Parameter]], config: OptimConfig, lr: float) -> torch.optim.SGD:
+    """SGD over `groups` by name; the group `old_classifiers` learns at `lr_old` times the rate.
+
+    Parameters without gradient are left out, so that weight decay cannot touch them.
+    """
+    trainable = [
+        {"params": kept, "lr": lr * (config.lr_old if name == "old_classifiers" else 1.0)}
+        for name, parameters in groups.items()
+        if (kept := [parameter for parameter in parameters if parameter.requires_grad])
+    ]
+    if not trainable:
+        raise UserError("nothing is left to train; take back --freeze or --fix_bn")
+    return torch.optim.SGD(
+        trainable,
+        lr=lr,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, iterations: int) -> LambdaLR:
+    """The learning rate of each of `iterations` iterations, as a factor on that of the group."""
+    return LambdaLR(optimizer, rate_factor(config, iterations))
+
+
+def rate_factor(config: OptimConfig, iterations: int) -> Callable[[int], float]:
+    """Iteration -> factor: poly (1 - i/N)^power, step, or none; after a linear warm-up over `warmup` iterations."""
+
+    def factor(iteration: int) -> float:
+        warm = min(1.0, (iteration + 1) / (config.warmup + 1))
+        if config.lr_policy == "poly":
+            return warm * max(0.0, 1 - iteration / iterations) ** config.lr_power
+        if config.lr_policy == "step":
+            return warm * config.lr_decay_factor ** (iteration // config.lr_decay_step)
+        return warm
+
+    return factor
