@@ -1,0 +1,74 @@
+"""TensorBoard: what a run wants to show, in the one process that shows it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from metrics.figures import confusion_figure
+from metrics.scores import Scores
+from metrics.tables import percent
+
+
+class Board:
+    """TensorBoard files in `logdir`; does nothing without one, or in a process that is not the main one."""
+
+    def __init__(self, logdir: Path | None, is_main: bool = True) -> None:
+        self._writer = SummaryWriter(str(logdir)) if logdir is not None and is_main else None
+
+    def scalars(self, values: Mapping[str, float | Tensor], iteration: int, group: str = "train") -> None:
+        """Losses by name, learning rate and the like, as GROUP/NAME. Waits for tensors on a device."""
+        if self._writer:
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", float(value), iteration)
+
+    def scores(self, scores: Scores, class_names: Sequence[str], step: int, group: str = "test") -> None:
+        """Means, the table per class and the confusion matrix, as GROUP/...; `step`: place on the axis."""
+        if not self._writer:
+            return
+        means = {
+            "mIoU": scores.mean_iou,
+            "overall accuracy": scores.overall_accuracy,
+            "mean accuracy": scores.mean_accuracy,
+            "frequency-weighted IoU": scores.frequency_weighted_accuracy,
+        }
+        self.scalars(means, step, group)
+        self._writer.add_text(f"{group}/classes", _markdown(scores, class_names), step)
+        self.picture(f"{group}/confusion", _render(confusion_figure(scores.matrix, class_names)), step)
+
+    def picture(self, name: str, image: Image.Image, step: int) -> None:
+        """A picture, say of sample predictions."""
+        if self._writer:
+            self._writer.add_image(name, np.array(image.convert("RGB")), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write what is left and let go of the files."""
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _markdown(scores: Scores, class_names: Sequence[str]) -> str:
+    lines = ["| class | IoU | accuracy | pixels |", "|:--|--:|--:|--:|"]
+    pixels = scores.matrix.sum(axis=1)
+    for position in range(scores.num_classes):
+        figures = (percent(scores.iou[position]), percent(scores.accuracy[position]), f"{pixels[position]:,}")
+        lines.append(f"| {class_names[position]} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+def _render(figure: Figure) -> Image.Image:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba()))

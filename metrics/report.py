@@ -1,0 +1,86 @@
+"""All that a run tells its user: console, results table, TensorBoard, pictures. Only the main process speaks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from metrics.board import Board
+from metrics.figures import curve
+from metrics.pictures import draw_samples, save_picture
+from metrics.results import Row, read_rows, write_row
+from metrics.scores import Scores
+from metrics.tables import run_table, step_table
+from utils.log import log
+
+
+class Reporter:
+    """Takes what happens in a run to the places where a person looks.
+
+    `class_names` and `palette` are in the order of arrival, as the network's outputs; `num_first` of them are of
+    step 0. `folder`: TensorBoard files and pictures.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        results: Path,
+        class_names: Sequence[str],
+        palette: Sequence[tuple[int, int, int]],
+        num_first: int,
+        is_main: bool,
+    ) -> None:
+        self.folder = folder
+        self.results = results
+        self.class_names = class_names
+        self.palette = palette
+        self.num_first = num_first
+        self.is_main = is_main
+        self.board = Board(folder, is_main)
+
+    def losses(self, step: int, iteration: int, losses: dict[str, float], lr: float) -> None:
+        """Mean losses by name up to `iteration` of `step`, and the learning rate."""
+        self.board.scalars(losses, iteration, group=f"loss_step{step}")
+        self.board.scalars({f"step{step}": lr}, iteration, group="learning_rate")
+
+    def validation(self, step: int, epoch: int, scores: Scores) -> None:
+        """Scores on the step's validation set after `epoch` epochs."""
+        self.board.scalars({"mIoU": scores.mean_iou}, epoch, group=f"validation_step{step}")
+        log.info(f"step {step}, epoch {epoch}: validation mIoU {100 * scores.mean_iou:.2f}")
+
+    def row(self, step: int) -> Row | None:
+        """The row of `step` in the results table, None if it is not there yet."""
+        rows = read_rows(self.results) if self.results.exists() else []
+        return next((row for row in rows if row.step == step), None)
+
+    def test(self, step: int, scores: Scores, num_old: int) -> None:
+        """Scores on the test set after `step`: to the console, TensorBoard and the results table."""
+        if not self.is_main:
+            return
+        names = self.class_names[: scores.num_classes]
+        log.info("\n" + step_table(scores, names, num_old, title=f"step {step}: test IoU in percent") + "\n")
+        self.board.scores(scores, names, step)
+        write_row(self.results, Row.from_scores(step, scores, len(self.class_names)))
+
+    def samples(self, step: int, images: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> None:
+        """Draw test images (N, 3, H, W) with labels and predictions (N, H, W), all uint8."""
+        if not self.is_main or len(images) == 0:
+            return
+        picture = draw_samples(images, labels, predictions, self.palette, self.class_names)
+        save_picture(picture, self.folder / "pictures" / f"samples_step{step}.png")
+        self.board.picture("samples", picture, step)
+
+    def close(self, pictures: bool) -> None:
+        """End of the run: the table of all steps, its picture, and where everything lies."""
+        self.board.close()
+        if not self.is_main or not self.results.exists():
+            return
+        rows = read_rows(self.results)
+        log.info(run_table(rows, self.num_first) + "\n")
+        log.info(f"results      {self.results}")
+        log.info(f"TensorBoard  tensorboard --logdir {self.folder}")
+        if pictures:
+            path = self.folder / "pictures" / "miou.png"
+            curve(path, {self.folder.name: rows}, self.num_first)
+            log.info(f"pictures     {path.parent}")

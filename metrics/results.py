@@ -1,0 +1,160 @@
+"""The results file of a run, `DATE_DATASET_TASK_NAME.csv` (SPEC 8).
+
+No header; a row a step: `step,IoU_0,...,IoU_{n-1},mIoU`, the n classes of the task in its label order. `x`
+stands for a class that no step has brought yet, `X` for one that was seen but does not occur in the ground
+truth. Figures are fractions of 1, written so that reading gives the same float.
+"""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from metrics.scores import Scores, present_mean
+from utils.errors import UserError
+from utils.files import atomic_write
+
+NOT_SEEN = "x"
+ABSENT = "X"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores after one step."""
+
+    step: int
+    iou: tuple[float, ...]
+    """IoU of the classes seen so far, in label order; NaN for one that is absent from the ground truth."""
+    num_classes: int
+    """Classes of the whole task, seen or not."""
+    mean_iou: float
+    """NaN where no class occurs in the ground truth."""
+
+    @classmethod
+    def from_scores(cls, step: int, scores: Scores, num_classes: int) -> "Row":
+        """The row of `step` in a task of `num_classes` classes, of which `scores` covers the first ones."""
+        assert scores.num_classes <= num_classes, (scores.num_classes, num_classes)
+        return cls(step, tuple(map(float, scores.iou)), num_classes, scores.mean_iou)
+
+    def first_mean(self, num_first: int) -> float:
+        """Mean IoU over the first step's classes, background included; NaN if none occurs."""
+        return present_mean(self.iou[:num_first])
+
+    def later_mean(self, num_first: int) -> float:
+        """Mean IoU over the classes that came after the first step; NaN if none occurs."""
+        return present_mean(self.iou[num_first:])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A results file in five figures; IoU as fractions of 1, NaN where nothing was there to average."""
+
+    last_step: int
+    final: float
+    """mIoU after the last step."""
+    average: float
+    """Mean over the steps of the mIoU after each."""
+    first: float
+    """After the last step, mean over the first step's classes, background included."""
+    later: float
+    """After the last step, mean over all other classes."""
+
+
+def results_path(results_dir: Path, date: str, dataset: str, task: str, name: str) -> Path:
+    """Where a run keeps its results."""
+    return Path(results_dir) / f"{date}_{dataset}_{task}_{name}.csv"
+
+
+def write_row(path: Path, row: Row) -> None:
+    """Put `row` into the file at `path`, in place of the row of the same step if there is one.
+
+    UserError if the file is malformed or belongs to a task with another number of classes.
+    """
+    path = Path(path)
+    rows = read_rows(path) if path.exists() else []
+    if rows and rows[0].num_classes != row.num_classes:
+        raise UserError(
+            f"{path} holds {rows[0].num_classes} classes and this run has {row.num_classes}: move it away, "
+            "or give another --name or --date"
+        )
+    rows = sorted([other for other in rows if other.step != row.step] + [row], key=lambda other: other.step)
+    with atomic_write(path, "w") as file:
+        csv.writer(file, lineterminator="\n").writerows(map(_fields, rows))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a results file, by step. UserError if there is no such file or it is not one of results."""
+    try:
+        with open(path, newline="", encoding="ascii") as file:
+            lines = [(number, fields) for number, fields in enumerate(csv.reader(file), start=1) if fields]
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name a results file, DATE_DATASET_TASK_NAME.csv") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a results file: it is not plain text of comma-separated values") from error
+    if not lines:
+        raise UserError(f"{path} is empty: a results file has a row a step, step,IoU_0,...,mIoU")
+    rows = []
+    for number, fields in lines:
+        try:
+            rows.append(_row(fields))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: {error}; a row is step,IoU_0,...,mIoU") from error
+        if rows[-1].num_classes != rows[0].num_classes:
+            raise UserError(f"{path}, line {number}: {len(fields)} fields, the first row has {len(lines[0][1])}")
+    if len({row.step for row in rows}) != len(rows):
+        raise UserError(f"{path}: two rows of the same step; keep one of them")
+    return sorted(rows, key=lambda row: row.step)
+
+
+def count_first(rows: Sequence[Row], path: Path) -> int:
+    """How many classes step 0 has: those that the row of step 0 knows. UserError if that row is missing."""
+    if rows[0].step != 0:
+        raise UserError(f"{path} has no row of step 0, which tells the first step's classes; say --first N")
+    return len(rows[0].iou)
+
+
+def summary(rows: Sequence[Row], num_first: int) -> Summary:
+    """The figures that papers report; `num_first` classes, background included, are of step 0."""
+    last = rows[-1]
+    return Summary(
+        last_step=last.step,
+        final=last.mean_iou,
+        average=present_mean([row.mean_iou for row in rows]),
+        first=last.first_mean(num_first),
+        later=last.later_mean(num_first),
+    )
+
+
+def _fields(row: Row) -> list[str]:
+    figures = [ABSENT if math.isnan(value) else repr(float(value)) for value in (*row.iou, row.mean_iou)]
+    unseen = [NOT_SEEN] * (row.num_classes - len(row.iou))
+    return [str(row.step), *figures[:-1], *unseen, figures[-1]]
+
+
+def _row(fields: list[str]) -> Row:
+    """ValueError, with what is wrong, if the fields are not a row."""
+    fields = [field.strip() for field in fields]
+    if len(fields) < 3:
+        raise ValueError(f"{len(fields)} fields")
+    if not fields[0].isdecimal():
+        raise ValueError(f"{fields[0]!r} is no step")
+    *classes, mean = fields[1:]
+    seen = next((position for position, field in enumerate(classes) if field == NOT_SEEN), len(classes))
+    if any(field != NOT_SEEN for field in classes[seen:]):
+        raise ValueError(f"a figure after {NOT_SEEN!r}, though classes come in order")
+    if not seen:
+        raise ValueError("no class was seen")
+    return Row(int(fields[0]), tuple(map(_figure, classes[:seen])), len(classes), _figure(mean))
+
+
+def _figure(field: str) -> float:
+    if field == ABSENT:
+        return math.nan
+    try:
+        value = float(field)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise ValueError(f"{field!r} is neither a fraction from 0 to 1 nor {ABSENT!r} or {NOT_SEEN!r}")
+    return value

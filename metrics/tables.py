@@ -1,0 +1,137 @@
+"""Plain-text tables for the terminal, at most 100 columns wide. Figures in percent, `-` for none."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from metrics.results import Row, Summary, summary
+from metrics.scores import Scores, present_mean
+
+WIDTH = 100
+MAX_NAME = 14
+"""Characters of a class name that are shown, so that four columns fit."""
+MAX_RUN_NAME = 58
+MAX_COMPARED_NAME = 32
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """A fraction as percent without the sign, `-` for NaN."""
+    return "-" if math.isnan(value) else f"{100 * value:.{digits}f}"
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` in at most `width` characters."""
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+
+
+def shorten_middle(text: str, width: int) -> str:
+    """`text` in at most `width` characters, of which its two ends are kept: they tell files apart."""
+    return text if len(text) <= width else f"{text[: width // 2]}…{text[len(text) - (width - 1) // 2 :]}"
+
+
+def step_table(scores: Scores, class_names: Sequence[str], num_old: int, title: str) -> str:
+    """IoU per class after a step, then the groups old / new / all, then the accuracies.
+
+    `class_names` in label order; the first `num_old` are of earlier steps, the others are marked `+`
+    (in step 0, where all are new, none is).
+    """
+    count = scores.num_classes
+    marks = ["+" if 0 < num_old <= position else " " for position in range(count)]
+    names = [shorten(name, MAX_NAME) for name in class_names[:count]]
+    width = max(map(len, names))
+    cells = [
+        f"{mark} {name:<{width}} {percent(value, 1):>5}"
+        for mark, name, value in zip(marks, names, scores.iou, strict=True)
+    ]
+    old, new = scores.mean_over(range(num_old)), scores.mean_over(range(num_old, count))
+    groups = f"mIoU {percent(scores.mean_iou)}"
+    if 0 < num_old < count:
+        groups += f"   old classes {percent(old)}   + new classes {percent(new)}"
+    accuracies = (
+        f"accuracy {percent(scores.overall_accuracy)}   mean over classes {percent(scores.mean_accuracy)}   "
+        f"frequency-weighted IoU {percent(scores.frequency_weighted_accuracy)}"
+    )
+    body = _columns(cells)
+    rule = "─" * min(WIDTH, max(map(len, [title, groups, accuracies, *body])))
+    return "\n".join([title, rule, *body, rule, groups, accuracies])
+
+
+def run_table(rows: Sequence[Row], num_first: int) -> str:
+    """A row per step: mIoU of the first step's classes, of the later ones, of all, and the average so far."""
+    num_classes = rows[0].num_classes
+    later = _span(num_first, num_classes) if num_first < num_classes else "-"
+    header = ("step", "classes", f"first {_span(0, num_first)}", f"later {later}", "all", "average")
+    cells = [
+        (
+            str(row.step),
+            str(len(row.iou)),
+            percent(row.first_mean(num_first)),
+            percent(row.later_mean(num_first)),
+            percent(row.mean_iou),
+            percent(present_mean([earlier.mean_iou for earlier in rows[: index + 1]])),
+        )
+        for index, row in enumerate(rows)
+    ]
+    return _grid(header, cells, left=0)
+
+
+def summary_table(summaries: Mapping[str, Summary]) -> str:
+    """A row per results file: last step, final and average mIoU, first step's classes, later ones."""
+    header = ("", "last step", "final", "average", "first", "later")
+    cells = [
+        (
+            shorten_middle(name, MAX_RUN_NAME),
+            str(figures.last_step),
+            *map(percent, (figures.final, figures.average, figures.first, figures.later)),
+        )
+        for name, figures in summaries.items()
+    ]
+    return _grid(header, cells, left=1)
+
+
+def comparison_table(rows_by_run: Mapping[str, Sequence[Row]], num_first: int) -> str:
+    """Several runs of one task after their last step, with the difference from the first run in points."""
+    summaries = {name: summary(rows, num_first) for name, rows in rows_by_run.items()}
+    reference = next(iter(summaries.values()))
+    header = ["", "step"]
+    for title in ("first", "later", "all", "average"):
+        header += [title, "diff"] if len(summaries) > 1 else [title]
+    cells = []
+    for name, figures in summaries.items():
+        row = [shorten_middle(name, MAX_COMPARED_NAME), str(figures.last_step)]
+        for group in ("first", "later", "final", "average"):
+            value, base = getattr(figures, group), getattr(reference, group)
+            row.append(percent(value))
+            if len(summaries) > 1:
+                row.append("" if figures is reference else _difference(value - base))
+        cells.append(row)
+    return _grid(header, cells, left=1)
+
+
+def _difference(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:+.2f}"
+
+
+def _span(start: int, end: int) -> str:
+    """Class positions start..end-1."""
+    return f"{start}-{end - 1}" if end - start > 1 else f"{start}"
+
+
+def _columns(cells: Sequence[str]) -> list[str]:
+    """Equally wide cells as lines of several columns, to be read down each column."""
+    gap = 3
+    num_columns = max(1, min((WIDTH + gap) // (len(cells[0]) + gap), math.ceil(len(cells) / 4)))
+    num_lines = math.ceil(len(cells) / num_columns)
+    return [(" " * gap).join(cells[line::num_lines]).rstrip() for line in range(num_lines)]
+
+
+def _grid(header: Sequence[str], cells: Sequence[Sequence[str]], left: int) -> str:
+    """Rows under a header and a rule; the first `left` columns flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+
+    def line(fields: Sequence[str]) -> str:
+        return "  ".join(
+            field.ljust(width) if column < left else field.rjust(width)
+            for column, (field, width) in enumerate(zip(fields, widths, strict=True))
+        ).rstrip()
+
+    return "\n".join([line(header), "─" * (sum(widths) + 2 * (len(widths) - 1)), *map(line, cells)])

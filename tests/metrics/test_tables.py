@@ -1,0 +1,99 @@
+"""Tables for the terminal: right figures, all names, never wider than the screen."""
+
+from pathlib import Path
+
+import numpy as np
+
+from metrics.results import Row, read_rows, summary
+from metrics.scores import Scores
+from metrics.tables import (
+    WIDTH,
+    comparison_table,
+    run_table,
+    shorten,
+    shorten_middle,
+    step_table,
+    summary_table,
+)
+
+ROWS = read_rows(Path(__file__).parents[1] / "data/published_runs/2022-10-17_voc_15-5s_RCIL_overlap.csv")
+
+
+def scores(count: int, absent: int | None = None) -> Scores:
+    random = np.random.default_rng(count)
+    matrix = random.integers(0, 9, (count, count)) + np.diag(random.integers(50, 99, count))
+    if absent is not None:
+        matrix[absent] = 0
+    return Scores.from_matrix(matrix)
+
+
+def test_step_table_shows_every_class_and_marks_the_new():
+    names = [f"name{position}" for position in range(18)]
+    made = scores(18, absent=4)
+    table = step_table(made, names, num_old=16, title="step 2")
+    fields = table.replace("─", "").split()
+    for position, name in enumerate(names):
+        index = fields.index(name)
+        expected = "-" if position == 4 else f"{100 * made.iou[position]:.1f}"
+        assert fields[index + 1] == expected
+        assert (fields[index - 1] == "+") == (position >= 16)
+    assert f"old classes {100 * made.mean_over(range(16)):.2f}" in table
+    assert f"new classes {100 * made.mean_over((16, 17)):.2f}" in table
+    assert f"mIoU {100 * made.mean_iou:.2f}" in table
+    assert f"accuracy {100 * made.overall_accuracy:.2f}" in table
+
+
+def test_nothing_is_new_in_step_0_or_in_another_domain():
+    names = [f"name{position}" for position in range(18)]
+    for num_old in (0, 18):
+        table = step_table(scores(18), names, num_old=num_old, title="step")
+        assert "+" not in table and "old" not in table
+
+
+def test_tables_fit_the_screen():
+    names = [f"a name as long as those of ADE {position}" for position in range(151)]
+    long = {f"2026-01-31_voc_15-1_{'very_' * 20}{letter}": ROWS for letter in "ab"}
+    tables = [
+        step_table(scores(151), names, num_old=101, title="step"),
+        step_table(scores(2), ["background", "b"], num_old=1, title="step"),
+        run_table(ROWS, 16),
+        comparison_table(long, 16),
+        summary_table({name: summary(rows, 16) for name, rows in long.items()}),
+    ]
+    for table in tables:
+        lines = table.splitlines()
+        assert max(map(len, lines)) <= WIDTH
+        assert all(line == line.rstrip() for line in lines)
+    assert tables[0].count("\n") < 50
+
+
+def test_run_table_has_a_row_a_step():
+    lines = run_table(ROWS, 16).splitlines()
+    assert lines[0].split() == ["step", "classes", "first", "0-15", "later", "16-20", "all", "average"]
+    assert lines[2].split() == ["0", "16", "80.79", "-", "80.79", "80.79"]
+    assert lines[-1].split() == ["5", "21", "71.54", "22.53", "59.87", "69.83"]
+    assert len(lines) == 2 + len(ROWS)
+
+
+def test_comparison_takes_differences_from_the_first():
+    worse = [Row(row.step, tuple(v / 2 for v in row.iou), row.num_classes, row.mean_iou / 2) for row in ROWS]
+    lines = comparison_table({"FT": worse, "RCIL": ROWS}, 16).splitlines()
+    assert lines[2].split() == ["FT", "5", "35.77", "11.26", "29.94", "34.91"]
+    expected = ["RCIL", "5", "71.54", "+35.77", "22.53", "+11.26", "59.87", "+29.94", "69.83", "+34.91"]
+    assert lines[3].split() == expected
+    assert "diff" not in comparison_table({"FT": worse}, 16)
+
+
+def test_domain_task_compares_without_later_classes():
+    rows = [Row(step, (0.5, 0.7), 2, 0.6) for step in range(2)]
+    assert comparison_table({"a": rows, "b": rows}, 2).splitlines()[3].split() == [
+        *("b", "1", "60.00", "+0.00", "-", "-", "60.00", "+0.00", "60.00", "+0.00")
+    ]
+    assert run_table(rows, 2).splitlines()[-1].split() == ["1", "2", "60.00", "-", "60.00", "60.00"]
+
+
+def test_shortening():
+    assert shorten("sofa", 4) == "sofa" and shorten("television", 5) == "tele…"
+    for width in (8, 9):
+        short = shorten_middle("0123456789ab", width)
+        assert len(short) == width and short.startswith("0123") and short.endswith("9ab")
