@@ -1,0 +1,111 @@
+"""What all steps of a run share: its settings, and the networks, files and data that follow from them."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from config import RunConfig
+from dataset import Loaders, build_loaders
+from dataset.transform import derive_seed
+from methods import METHODS
+from methods.base import Method
+from metrics.report import Reporter
+from modules.public_names import heads_of, to_public
+from segmentation_module import SegmentationNet, build_first_student, build_student, load_network
+from tasks import Task
+from utils.checkpoint import load_checkpoint, save_checkpoint, step_path
+from utils.distributed import Dist
+from utils.errors import UserError
+from utils.identity import check_identity, identity_of
+
+Checkpoint = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run of run.py over the steps of a task."""
+
+    config: RunConfig
+    task: Task
+    dist: Dist
+    report: Reporter
+
+    def path(self, step: int) -> Path:
+        """The checkpoint that `step` writes."""
+        return step_path(self.config.checkpoint, self.task.name, self.task.dataset, self.config.name, step)
+
+    def loaders(self, step: int) -> Loaders:
+        """The data of `step` for this process."""
+        seed, dist = self.config.random_seed, self.dist
+        return build_loaders(self.config.data, self.task, step, seed=seed, rank=dist.rank, world_size=dist.world_size)
+
+    def method(self, step: int) -> Method:
+        """The method, told about `step`."""
+        return METHODS[self.config.method_name](self.config.method, self.task, step)
+
+    def load(self, path: Path, step: int) -> tuple[SegmentationNet, Checkpoint]:
+        """Network and checkpoint of `step` from the file `path`. Raises UserError if it is of anything else."""
+        checkpoint = load_checkpoint(path, f"the checkpoint of step {step}")
+        weights = checkpoint["model_state"]
+        check_identity(checkpoint, identity_of(self.config, self.task, step), path)
+        heads, found = self.task.classes_per_head(step), heads_of(weights)
+        if heads != found:
+            raise UserError(
+                f"{path} has classifiers of {list(found)} classes; step {step} of {self.task.dataset} "
+                f"{self.task.name} needs {list(heads)}: give the checkpoint of that step and task"
+            )
+        branches = self.config.method.branches
+        try:
+            return load_network(self.config.model, weights, branches=branches, classes_per_head=heads), checkpoint
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def load_saved(self, step: int) -> tuple[SegmentationNet | None, Checkpoint | None]:
+        """The half-done or finished student of `step` with its checkpoint, where there is one to go on from."""
+        path = self.config.ckpt or self.path(step)
+        if not self.config.ckpt and not (self.config.resume and path.exists()):
+            return None, None
+        student, saved = self.load(path, step)
+        if "finished" not in (saved.get("trainer_state") or {}):
+            raise UserError(f"{path} is of another code base: it can be tested (--test) or built upon (--step_ckpt)")
+        return student, saved
+
+    def load_previous(self, step: int, *, is_first: bool) -> SegmentationNet | None:
+        """The network of the step before; None at step 0. `--step_ckpt` names its file for the first step that runs."""
+        if step == 0:
+            return None
+        path = self.config.step_ckpt if is_first and self.config.step_ckpt else self.path(step - 1)
+        return self.load(path, step - 1)[0]
+
+    def new_student(self, step: int, previous: SegmentationNet | None) -> SegmentationNet:
+        """The student as `step` begins, before the method prepares it (SPEC 4, 6)."""
+        method = self.config.method
+        heads = self.task.classes_per_head(step)
+        if previous is None:
+            return build_first_student(self.config.model, branches=method.branches, classes_per_head=heads)
+        return build_student(
+            previous,
+            new_classes=self.task.num_seen(step) - self.task.num_old(step),
+            init_weights=method.init_balanced,
+            init_bias=method.init_bias,
+        )
+
+    def save(self, step: int, student: SegmentationNet, *, finished: bool, state: Checkpoint) -> None:
+        """Write the checkpoint of `step` (SPEC 9); `state` holds everything but the weights."""
+        trainer_state = state["trainer_state"] | {
+            "identity": identity_of(self.config, self.task, step),
+            "finished": finished,
+        }
+        weights = to_public(student.state_dict())
+        save_checkpoint(self.path(step), state | {"model_state": weights, "trainer_state": trainer_state})
+
+    def seed(self, step: int, epoch: int) -> None:
+        """Seed everything random by step, epoch and process: a resumed epoch repeats the one that was cut off."""
+        value = derive_seed(self.config.random_seed, step, epoch, self.dist.rank)
+        torch.manual_seed(value)
+        np.random.seed(value % 2**32)
+        random.seed(value)

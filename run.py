@@ -1,0 +1,202 @@
+"""The story of a run: learn the classes step by step, forget little, and keep score.
+
+torchrun --nproc_per_node=4 run.py --data_root data/voc --task 15-1 --overlap --name RCIL --opt_level O1
+python run.py --data_root data/voc --task 15-1 --overlap --name RCIL --step 0 --test
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from argparser import Parsed, parse
+from config import at_step
+from dataset import DATASETS, Loaders
+from experiment import Checkpoint, Experiment
+from methods.base import Method
+from metrics.report import Reporter
+from metrics.results import results_path
+from metrics.scores import Scores
+from segmentation_module import SegmentationNet, freeze_parts_
+from train import Precision, evaluate, predict_samples, train_one_epoch
+from utils.distributed import Dist, barrier, broadcast_buffers, init_distributed, shut_down
+from utils.errors import UserError, one_line
+from utils.log import log, setup_logging
+from utils.optim import build_optimizer, build_schedule
+
+
+def run_steps(run: Experiment, steps: Sequence[int]) -> None:
+    """Every step in turn: train what is not trained yet, score what is not scored yet."""
+    for step in steps:
+        if run.config.test:
+            network, _ = run.load(run.config.ckpt or run.path(step), step)
+        else:
+            network = train_step(run, step, is_first=step == steps[0])
+        if network is not None:
+            test_step(run, step, network)
+
+
+def train_step(run: Experiment, step: int, *, is_first: bool) -> SegmentationNet | None:
+    """The trained network of `step`; None if both network and score are there already."""
+    run.seed(step, epoch=0)
+    student, saved = run.load_saved(step)
+    if saved and saved["trainer_state"]["finished"]:
+        row = run.report.row(step)
+        log.info(f"step {step} is finished: {run.path(step)}" + (f", mIoU {100 * row.mean_iou:.2f}" if row else ""))
+        return None if row else student
+    loaders = run.loaders(step)
+    method = run.method(step)
+    previous = run.load_previous(step, is_first=is_first)
+    teacher = previous.merged().to(run.dist.device) if previous and method.needs_teacher else None
+    if student is None:
+        student = run.new_student(step, previous)
+        method.prepare(student)
+    freeze_parts_(student, body=run.config.model.freeze, norms=run.config.model.fix_bn)
+    train_student(run, step, student.to(run.dist.device), teacher, method, loaders, saved)
+    return student
+
+
+def train_student(
+    run: Experiment,
+    step: int,
+    student: SegmentationNet,
+    teacher: SegmentationNet | None,
+    method: Method,
+    loaders: Loaders,
+    saved: Checkpoint | None,
+) -> None:
+    """All epochs of a step. From here on nothing in the student is replaced."""
+    config, dist = run.config, run.dist
+    epochs, lr = at_step(config.optim.epochs, step), at_step(config.optim.lr, step)
+    optimizer = build_optimizer(student.parameter_groups(), config.optim, lr)
+    schedule = build_schedule(optimizer, config.optim, iterations=epochs * len(loaders.train))
+    precision = Precision(dist.device, mixed=config.opt_level == "O1")
+    start, best_score = 0, 0.0
+    if saved:
+        optimizer.load_state_dict(saved["optimizer_state"])
+        schedule.load_state_dict(saved["scheduler_state"])
+        precision.scaler.load_state_dict(saved["trainer_state"]["scaler"])
+        start, best_score = saved["epoch"], saved["best_score"]
+    log.info(
+        f"step {step}: {len(loaders.train.dataset)} training images, epochs {start + 1} to {epochs} of "
+        f"{len(loaders.train)} iterations, learning rate {lr:g}"
+    )
+    # Norms over all processes agree by themselves, the others when broadcast_buffers below makes them.
+    model = DistributedDataParallel(student, broadcast_buffers=False) if dist.world_size > 1 else student
+
+    def report(losses: dict[str, float], iteration: int) -> None:
+        run.report.losses(step, iteration, losses, schedule.get_last_lr()[0])
+
+    for epoch in range(start, epochs):
+        run.seed(step, epoch)
+        loaders.train.sampler.set_epoch(epoch)
+        train_one_epoch(
+            model,
+            teacher,
+            method,
+            loaders.train,
+            optimizer,
+            schedule,
+            precision,
+            device=dist.device,
+            title=f"step {step} epoch {epoch + 1}/{epochs}",
+            print_interval=config.print_interval,
+            report=report,
+            quiet=not dist.is_main,
+        )
+        done, finished = epoch + 1, epoch + 1 == epochs
+        broadcast_buffers(student)
+        if finished or done % config.val_interval == 0:
+            scores = score(run, step, student.merged(), loaders.val, "validation")
+            best_score = max(best_score, scores.mean_iou)
+            run.report.validation(step, done, scores)
+        if dist.is_main and (finished or done % config.ckpt_interval == 0):
+            state = {
+                "epoch": done,
+                "optimizer_state": optimizer.state_dict(),
+                "scheduler_state": schedule.state_dict(),
+                "best_score": best_score,
+                "trainer_state": {"scaler": precision.scaler.state_dict()},
+            }
+            run.save(step, student, finished=finished, state=state)
+    barrier()
+
+
+def test_step(run: Experiment, step: int, network: SegmentationNet) -> None:
+    """Score the network of `step`, merged, on the test set of the step, and draw samples."""
+    network = network.merged().to(run.dist.device)
+    loader = run.loaders(step).test
+    run.report.test(step, score(run, step, network, loader, "test"), run.task.num_old(step))
+    if run.config.visualize and run.dist.is_main:
+        run.report.samples(step, *predict_samples(network, loader.dataset, run.config.sample_num, run.dist.device))
+    barrier()
+
+
+def score(run: Experiment, step: int, network: SegmentationNet, loader: Any, what: str) -> Scores:
+    """Scores of a merged network over the samples of all processes."""
+    matrix = evaluate(
+        network,
+        loader,
+        num_classes=run.task.num_seen(step),
+        device=run.dist.device,
+        title=f"step {step} {what}",
+        quiet=not run.dist.is_main,
+    )
+    return matrix.scores()
+
+
+def build_report(parsed: Parsed, dist: Dist) -> Reporter:
+    """The reporter of a run, and its first words."""
+    config, task = parsed.config, parsed.task
+    spec = DATASETS[task.dataset]
+    order = task.order(task.num_steps - 1)
+    setting = task.dataset if task.kind == "domain" else "overlapped" if config.data.overlap else "disjoint"
+    log.info(
+        f"{config.method_name} on {task.dataset} {task.name}, {setting}: step {' '.join(map(str, parsed.steps))} of "
+        f"{task.num_steps}, {dist.world_size} process(es) on {dist.device.type}"
+    )
+    for source, values in (("typed", parsed.provenance.typed), ("preset", parsed.provenance.preset)):
+        log.info(f"  {source}: " + ", ".join(f"{name} {_shown(value)}" for name, value in values.items()))
+    for note in parsed.provenance.notes:
+        log.info(f"  note: {note}")
+    return Reporter(
+        folder=config.logdir / f"{task.name}-{task.dataset}" / config.name,
+        results=results_path(
+            config.results_dir, config.date or date.today().isoformat(), task.dataset, task.name, config.name
+        ),
+        class_names=[spec.class_names[label] for label in order],
+        palette=[spec.palette[label] for label in order],
+        num_first=task.num_seen(0),
+        is_main=dist.is_main,
+    )
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what the command line says; the exit code: 0, or 2 with one line on standard error for bad input."""
+    try:
+        parsed = parse(arguments)
+        dist = init_distributed(parsed.local_rank)
+        setup_logging(dist.is_main, parsed.config.debug)
+        torch.backends.cudnn.benchmark = True
+        report = build_report(parsed, dist)
+        run_steps(Experiment(parsed.config, parsed.task, dist, report), parsed.steps)
+        report.close(pictures=parsed.config.visualize)
+        shut_down()
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
+        # The other processes may wait for this one: leave without waiting for them.
+        os._exit(2) if torch.distributed.is_initialized() else None
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,136 @@
+"""One epoch of training, and evaluation. No options and no paths: what they need is handed to them (SPEC 5, 7, 8)."""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from dataset.transform import normalise
+from methods.base import Method
+from metrics.confusion import ConfusionMatrix
+from segmentation_module import SegmentationNet
+from utils.distributed import all_reduce_sum, world_size
+from utils.errors import UserError
+
+Report = Callable[[dict[str, float], int], None]
+"""Takes losses by name, already averaged over processes, and the iteration within the step."""
+
+
+class Precision:
+    """fp32, or mixed precision: bfloat16 where the device has it, else float16 with loss scaling."""
+
+    def __init__(self, device: torch.device, *, mixed: bool) -> None:
+        brain = device.type != "cuda" or torch.cuda.is_bf16_supported()
+        self.device_type = device.type
+        self.mixed = mixed
+        self.dtype = torch.bfloat16 if brain else torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=mixed and not brain)
+
+    def autocast(self) -> AbstractContextManager:
+        """The context of a forward pass."""
+        return torch.autocast(self.device_type, self.dtype, enabled=self.mixed)
+
+
+@dataclass
+class LossMeter:
+    """Running sums of losses on the device; the host waits for them only in `means`."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Add one iteration's losses, 0-d each."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        """Mean per iteration of each loss and of their total, over all processes; then start anew.
+
+        Raises UserError that names the loss if one is not finite.
+        """
+        stacked = all_reduce_sum(torch.stack([value.double() for value in self.sums.values()]))
+        values = (stacked / (self.count * world_size())).tolist()
+        means = dict(zip(self.sums, values, strict=True))
+        self.sums, self.count = {}, 0
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise UserError(f"loss {name!r} became {value} (all: {means}); try a lower --lr or a --warmup")
+        return means | {"total": sum(means.values())}
+
+
+def train_one_epoch(
+    model: nn.Module,
+    teacher: SegmentationNet | None,
+    method: Method,
+    loader: DataLoader,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    precision: Precision,
+    *,
+    device: torch.device,
+    title: str,
+    print_interval: int,
+    report: Report,
+    quiet: bool,
+) -> None:
+    """Every batch of `loader` once. `report` gets the mean losses every `print_interval` iterations."""
+    model.train()
+    meter = LossMeter()
+    bar = tqdm(loader, desc=title, unit="it", leave=False, disable=True if quiet else None, dynamic_ncols=True)
+    for number, (images, labels) in enumerate(bar, start=1):
+        images = normalise(images.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+        labels = labels.to(device, non_blocking=True).long()
+        with precision.autocast():
+            seen_by_teacher = teacher(images) if teacher is not None else None
+            seen_by_student = model(images)
+        losses = method.losses(seen_by_student, seen_by_teacher, labels)
+        optimizer.zero_grad(set_to_none=True)
+        precision.scaler.scale(sum(losses.values())).backward()
+        precision.scaler.step(optimizer)
+        precision.scaler.update()
+        schedule.step()
+        meter.add(losses)
+        if number % print_interval == 0 or number == len(loader):
+            means = meter.means()
+            bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
+            report(means, schedule.last_epoch)
+
+
+@torch.inference_mode()
+def evaluate(
+    network: SegmentationNet, loader: DataLoader, *, num_classes: int, device: torch.device, title: str, quiet: bool
+) -> ConfusionMatrix:
+    """The confusion matrix of `network`, merged and in eval mode, over the samples of all processes.
+
+    Always in fp32, whatever the training used, so that a score can be repeated to the last digit.
+    """
+    matrix = ConfusionMatrix(num_classes, device)
+    for images, labels in tqdm(loader, desc=title, unit="batch", leave=False, disable=True if quiet else None):
+        images = normalise(images.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+        matrix.update(labels.to(device, non_blocking=True), network(images).logits.argmax(1))
+    matrix.all_reduce()
+    return matrix
+
+
+@torch.inference_mode()
+def predict_samples(
+    network: SegmentationNet, dataset: Dataset, count: int, device: torch.device
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`count` samples, evenly spread over `dataset`: images (N, 3, H, W), labels and predictions (N, H, W), uint8.
+
+    Samples of another size than the first are left out.
+    """
+    picked = [dataset[0, len(dataset) * i // count] for i in range(min(count, len(dataset)))]
+    picked = [(image, labels) for image, labels in picked if image.shape == picked[0][0].shape]
+    predictions = [network(normalise(image[None].to(device))).logits.argmax(1)[0].byte().cpu() for image, _ in picked]
+    images, labels = (torch.stack(parts) for parts in zip(*picked, strict=True))
+    return images.numpy(), labels.numpy(), torch.stack(predictions).numpy()
