@@ -1,0 +1,184 @@
+"""tools/make_shapes.py: a VOC folder that depends on the options alone, and is whole or absent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tools.make_shapes import main, make_shapes
+from tools.shapes.catalog import CLASSES, OUTLINE_AREA
+from tools.shapes.draw import draw_picture
+from tools.shapes.scene import compose
+from utils.constants import IGNORE_INDEX
+from utils.errors import UserError
+
+SCRIPT = Path(__file__).parents[2] / "tools" / "make_shapes.py"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shapes") / "data"
+    assert make_shapes(root, train=24, val=8)
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def masks(root: Path, split: str = "train_aug") -> list[np.ndarray]:
+    columns = [line.split() for line in (root / "list" / f"{split}.txt").read_text().splitlines()]
+    return [np.asarray(Image.open(root / mask.removeprefix("/"))) for _, mask in columns]
+
+
+def test_lists_name_every_image_with_its_mask(tiny: Path):
+    for split, count in (("train_aug", 24), ("val", 8)):
+        lines = (tiny / "list" / f"{split}.txt").read_text().splitlines()
+        assert len(set(lines)) == count
+        for line in lines:
+            image, mask = line.split()
+            assert image.startswith("/JPEGImages/") and image.endswith(".jpg")
+            assert mask == image.replace("JPEGImages", "SegmentationClassAug").replace(".jpg", ".png")
+            with Image.open(tiny / image.removeprefix("/")) as picture:
+                assert (picture.mode, picture.size) == ("RGB", (112, 112))
+            with Image.open(tiny / mask.removeprefix("/")) as labels:
+                assert (labels.mode, labels.size) == ("P", (112, 112))
+    assert len(list((tiny / "JPEGImages").iterdir())) == len(list((tiny / "SegmentationClassAug").iterdir())) == 32
+
+
+def test_masks_carry_the_voc_palette(tiny: Path):
+    palette = Image.open(next((tiny / "SegmentationClassAug").iterdir())).getpalette()
+    colours = {i: tuple(palette[3 * i : 3 * i + 3]) for i in (0, 1, 2, 15, 20, 255)}
+    assert colours == {  # as in the masks of the VOC devkit
+        0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0),
+        15: (192, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192),
+    }  # fmt: skip
+
+
+def test_a_rim_keeps_any_two_labels_apart(tiny: Path):
+    for mask in masks(tiny):
+        assert set(np.unique(mask)) <= {*range(21), IGNORE_INDEX}
+        for one, other in ((mask[1:], mask[:-1]), (mask[:, 1:], mask[:, :-1])):
+            assert ((one == other) | (one == IGNORE_INDEX) | (other == IGNORE_INDEX)).all()
+        assert 0 < (mask == IGNORE_INDEX).mean() < 0.2
+
+
+def test_two_dozen_images_show_every_class(tiny: Path):
+    shown = set().union(*(np.unique(mask) for mask in masks(tiny)))
+    assert shown == {*range(21), IGNORE_INDEX}
+
+
+def test_images_do_not_depend_on_the_number_of_workers(tmp_path: Path):
+    for workers in (1, 2):
+        make_shapes(tmp_path / str(workers), train=100, val=30, size=32, workers=workers)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_an_image_depends_on_seed_split_and_index_only(tiny: Path, tmp_path: Path):
+    make_shapes(tmp_path / "fewer", train=3, val=3)
+    make_shapes(tmp_path / "other", train=3, val=3, seed=1)
+    whole, fewer, other = contents(tiny), contents(tmp_path / "fewer"), contents(tmp_path / "other")
+    images = [name for name in fewer if name.endswith(".jpg")]
+    assert len({fewer[name] for name in images}) == len(images) == 6
+    assert all(fewer[name] == whole[name] and fewer[name] != other[name] for name in images)
+
+
+def test_a_second_run_finds_the_data_complete(tmp_path: Path, capsys: pytest.CaptureFixture):
+    options = ["--root", str(tmp_path / "a"), "--train", "2", "--val", "1", "--size", "32"]
+    assert main(options) == 0
+    before = [path.stat().st_mtime_ns for path in sorted((tmp_path / "a").rglob("*"))]
+    assert main(options) == 0
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "a").rglob("*"))] == before
+    assert "already there" in capsys.readouterr().out
+
+
+def test_a_folder_of_other_options_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture):
+    make_shapes(tmp_path / "a", train=2, val=1, size=32)
+    before = contents(tmp_path / "a")
+    assert main(["--root", str(tmp_path / "a"), "--train", "3", "--val", "1", "--size", "32"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "train 2" in message and "--root" in message
+    assert contents(tmp_path / "a") == before
+
+
+def test_a_folder_of_the_user_is_left_alone(tmp_path: Path):
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "train_aug.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"no shapes\.json"):
+        make_shapes(tmp_path, train=2, val=1, size=32)
+    assert contents(tmp_path) == {"list/train_aug.txt": b"mine"}
+
+
+@pytest.mark.parametrize("bad", [{"train": 0}, {"val": 0}, {"size": 8}, {"seed": -1}, {"workers": 0}])
+def test_numbers_out_of_range_are_named(tmp_path: Path, bad: dict[str, int]):
+    [(name, value)] = bad.items()
+    with pytest.raises(UserError, match=f"--{name} {value}: at least"):
+        make_shapes(tmp_path / "a", **bad)
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path):
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        "--root",
+        str(tmp_path / "a"),
+        "--train",
+        "5000",
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".a.*/JPEGImages/*.jpg")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    assert not any(tmp_path.iterdir())
+
+
+def test_objects_overlap_at_most_by_their_edges():
+    rng = np.random.default_rng(0)
+    for index in range(300):
+        placed = compose(rng, index, 112)
+        for one, other in combinations(placed, 2):
+            assert np.hypot(one.x - other.x, one.y - other.y) > 0.7 * (one.radius + other.radius)
+        assert 1 <= len(placed) <= 4
+
+
+def test_every_class_on_a_picture_is_seen():
+    for index in range(40):
+        picture = draw_picture(0, 0, index, 112)
+        placed = {item.label for item in compose(np.random.default_rng((0, 0, index)), index, 112)}
+        seen = {int(label) for label in np.unique(picture.labels[~picture.rim])}
+        assert seen - {0} == placed
+
+
+def test_classes_are_unlike_each_other_and_alike_in_size():
+    assert len(CLASSES) == 20
+    for values in zip(*[(c.name, c.outline.tobytes(), (c.colour, c.texture)) for c in CLASSES], strict=True):
+        assert len(set(values)) == 20
+    for shape in CLASSES:
+        x, y = shape.outline.T
+        assert abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2 == pytest.approx(OUTLINE_AREA)
+
+
+def test_disjoint_and_overlapped_15_1_differ_and_every_step_has_images():
+    rngs = [np.random.default_rng((0, 0, index)) for index in range(2400)]  # those of the default data set
+    scenes = [{item.label for item in compose(rng, index, 112)} for index, rng in enumerate(rngs)]
+    first, new = set(range(1, 16)), set(range(16, 21))
+    overlapped = sum(bool(scene & first) for scene in scenes)
+    disjoint = sum(scene <= first for scene in scenes)
+    assert 0.6 * overlapped < disjoint < 0.85 * overlapped
+    assert min(sum(label in scene for scene in scenes) for label in first) >= 150
+    for label in new:
+        images = [scene for scene in scenes if label in scene]
+        assert len(images) >= 250
+        assert 0.25 < np.mean([bool(scene & first) for scene in images]) < 0.65

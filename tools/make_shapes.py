@@ -1,0 +1,138 @@
+"""Draw the data set that ships with the project: `python tools/make_shapes.py --root data/shapes` (SPEC 13).
+
+The pictures depend on the options alone, not on the number of cores. The folder appears under its name once
+it is whole; a second run with the same options finds it and returns at once.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+if __package__ in (None, ""):  # run as a script: the project's root is not on the path yet
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.shapes import voc
+from tools.shapes.draw import draw_picture
+from utils.errors import UserError
+
+GENERATOR = 1
+"""Version of the pictures. Raise it whenever a change of the code changes a pixel."""
+
+MARKER = "shapes.json"
+SPLITS = ("train", "val")
+IMAGES_PER_WORKER = 64
+"""Below this a further process costs more to start than it saves."""
+
+
+def make_shapes(
+    root: str | Path,
+    *,
+    train: int = 2400,
+    val: int = 400,
+    size: int = 112,
+    seed: int = 0,
+    workers: int | None = None,
+) -> bool:
+    """Draw `train` + `val` pictures of `size` x `size` pixels into the VOC layout under `root`.
+
+    `workers` processes share the work (default: all cores). Returns False where the data was there already.
+    UserError: a number out of range, or a `root` that holds something else.
+    """
+    options = {"generator": GENERATOR, "train": train, "val": val, "size": size, "seed": seed}
+    for name, least in (("train", 1), ("val", 1), ("size", 32), ("seed", 0)):
+        if options[name] < least:
+            raise UserError(f"--{name} {options[name]}: at least {least}")
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: at least 1")
+    root = Path(root).resolve()
+    if _is_complete(root, options):
+        return False
+    staging = root.parent / f".{root.name}.{os.getpid()}"
+    try:
+        _draw_all(staging, options, workers or os.cpu_count() or 1)
+        os.replace(staging, root)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return True
+
+
+def _is_complete(root: Path, options: dict[str, int]) -> bool:
+    """Whether `root` holds this data set, rather than nothing; UserError where it holds anything else."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    advice = "delete it, or choose another --root"
+    marker = root / MARKER
+    if not marker.is_file():
+        raise UserError(f"{root} is not empty and holds no {MARKER} of this tool: {advice}")
+    found = json.loads(marker.read_text())
+    if found != options:
+        raise UserError(f"{root} was drawn with {_spelled(found)}, not with {_spelled(options)}: {advice}")
+    return True
+
+
+def _spelled(options: dict[str, int]) -> str:
+    return " ".join(f"{name} {value}" for name, value in options.items())
+
+
+def _draw_all(root: Path, options: dict[str, int], workers: int) -> None:
+    """Draw everything under `root`, a folder that does not exist yet; the marker comes last."""
+    voc.make_folders(root)
+    jobs = [(split, index) for split in SPLITS for index in range(options[split])]
+    draw = partial(_draw_one, root, options["seed"], options["size"])
+    workers = min(workers, -(-len(jobs) // IMAGES_PER_WORKER))
+    progress = partial(tqdm, total=len(jobs), desc="shapes", unit="image", disable=None)
+    if workers == 1:
+        names = list(progress(map(draw, jobs)))
+    else:
+        # A caller that has imported torch has threads, which a forked child would inherit half-alive.
+        # Ctrl-C is for this process alone: it cancels what is left and clears up.
+        ignore_interrupt = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **ignore_interrupt) as pool:
+            names = list(progress(pool.map(draw, jobs, chunksize=16)))
+    for split in SPLITS:
+        voc.write_list(root, split, [name for name in names if name.startswith(split)])
+    (root / MARKER).write_text(json.dumps(options) + "\n")
+
+
+def _draw_one(root: Path, seed: int, size: int, job: tuple[str, int]) -> str:
+    split, index = job
+    name = f"{split}_{index:05d}"
+    voc.write_picture(root, name, draw_picture(seed, SPLITS.index(split), index, size))
+    return name
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code, 2 after an error that is the user's to mend."""
+    parser = argparse.ArgumentParser(
+        description="Draw the shapes data set in the VOC layout.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--root", default="data/shapes", help="folder to write")
+    parser.add_argument("--train", type=int, default=2400, help="training images")
+    parser.add_argument("--val", type=int, default=400, help="validation images")
+    parser.add_argument("--size", type=int, default=112, help="side of the images, in pixels")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other images")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    options = vars(parser.parse_args(arguments))
+    try:
+        drawn = make_shapes(**options)
+    except (UserError, OSError) as error:
+        print(f"make_shapes: {error}", file=sys.stderr)
+        return 2
+    state = "drawn" if drawn else "already there"
+    print(f"{options['root']}: {options['train']} training and {options['val']} validation images {state}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
