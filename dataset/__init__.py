@@ -1,0 +1,118 @@
+"""From the configuration to the loaders of a step. A new data set is a file here and a line in DATASETS."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from config import DataConfig
+from dataset import voc
+from dataset.base import DatasetSpec, Sample, StepDataset
+from dataset.index import load_index
+from dataset.labels import seen_lut, training_lut
+from dataset.sampler import EvalSampler, TrainSampler
+from dataset.splits import Split, SplitRules
+from dataset.transform import Transform, crop_transform, derive_seed, train_transform, whole_image
+from tasks import Task
+from utils.errors import UserError
+
+DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (voc.SPEC,)}
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Loaders of one step. A batch is images uint8 (B,3,H,W) and labels uint8 (B,H,W), 255 to be ignored.
+
+    `train` leaves out a last batch that is not full; call `train.sampler.set_epoch(epoch)` before each pass.
+    `val` and `test` hold each sample once over all processes.
+    """
+
+    train: DataLoader
+    val: DataLoader
+    test: DataLoader
+
+
+def build_loaders(config: DataConfig, task: Task, step: int, *, seed: int, rank: int, world_size: int) -> Loaders:
+    """The data of one step, for process `rank` of `world_size`. UserError where the data do not serve."""
+    if config.dataset not in DATASETS:
+        raise UserError(f"--dataset {config.dataset}: choose from {', '.join(DATASETS)}")
+    spec = DATASETS[config.dataset]
+    rules = SplitRules(
+        overlap=config.overlap,
+        test_on_val=config.test_on_val,
+        val_on_trainset=config.val_on_trainset,
+        cross_val=config.cross_val,
+    )
+    # Absolute, so that the index is the same whatever folder the run was started from.
+    root = config.root.absolute()
+    train, val = (load_split(spec, root, name) for name in ("train", "val"))
+    sets = spec.select(train, val, task, step, rules)
+    _require_one_batch(len(sets.train), config.batch_size, world_size, task, step)
+    step_seed = derive_seed(seed, step)
+    train_lut = training_lut(task, step, data_masking=config.data_masking, class_of=spec.class_of)
+    lut_of_seen = seen_lut(task, step, ignore_background=config.ignore_test_bg, class_of=spec.class_of)
+
+    def eval_loader(samples: Sequence[Sample], lut: np.ndarray) -> DataLoader:
+        transform: Transform = crop_transform(config.crop_size) if config.crop_val else whole_image
+        return _loader(
+            StepDataset(samples, lut, transform, step_seed),
+            EvalSampler(len(samples), rank=rank, world_size=world_size),
+            # Whole images differ in size, so they cannot be stacked.
+            batch_size=config.batch_size if config.crop_val else 1,
+            num_workers=config.num_workers,
+        )
+
+    train_sampler = TrainSampler(
+        len(sets.train), batch_size=config.batch_size, rank=rank, world_size=world_size, seed=step_seed
+    )
+    return Loaders(
+        train=_loader(
+            StepDataset(sets.train, train_lut, train_transform(config.crop_size), step_seed),
+            train_sampler,
+            batch_size=config.batch_size,
+            num_workers=config.num_workers,
+            # Training starts a new pass all the time; evaluation is rare, so its workers may go in between.
+            persistent=True,
+        ),
+        val=eval_loader(sets.val, train_lut),
+        test=eval_loader(sets.test, lut_of_seen),
+    )
+
+
+def load_split(spec: DatasetSpec, root: Path, name: str) -> Split:
+    """The samples of split `name` with the classes that occur in each."""
+    samples = spec.list_samples(root, name)
+    values = load_index(samples, root=root, name=f"{spec.name}-{name}", label_values=spec.label_values)
+    classes = np.zeros_like(values)
+    for value in spec.label_values:
+        classes[:, spec.class_of[value]] |= values[:, value]
+    return Split(samples, classes)
+
+
+def _require_one_batch(num_images: int, batch_size: int, world_size: int, task: Task, step: int) -> None:
+    if num_images >= batch_size * world_size:
+        return
+    largest = num_images // world_size
+    mend = f"give --batch_size {largest} or less" if largest else "start fewer processes"
+    raise UserError(
+        f"--batch_size {batch_size}: {batch_size} x {world_size} process(es) is more than the {num_images} "
+        f"training images of step {step} of {task.dataset} {task.name}; {mend}"
+    )
+
+
+def _loader(
+    dataset: StepDataset, sampler: Sampler, *, batch_size: int, num_workers: int, persistent: bool = False
+) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        persistent_workers=persistent and num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        # Its own, so that starting a pass draws nothing from the generator of the main process.
+        generator=torch.Generator(),
+    )

@@ -1,0 +1,61 @@
+"""What a data set is to the rest of the system, and the view of it that one step trains or tests on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dataset.reading import read_image, read_mask
+from dataset.splits import StepSets, select_by_class
+from dataset.transform import Transform, derive_seed, fixed_randomness
+
+
+class Sample(NamedTuple):
+    """One image and its mask on disk."""
+
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """All that is particular to one data set. A new one is a file with such a spec and a line in DATASETS."""
+
+    name: str
+    class_names: tuple[str, ...]  # by class id
+    palette: tuple[tuple[int, int, int], ...]  # RGB, 0..255, by class id
+    label_values: frozenset[int]  # what a mask file may hold; each is below 256
+    class_of: tuple[int, ...] = tuple(range(256))  # class id, or 255, of each of the 256 label values
+    list_samples: Callable[[Path, str], list[Sample]]  # (root, "train" | "val"); UserError where files lack
+    select: Callable[..., StepSets] = select_by_class  # which samples serve a step; see dataset/splits.py
+
+
+class StepDataset(Dataset):
+    """The samples of one step, with labels as the step sees them.
+
+    An item is fetched by (epoch, index): image uint8 (3,H,W) and labels uint8 (H,W), each in 0..num_seen-1 or
+    255. Its random numbers come from (seed, epoch, index) alone, whatever process fetches it. UserError for a
+    file that does not decode.
+    """
+
+    def __init__(self, samples: Sequence[Sample], lut: np.ndarray, transform: Transform, seed: int) -> None:
+        self.samples = tuple(samples)
+        self.lut = lut
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        epoch, index = key
+        sample = self.samples[index]
+        image, mask = read_image(sample.image), read_mask(sample.mask)
+        with fixed_randomness(derive_seed(self.seed, epoch, index)):
+            image, mask = self.transform(image, torch.from_numpy(mask))
+        return image, torch.from_numpy(self.lut[mask.numpy()])

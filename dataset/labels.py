@@ -1,0 +1,44 @@
+"""How a step sees the labels: a table from the label values of a mask to outputs of the network (SPEC 2)."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from tasks import Task
+from utils.constants import IGNORE_INDEX
+
+BACKGROUND = 0
+
+
+def build_lut(order: Sequence[int], visible: Collection[int], *, hidden_to: int, class_of: Sequence[int]) -> np.ndarray:
+    """Table (256,) uint8, to be applied as `lut[mask]`.
+
+    A class of `visible` becomes its position in `order`, 255 stays 255, all others become `hidden_to`.
+    `class_of`: class id, or 255, of each of the 256 label values of the mask.
+    """
+    output_of = np.full(256, hidden_to, dtype=np.uint8)
+    for position, label in enumerate(order):
+        if label in visible:
+            output_of[label] = position
+    output_of[IGNORE_INDEX] = IGNORE_INDEX
+    return output_of[np.asarray(class_of)]
+
+
+def training_lut(task: Task, step: int, *, data_masking: str, class_of: Sequence[int]) -> np.ndarray:
+    """Table of the training and step validation sets; `data_masking` as in DataConfig."""
+    visible = {*task.new_classes(step)}
+    if data_masking == "current+old":
+        visible |= {*task.old_classes(step)}
+    hidden_to = BACKGROUND
+    if data_masking == "new":
+        visible |= {BACKGROUND}
+        hidden_to = IGNORE_INDEX
+    return build_lut(task.order(step), visible, hidden_to=hidden_to, class_of=class_of)
+
+
+def seen_lut(task: Task, step: int, *, ignore_background: bool, class_of: Sequence[int]) -> np.ndarray:
+    """Table of the test set: all classes seen so far; with `ignore_background`, what is 0 becomes 255."""
+    lut = build_lut(task.order(step), task.order(step), hidden_to=BACKGROUND, class_of=class_of)
+    if ignore_background:
+        lut[lut == BACKGROUND] = IGNORE_INDEX
+    return lut

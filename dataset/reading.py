@@ -1,0 +1,61 @@
+"""Image and mask files as arrays; a file that cannot be one is the user's to mend.
+
+PIL reads both: torchvision's decoder is 0.3 ms faster on a VOC image, but a broken PNG ends it with a segmentation
+fault where PIL raises.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from utils.errors import UserError
+
+MASK_MODES = ("L", "P", "I", "I;16", "I;16B", "I;16L")
+"""PIL's names of images with one integer per pixel. 16 bits are fine as long as the values stay below 256."""
+
+
+def read_image(path: Path) -> Tensor:
+    """RGB image as uint8 (3,H,W), channels last in memory. UserError where the file is missing or broken."""
+    with _opened(path, "image") as file:
+        pixels = np.array(file if file.mode == "RGB" else file.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Label values as uint8 (H,W). UserError where the file is missing, broken or no label map."""
+    with _opened(path, "mask") as file:
+        mode = file.mode
+        mask = np.array(file) if mode in MASK_MODES else None
+    if mask is None:
+        raise UserError(
+            f"mask {path} has mode {mode}; a mask has one channel of label values: mode {', '.join(MASK_MODES)}"
+        )
+    if mask.dtype == np.uint8:
+        return mask
+    if mask.min() < 0 or mask.max() > 255:
+        raise UserError(f"mask {path} holds labels {mask.min()} to {mask.max()}; label values are 0 to 255")
+    return mask.astype(np.uint8)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels, from the header alone. UserError where the file is missing or no image."""
+    with _opened(path, "image") as file:
+        return file.size
+
+
+@contextmanager
+def _opened(path: Path, role: str) -> Iterator[Image.Image]:
+    """The file at `path`; whatever PIL raises, on opening it or in the block, becomes a UserError."""
+    try:
+        with Image.open(path) as file:
+            yield file
+    # What PIL raises for broken files, as found by feeding it some.
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = text.replace(f" {str(path)!r}", "").splitlines()[0]
+        raise UserError(f"{role} {path} cannot be read ({reason}); restore the file") from error

@@ -1,0 +1,75 @@
+"""Augmentation of image and mask together, on uint8; then, on the device, the normalisation (SPEC 2)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from utils.constants import IMAGENET_MEAN, IMAGENET_STD
+
+Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Image uint8 (3,H,W) and mask uint8 (H,W) in, the same out, of another size."""
+
+AREA_SCALE = (0.5, 2.0)
+ASPECT_RATIO = (3 / 4, 4 / 3)
+
+
+class JointTransform:
+    """torchvision transforms applied to image (bilinear) and mask (nearest) with the same random numbers."""
+
+    def __init__(self, *steps: Callable) -> None:
+        self.steps = v2.Compose(steps)
+
+    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        image, mask = self.steps(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        return image.as_subclass(Tensor), mask.as_subclass(Tensor)
+
+
+def train_transform(crop_size: int) -> Transform:
+    """Random resized crop to a square of `crop_size` pixels, mirrored half of the time."""
+    # An area above the image's own cannot be had; after ten attempts torchvision takes a centre crop.
+    crop = v2.RandomResizedCrop((crop_size, crop_size), scale=AREA_SCALE, ratio=ASPECT_RATIO)
+    return JointTransform(crop, v2.RandomHorizontalFlip())
+
+
+def crop_transform(crop_size: int) -> Transform:
+    """Shorter side to `crop_size` pixels, then the centre square of that side."""
+    return JointTransform(v2.Resize(crop_size), v2.CenterCrop(crop_size))
+
+
+def whole_image(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Image and mask as they are."""
+    return image, mask
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 (B,3,H,W) on any device to float32 of ImageNet mean 0 and standard deviation 1."""
+    result = images.to(torch.float32).div_(255)
+    # Numbers, not tensors of three: those would be copied to the device, and waited for, at every call.
+    for channel, (mean, std) in enumerate(zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)):
+        result[:, channel].sub_(mean).div_(std)
+    return result
+
+
+def derive_seed(*parts: int) -> int:
+    """A 63-bit seed that depends on all of `parts`; near parts give unrelated seeds."""
+    digest = blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@contextmanager
+def fixed_randomness(seed: int) -> Iterator[None]:
+    """Random numbers of the CPU start from `seed` inside the block and go on outside as if it had not been.
+
+    torch.manual_seed would seed the CUDA generators too, which nothing here could put back cheaply.
+    """
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)

@@ -1,0 +1,90 @@
+"""PASCAL VOC 2012 with the SBD masks (SPEC 2), in the layout of the authors' lists or of the official devkit."""
+
+import os
+from pathlib import Path
+
+from dataset.base import DatasetSpec, Sample
+from utils.constants import IGNORE_INDEX
+from utils.errors import UserError
+from utils.log import log
+
+CLASS_NAMES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+)  # fmt: skip
+
+DEVKIT_LISTS = "ImageSets/Segmentation"
+LISTS = {
+    "train": (
+        "list/train_aug.txt",
+        f"{DEVKIT_LISTS}/train_aug.txt",
+        f"{DEVKIT_LISTS}/trainaug.txt",
+        f"{DEVKIT_LISTS}/train.txt",
+    ),
+    "val": ("list/val.txt", f"{DEVKIT_LISTS}/val.txt"),
+}
+IMAGES = "JPEGImages"
+MASKS = ("SegmentationClassAug", "SegmentationClass")
+
+
+def voc_palette(num_colours: int) -> tuple[tuple[int, int, int], ...]:
+    """The devkit's RGB: bits 0, 3, 6 of a class id are the top bits of red, 1, 4, 7 green, 2, 5 blue."""
+    return tuple(
+        tuple(sum((label >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3))
+        for label in range(num_colours)
+    )
+
+
+def list_samples(root: Path, split: str) -> list[Sample]:
+    """Samples of `split`, "train" or "val", in the order of its list. UserError where a folder or list is missing."""
+    _require_folders(root)
+    path = _find_list(root, split)
+    refined = set(os.listdir(root / MASKS[0])) if (root / MASKS[0]).is_dir() else set()
+    samples = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        columns = line.split()
+        if len(columns) == 1:
+            mask = f"{columns[0]}.png"
+            folder = MASKS[0] if mask in refined else MASKS[1]
+            samples.append(Sample(root / IMAGES / f"{columns[0]}.jpg", root / folder / mask))
+        elif len(columns) == 2:
+            samples.append(Sample(*(root / column.lstrip("/") for column in columns)))
+        elif columns:
+            raise UserError(
+                f"{path}, line {number}: {len(columns)} columns; a line is IMAGE MASK, as paths in {root}, or one id"
+            )
+    if not samples:
+        raise UserError(f"{path} names no image; fill it, or point --data_root at a complete data set")
+    return samples
+
+
+def _require_folders(root: Path) -> None:
+    if not (root / IMAGES).is_dir():
+        raise UserError(f"no folder {root / IMAGES}; point --data_root at the folder that holds {IMAGES}/")
+    if not any((root / folder).is_dir() for folder in MASKS):
+        raise UserError(
+            f"no folder {root / MASKS[0]} nor {MASKS[1]}; put the masks there, or point --data_root elsewhere"
+        )
+
+
+def _find_list(root: Path, split: str) -> Path:
+    for name in LISTS[split]:
+        path = root / name
+        if path.is_file():
+            if name == f"{DEVKIT_LISTS}/train.txt":
+                log.warning("%s: no train_aug.txt, so the fewer images of train.txt are trained on", root)
+            return path
+    raise UserError(
+        f"no list of {split} images in {root}: looked for {', '.join(LISTS[split])}; put one there, or point "
+        "--data_root at the folder that holds it"
+    )
+
+
+SPEC = DatasetSpec(
+    name="voc",
+    class_names=CLASS_NAMES,
+    palette=voc_palette(len(CLASS_NAMES)),
+    label_values=frozenset((*range(len(CLASS_NAMES)), IGNORE_INDEX)),
+    list_samples=list_samples,
+)

@@ -1,0 +1,171 @@
+"""Tasks: in which order the classes, or the domains, of a data set arrive (SPEC 1).
+
+`X-Y` means X classes in step 0 (the background comes on top) and Y in every later step. Orders that no rule
+can say are facts in data/DATASET_class_orders.json: the list of classes of each step, by task name.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from utils.errors import UserError
+
+ORDERS_FOLDER = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the X-Y rule needs. A unit is what arrives: a class (no background), or a domain."""
+
+    kind: Literal["class", "domain"]
+    num_units: int
+    num_classes: int  # outputs at the end, background included where there is one
+    published: tuple[str, ...]
+    aliases: tuple[tuple[str, str], ...] = ()  # (what users type, the task that is meant)
+
+
+FACTS: dict[str, Facts] = {
+    "voc": Facts(
+        kind="class",
+        num_units=20,
+        num_classes=21,
+        published=("19-1", "15-5", "15-1", "10-1", "5-3", "offline"),
+        aliases=(("15-5s", "15-1"),),
+    ),
+    "ade": Facts(
+        kind="class",
+        num_units=150,
+        num_classes=151,
+        published=("100-50", "100-10", "100-5", "50-50", "offline"),
+        aliases=(("50", "50-50"),),
+    ),
+    "cityscapes_domain": Facts(kind="domain", num_units=21, num_classes=19, published=("11-5", "11-1", "1-1")),
+    "cityscape": Facts(kind="class", num_units=19, num_classes=20, published=("10-9",)),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One order of arrival. Class ids are those of the data set, 0 the background; domain ids count from 0.
+
+    `steps`: what each step brings. Classes, with the background 0 first in step 0; or, kind "domain",
+    domains, each of which shows all `num_classes_total` classes.
+    """
+
+    name: str
+    dataset: str
+    kind: Literal["class", "domain"]
+    steps: tuple[tuple[int, ...], ...]
+    num_classes_total: int
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps, T + 1 in the notation of the SPEC."""
+        return len(self.steps)
+
+    def new_classes(self, step: int) -> tuple[int, ...]:
+        """Classes that `step` trains, without the background; kind "domain": all classes, in every step."""
+        if self.kind == "domain":
+            return tuple(range(self.num_classes_total))
+        return tuple(label for label in self.steps[step] if label != 0)
+
+    def old_classes(self, step: int) -> tuple[int, ...]:
+        """Classes of all earlier steps, in order of arrival, without the background; kind "domain": none."""
+        if self.kind == "domain":
+            return ()
+        return tuple(label for arrived in self.steps[:step] for label in arrived if label != 0)
+
+    def order(self, step: int) -> tuple[int, ...]:
+        """Classes seen after `step`, background first: class order[i] is output i of the network."""
+        if self.kind == "domain":
+            return tuple(range(self.num_classes_total))
+        return (0, *self.old_classes(step), *self.new_classes(step))
+
+    def domains(self, step: int) -> tuple[int, ...]:
+        """Domains that arrive in `step`; none unless the kind is "domain"."""
+        return self.steps[step] if self.kind == "domain" else ()
+
+    def num_new(self, step: int) -> int:
+        """Outputs that `step` trains: |C_t|, the background counted in step 0; kind "domain": all."""
+        return self.num_classes_total if self.kind == "domain" else len(self.steps[step])
+
+    def num_old(self, step: int) -> int:
+        """Outputs of the teacher of `step`, 0 in step 0."""
+        return self.num_seen(step - 1) if step > 0 else 0
+
+    def num_seen(self, step: int) -> int:
+        """Outputs of the network of `step`: |K_t|."""
+        return len(self.order(step))
+
+    def classes_per_head(self, step: int) -> tuple[int, ...]:
+        """Outputs of each classifier of the network of `step`; kind "domain": one classifier for all."""
+        if self.kind == "domain":
+            return (self.num_classes_total,)
+        return tuple(len(arrived) for arrived in self.steps[: step + 1])
+
+
+def get_task(dataset: str, name: str) -> Task:
+    """The task that a user calls `name`. Aliases become the name they stand for, in `Task.name` too.
+
+    UserError where the data set is unknown or the task does not divide it.
+    """
+    if dataset not in FACTS:
+        raise UserError(f"--dataset {dataset}: choose from {', '.join(FACTS)}")
+    facts = FACTS[dataset]
+    name = dict(facts.aliases).get(name, name)
+    orders = _named_orders(dataset)
+    if name in orders:
+        steps = orders[name]
+    elif name == "offline":
+        steps = _steps_by_rule(facts, facts.num_units, 0)
+    else:
+        first, later = _parse_rule(dataset, name, tuple(orders))
+        steps = _steps_by_rule(facts, first, later)
+        name = f"{first}-{later}"
+    return Task(name, dataset, facts.kind, steps, facts.num_classes)
+
+
+def _named_orders(dataset: str) -> dict[str, tuple[tuple[int, ...], ...]]:
+    path = ORDERS_FOLDER / f"{dataset}_class_orders.json"
+    if not path.is_file():
+        return {}
+    orders = json.loads(path.read_text())
+    return {name: tuple(tuple(arrived) for arrived in steps) for name, steps in orders.items()}
+
+
+def _parse_rule(dataset: str, name: str, named: tuple[str, ...]) -> tuple[int, int]:
+    """(X, Y) of an X-Y task that divides the data set, else UserError."""
+    facts = FACTS[dataset]
+    units = "classes" if facts.kind == "class" else "domains"
+    known = ", ".join((*facts.published, *dict(facts.aliases)))
+    if named:
+        known += f", {named[0]} .. {named[-1]}"
+    match = re.fullmatch(r"(\d+)-(\d+)", name)
+    if match is None:
+        raise UserError(f"--task {name}: {dataset} takes X-Y (X {units} first, then Y a step) or one of {known}")
+    first, later = int(match[1]), int(match[2])
+    left = facts.num_units - first
+    if first < 1 or left < 1:
+        raise UserError(
+            f"--task {name}: {dataset} has {facts.num_units} {units}, so step 0 takes 1 to "
+            f"{facts.num_units - 1} of them (all: --task offline); known tasks: {known}"
+        )
+    if later < 1 or left % later != 0:
+        possible = ", ".join(f"{first}-{count}" for count in range(1, left + 1) if left % count == 0)
+        raise UserError(
+            f"--task {name}: {dataset} has {left} {units} left after the first {first}, which steps of "
+            f"{later} do not divide; possible: {possible}; known tasks: {known}"
+        )
+    return first, later
+
+
+def _steps_by_rule(facts: Facts, first: int, later: int) -> tuple[tuple[int, ...], ...]:
+    """Units in their natural order: `first` of them, then `later` a step (not read when none is left)."""
+    start = 1 if facts.kind == "class" else 0
+    units = list(range(start, start + facts.num_units))
+    steps = [units[:first]] + [units[at : at + later] for at in range(first, facts.num_units, later or 1)]
+    if facts.kind == "class":
+        steps[0] = [0, *steps[0]]
+    return tuple(tuple(step) for step in steps)

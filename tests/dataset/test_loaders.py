@@ -1,0 +1,173 @@
+"""build_loaders: batches as the contract says, the same for any number of workers and processes, errors on one line."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from config import DataConfig
+from dataset import DATASETS, Loaders, build_loaders
+from tasks import FACTS, get_task
+from utils.errors import UserError, one_line
+
+
+@pytest.fixture
+def config(voc) -> DataConfig:
+    return DataConfig(data_root=voc.root, task="15-5", overlap=True, crop_size=32, batch_size=4, num_workers=0)
+
+
+def build(config: DataConfig, step: int = 0, *, seed: int = 42, rank: int = 0, world_size: int = 1) -> Loaders:
+    task = get_task(config.dataset, config.task)
+    return build_loaders(config, task, step, seed=seed, rank=rank, world_size=world_size)
+
+
+def one_pass(loader, epoch: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    if epoch is not None:
+        loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def assert_same(left: list, right: list) -> None:
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_batches_are_uint8_of_the_crop_size(voc, config: DataConfig):
+    task = get_task("voc", "15-5")
+    loaders = build(config, 1)
+    for loader in (loaders.train, loaders.val, loaders.test):
+        for images, labels in loader:
+            assert images.dtype == labels.dtype == torch.uint8
+            assert images.shape == (len(labels), 3, 32, 32) and labels.shape[1:] == (32, 32)
+            assert images.is_contiguous()
+            assert all(value < task.num_seen(1) or value == 255 for value in labels.unique().tolist())
+    assert all(len(labels) == 4 for _, labels in loaders.train)
+    assert len(loaders.train) == len(loaders.train.dataset) // 4
+    for loader, count in ((loaders.val, len(loaders.val.dataset)), (loaders.test, len(voc.val))):
+        assert sum(len(labels) for _, labels in loader) == count
+
+
+def test_whole_images_hold_the_labels_of_their_masks(voc, config: DataConfig):
+    loaders = build(dataclasses.replace(config, crop_val=False), 1)
+    task = get_task("voc", "15-5")
+    names = [i for i in voc.val if voc.labels(i) - {0, 255}]
+    for name, (images, labels) in zip(names, loaders.test, strict=True):
+        mask = voc.masks[name]
+        expected = np.where(mask == 255, 255, np.searchsorted(task.order(1), mask))
+        np.testing.assert_array_equal(labels[0], expected)
+        assert images.shape == (1, 3, *mask.shape)
+        # As with workers: another layout in memory would change the last digits of the network.
+        assert images.is_contiguous()
+    new = [i for i in voc.val if voc.labels(i) & set(task.new_classes(1))]
+    for name, (_, labels) in zip(new, loaders.val, strict=True):
+        mask = voc.masks[name]
+        np.testing.assert_array_equal(labels[0], np.where((mask == 255) | (mask > 15), mask, 0))
+
+
+def test_options_of_the_labels_arrive(voc, config: DataConfig):
+    config = dataclasses.replace(config, crop_val=False, data_masking="new", ignore_test_bg=True)
+    loaders = build(config, 1)
+    assert not any((labels == 0).any() for _, labels in loaders.test)
+    for _, labels in loaders.val:
+        assert set(labels.unique().tolist()) <= {0, 255, *range(16, 21)}
+
+
+@pytest.mark.parametrize("option", ["test_on_val", "val_on_trainset", "cross_val"])
+def test_options_of_the_split_arrive(voc, config: DataConfig, option: str):
+    loaders = build(dataclasses.replace(config, **{option: True}))
+    changed = loaders.test if option == "test_on_val" else loaders.val
+    assert {sample.image.stem for sample in changed.dataset.samples} <= set(voc.train)
+    disjoint = build(dataclasses.replace(config, overlap=False))
+    assert len(disjoint.train.dataset) < len(build(config).train.dataset)
+
+
+def test_workers_change_nothing_and_the_main_generators_stay(config: DataConfig):
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    alone, helped = build(config), build(dataclasses.replace(config, num_workers=2))
+    for epoch in (0, 3):
+        assert_same(one_pass(alone.train, epoch), one_pass(helped.train, epoch))
+    assert_same(one_pass(alone.test), one_pass(helped.test))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    np.testing.assert_array_equal(np.random.get_state()[1], states[2])
+
+
+def test_the_seed_the_step_and_the_pass_choose_the_random_numbers(config: DataConfig):
+    config = dataclasses.replace(config, task="10-10", cross_val=True)
+    assert_same(one_pass(build(config).train, 1), one_pass(build(config).train, 1))
+    key = (0, 0)
+    first = build(config).train.dataset[key][0]
+    assert torch.equal(first, build(config).train.dataset[key][0])
+    assert not torch.equal(first, build(config).train.dataset[(1, 0)][0])
+    assert not torch.equal(first, build(config, seed=43).train.dataset[key][0])
+    # The same image in two steps is not cut the same way: only the seed of the view tells the two apart.
+    assert build(config).train.dataset.seed != build(config, 1).train.dataset.seed
+
+
+def pixels(batch: tuple[Tensor, Tensor]) -> list[bytes]:
+    return sorted(image.numpy().tobytes() + labels.numpy().tobytes() for image, labels in zip(*batch, strict=True))
+
+
+def test_two_processes_share_the_batches_of_one(config: DataConfig):
+    alone = one_pass(build(config).train, 2)
+    half = dataclasses.replace(config, batch_size=2)
+    shares = [one_pass(build(half, rank=rank, world_size=2).train, 2) for rank in (0, 1)]
+    assert len(alone) == len(shares[0]) == len(shares[1])
+    for whole, left, right in zip(alone, *shares, strict=True):
+        together = tuple(torch.cat(parts) for parts in zip(left, right, strict=True))
+        assert pixels(together) == pixels(whole)
+
+
+def test_two_processes_test_each_image_once(config: DataConfig):
+    alone = one_pass(build(config).test)
+    shares = [batch for rank in (0, 1) for batch in one_pass(build(config, rank=rank, world_size=2).test)]
+    flat = [tuple(torch.cat(parts) for parts in zip(*batches, strict=True)) for batches in (alone, shares)]
+    assert pixels(flat[0]) == pixels(flat[1])
+
+
+def test_a_batch_larger_than_the_step_is_refused(config: DataConfig):
+    count = len(build(config, 1).train.dataset)
+    half = count // 2
+    build(dataclasses.replace(config, batch_size=half), 1, world_size=2)
+    too_large = dataclasses.replace(config, batch_size=half + 1)
+    text = (
+        rf"--batch_size {half + 1}: {half + 1} x 2 process.* {count} training images of step 1 .*--batch_size {half} or"
+    )
+    with pytest.raises(UserError, match=text):
+        build(too_large, 1, world_size=2)
+    with pytest.raises(UserError, match="start fewer processes"):
+        build(config, 1, world_size=count + 1)
+
+
+def test_an_unknown_data_set_is_refused(config: DataConfig):
+    with pytest.raises(UserError, match=r"--dataset coco: choose from voc"):
+        build_loaders(
+            dataclasses.replace(config, dataset="coco"), get_task("voc", "15-5"), 0, seed=1, rank=0, world_size=1
+        )
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_broken_image_is_named_on_one_line(voc, config: DataConfig, num_workers: int):
+    loaders = build(dataclasses.replace(config, num_workers=num_workers))
+    path = voc.root / "JPEGImages" / f"{voc.val[2]}.jpg"
+    Image.new("RGB", (4, 4)).save(path)
+    path.write_bytes(path.read_bytes()[:-80])
+    with pytest.raises(UserError) as caught:
+        one_pass(loaders.test)
+    line = one_line(caught.value)
+    assert line.startswith(f"image {path} cannot be read (") and line.endswith("; restore the file")
+
+
+def test_every_data_set_has_a_task_rule_and_names_for_all_classes():
+    for name, spec in DATASETS.items():
+        assert spec.name == name
+        assert len(spec.class_names) == len(spec.palette) == FACTS[name].num_classes
+        assert all(spec.class_of[value] < FACTS[name].num_classes or value == 255 for value in spec.label_values)

@@ -1,0 +1,110 @@
+"""Properties of every task: each class arrives once, and the numbers of outputs add up."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks import FACTS, Task, get_task
+from utils.errors import UserError
+
+ORDERS = json.loads((Path(__file__).parents[1] / "data" / "voc_class_orders.json").read_text())
+
+
+def every_rule(dataset: str) -> list[str]:
+    units = FACTS[dataset].num_units
+    return [f"{x}-{y}" for x in range(1, units) for y in range(1, units - x + 1) if (units - x) % y == 0]
+
+
+def all_tasks() -> list[Task]:
+    names = [(dataset, name) for dataset in FACTS for name in every_rule(dataset)]
+    names += [(dataset, name) for dataset, facts in FACTS.items() for name in facts.published]
+    names += [("voc", name) for name in ORDERS]
+    return [get_task(dataset, name) for dataset, name in names]
+
+
+def test_each_class_arrives_in_exactly_one_step():
+    for task in all_tasks():
+        arrived = [unit for step in task.steps for unit in step]
+        count = task.num_classes_total if task.kind == "class" else FACTS[task.dataset].num_units
+        assert sorted(arrived) == list(range(count)), task.name
+        assert all(task.steps), task.name
+
+
+def test_new_old_and_order_agree_in_class_tasks():
+    for task in all_tasks():
+        if task.kind != "class":
+            continue
+        assert task.steps[0][0] == 0
+        seen: list[int] = []
+        last = task.order(task.num_steps - 1)
+        for step in range(task.num_steps):
+            new, old, order = task.new_classes(step), task.old_classes(step), task.order(step)
+            assert 0 not in new and 0 not in old
+            assert old == tuple(seen)
+            assert order == (0, *old, *new)
+            assert task.num_old(step) == (len(task.order(step - 1)) if step else 0)
+            assert task.num_new(step) == len(new) + (step == 0)
+            assert task.num_seen(step) == task.num_old(step) + task.num_new(step) == len(order)
+            assert sum(task.classes_per_head(step)) == task.num_seen(step)
+            assert len(task.classes_per_head(step)) == step + 1
+            # The outputs of a step keep their places in all later ones.
+            assert order == last[: len(order)]
+            assert task.domains(step) == ()
+            seen += new
+
+
+def test_domain_tasks_keep_all_classes_in_every_step():
+    task = get_task("cityscapes_domain", "11-5")
+    assert task.steps == (tuple(range(11)), tuple(range(11, 16)), tuple(range(16, 21)))
+    for step in range(task.num_steps):
+        assert task.domains(step) == task.steps[step]
+        assert task.order(step) == task.new_classes(step) == tuple(range(19))
+        assert (task.num_new(step), task.num_seen(step), task.num_old(step)) == (19, 19, 19 if step else 0)
+        assert task.classes_per_head(step) == (19,)
+        assert task.old_classes(step) == ()
+
+
+def test_steps_of_published_tasks():
+    assert get_task("voc", "15-1").classes_per_head(5) == (16, 1, 1, 1, 1, 1)
+    assert [len(step) for step in get_task("voc", "5-3").steps] == [6, 3, 3, 3, 3, 3]
+    assert [len(step) for step in get_task("ade", "100-10").steps] == [101, 10, 10, 10, 10, 10]
+    assert get_task("cityscape", "10-9").steps == (tuple(range(11)), tuple(range(11, 20)))
+    assert get_task("cityscapes_domain", "1-1").num_steps == 21
+    assert get_task("voc", "offline").steps == (tuple(range(21)),)
+
+
+def test_named_orders_are_those_of_the_file():
+    assert len(ORDERS) == 22
+    for name, steps in ORDERS.items():
+        task = get_task("voc", name)
+        assert task.name == name
+        assert [list(step) for step in task.steps] == steps
+
+
+def test_aliases_are_the_task_that_they_stand_for():
+    assert get_task("voc", "15-5s") == get_task("voc", "15-1")
+    assert get_task("ade", "50") == get_task("ade", "50-50")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "parts"),
+    [
+        ("voc", "15-4", ("--task 15-4", "possible: 15-1, 15-5;", "10-1", "15-5s_b .. 15-5s_w")),
+        ("voc", "15-0", ("--task 15-0", "possible: 15-1, 15-5;")),
+        ("voc", "0-5", ("--task 0-5", "1 to 19")),
+        ("voc", "20-1", ("--task 20-1", "--task offline")),
+        ("voc", "fifteen", ("--task fifteen", "X-Y", "19-1")),
+        ("voc", "50", ("--task 50", "X-Y")),
+        ("ade", "15-5s", ("--task 15-5s", "100-50")),
+        ("cityscapes_domain", "11-3", ("10 domains left", "possible: 11-1, 11-2, 11-5, 11-10;")),
+        ("coco", "15-1", ("--dataset coco", "voc", "ade")),
+    ],
+)
+def test_an_impossible_task_names_the_possible_ones(dataset: str, name: str, parts: tuple[str, ...]):
+    with pytest.raises(UserError) as caught:
+        get_task(dataset, name)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
