@@ -41,7 +41,8 @@ class SegmentationNet(nn.Module):
 
     def forward(self, images: Tensor) -> SegOutput:
         """Images (B, 3, H, W), normalised -> SegOutput."""
-        features = self.body(images)
+        layout = self.body.stem.norm.memory_format(images.device.type)
+        features = self.body(images.contiguous(memory_format=layout))
         features["pre_logits"] = self.head(features["layer4"])
         small = torch.cat([classifier(features["pre_logits"]) for classifier in self.classifiers], dim=1)
         features["logits_small"] = small
@@ -135,9 +136,11 @@ def build_first_student(config: ModelConfig, *, branches: int, classes_per_head:
     if not config.no_pretrained:
         path = find_pretrained(config)
         absolute = network.body.stem.norm.absolute
-        state = body_from_pretrained(load_weights(path), absolute=absolute, branches=branches)
+        weights = load_weights(path)
         try:
-            network.body.load_state_dict(state)
+            network.body.load_state_dict(body_from_pretrained(weights, absolute=absolute, branches=branches))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         except RuntimeError as error:
             lines = str(error).splitlines()
             wanted = f"--backbone {config.backbone} --width {config.width}"

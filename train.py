@@ -87,7 +87,7 @@ def train_one_epoch(
     meter = LossMeter()
     bar = tqdm(loader, desc=title, unit="it", leave=False, disable=True if quiet else None, dynamic_ncols=True)
     for number, (images, labels) in enumerate(bar, start=1):
-        images = normalise(images.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+        images = normalise(images.to(device, non_blocking=True))
         labels = labels.to(device, non_blocking=True).long()
         with precision.autocast():
             seen_by_teacher = teacher(images) if teacher is not None else None
@@ -115,7 +115,7 @@ def evaluate(
     """
     matrix = ConfusionMatrix(num_classes, device)
     for images, labels in tqdm(loader, desc=title, unit="batch", leave=False, disable=True if quiet else None):
-        images = normalise(images.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+        images = normalise(images.to(device, non_blocking=True))
         matrix.update(labels.to(device, non_blocking=True), network(images).logits.argmax(1))
     matrix.all_reduce()
     return matrix

@@ -49,7 +49,8 @@ def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Ten
 
 
 def fold_new_into_background(student_logits: Tensor, num_old: int) -> Tensor:
-    """(B, C, h, w) -> (B, num_old, h, w): the new classes' logits added to channel 0 (SPEC 5)."""
+    """(B, C, h, w) -> (B, num_old, h, w): the new classes' logits added to channel 0, in float32 (SPEC 5)."""
+    student_logits = _full(student_logits)
     background = student_logits[:, :1] + student_logits[:, num_old:].sum(1, keepdim=True)
     return torch.cat([background, student_logits[:, 1:num_old]], dim=1)
 

@@ -1,4 +1,8 @@
-"""The compiled package inplace-abn, where it is installed and works; modules/norm.py does without it otherwise."""
+"""The compiled package inplace-abn, where it is installed and serves; modules/norm.py does without it otherwise.
+
+It keeps one activation where PyTorch keeps two, and memory is what GPUs are short of. On a CPU its single-threaded
+backward pass makes training slower than PyTorch's own norm does, so that one runs there, with the same numbers.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +16,23 @@ except ImportError:
     INSTALLED = False
 
 
-def serves(x: Tensor, over_processes: bool) -> bool:
-    """Whether the compiled norm takes `x` (B, C, H, W): its kernels know no bfloat16 and only contiguous memory, and
-    its CPU build neither float16 nor statistics over processes."""
-    if not INSTALLED or not x.is_contiguous():
-        return False
-    if x.is_cuda:
-        return x.dtype in (torch.float32, torch.float64, torch.float16)
-    return x.dtype in (torch.float32, torch.float64) and not over_processes
+def knows(device_type: str, dtype: torch.dtype) -> bool:
+    """Whether its kernels serve tensors of this kind: none know bfloat16."""
+    return INSTALLED and device_type == "cuda" and dtype in (torch.float32, torch.float64, torch.float16)
+
+
+def serves(x: Tensor) -> bool:
+    """Whether it takes `x` (B, C, H, W): it wants contiguous memory, and more than one value a channel though other
+    processes may hold more."""
+    return knows(x.device.type, x.dtype) and x.is_contiguous() and x.numel() > x.shape[1]
 
 
 def apply(norm: nn.Module, x: Tensor, over_processes: bool, eps: float, momentum: float, slope: float) -> Tensor:
     """Norm and activation of `norm` on `x`, in the memory of `x`."""
-    function = inplace_abn_sync if over_processes else inplace_abn
     activation = "leaky_relu" if norm.activation else "identity"
-    tensors = (x, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    return function(*tensors, norm.training, momentum, eps, activation, slope)
+    arguments = (x, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    arguments += (norm.training, momentum, eps, activation, slope)
+    if over_processes:
+        # Its own default is the group of the time of import: none, and it would count one process silently.
+        return inplace_abn_sync(*arguments, torch.distributed.group.WORLD)
+    return inplace_abn(*arguments)

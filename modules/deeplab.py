@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.norm import LEAKY_SLOPE, Norm, leaky_relu_
+from modules.norm import LEAKY_SLOPE, Norm
 from modules.parallel_conv import ParallelConv
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 32)}
@@ -54,7 +54,7 @@ class DeepLabHead(nn.Module):
                 nn.init.xavier_normal_(module.weight, gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        local = leaky_relu_(torch.cat([branch(x) for branch in self.atrous], dim=1))
+        local = torch.cat([branch(x) for branch in self.atrous], dim=1)
         context = self.pool_reduce(self.pool_norm(self.pool_conv(self._pool(x))))
         return self.norm(self.reduce(local) + context)
 

@@ -4,12 +4,12 @@
 """
 
 import torch
-import torch.distributed.nn.functional as differentiable
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from modules import compiled_norm
-from utils.distributed import world_size
+from utils.distributed import all_reduce_sum, world_size
 
 EPS = 1e-5
 MOMENTUM = 0.1
@@ -24,7 +24,8 @@ def leaky_relu_(x: Tensor) -> Tensor:
 class Norm(nn.Module):
     """Batch norm over (B, C, H, W), followed by leaky ReLU where `activation` is set.
 
-    The input must be the fresh output of a convolution: the compiled form overwrites it.
+    The input must be the fresh output of a convolution: the compiled form overwrites it, and keeps its output for
+    the backward pass, so that nothing may overwrite that.
     `kind`: iabn_sync (statistics over all processes), iabn, abn, std.
     """
 
@@ -41,12 +42,23 @@ class Norm(nn.Module):
 
     def scale(self) -> Tensor:
         """(C,) factor on the normalised input."""
-        return self.weight.abs() + EPS if self.absolute else self.weight
+        if not self.absolute:
+            return self.weight
+        # As abs(), but with InPlaceABN's gradient at 0, which is 1: a dead channel can wake up.
+        return torch.where(self.weight < 0, -self.weight, self.weight) + EPS
 
     def affine(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The norm in eval mode as x * s + shift, both (C,): s = scale / sqrt(var + eps), shift = beta - mean * s."""
         factor = self.scale().to(dtype) / torch.sqrt(self.running_var.to(dtype) + EPS)
         return factor, self.bias.to(dtype) - self.running_mean.to(dtype) * factor
+
+    def memory_format(self, device_type: str) -> torch.memory_format:
+        """The layout that suits this norm: channels last, as convolutions like it, unless the compiled norm is to
+        serve, which wants contiguous memory."""
+        autocast = torch.is_autocast_enabled(device_type)
+        dtype = torch.get_autocast_dtype(device_type) if autocast else self.weight.dtype
+        serves = self.absolute and compiled_norm.knows(device_type, dtype)
+        return torch.contiguous_format if serves else torch.channels_last
 
     def freeze_(self) -> "Norm":
         """No gradient and no new statistics from now on, whatever `train()` is called with."""
@@ -59,7 +71,7 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         over_processes = self.synchronised and self.training and world_size() > 1
-        if self.absolute and compiled_norm.serves(x, over_processes):
+        if self.absolute and compiled_norm.serves(x):
             return compiled_norm.apply(self, x, over_processes, EPS, MOMENTUM, LEAKY_SLOPE)
         if over_processes:
             y = self._forward_over_processes(x)
@@ -80,13 +92,25 @@ class Norm(nn.Module):
             return SyncBatchNorm.apply(*tensors, EPS, MOMENTUM, group, world_size())
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         count = x.new_tensor([x.numel() / x.shape[1]], dtype=values.dtype)
-        total = differentiable.all_reduce(torch.cat([values.sum((0, 2, 3)), count]))
+        total = _SumOverProcesses.apply(torch.cat([values.sum((0, 2, 3)), count]))
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = values - mean[:, None, None]
-        var = differentiable.all_reduce(centred.square().sum((0, 2, 3))) / count
+        var = _SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, MOMENTUM)
             self.running_var.lerp_(var * count / (count - 1), MOMENTUM)
         factor = self.scale() * torch.rsqrt(var + EPS)
         return torch.addcmul(self.bias[:, None, None], centred, factor[:, None, None]).to(x.dtype)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum of a tensor over all processes; every process's gradient reaches every process's share."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
+        return all_reduce_sum(tensor.clone())
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        return all_reduce_sum(gradient.clone())

@@ -5,13 +5,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from modules.norm import Norm
+from modules.norm import Norm, leaky_relu_
 
 Form = Literal["plain", "dual", "frozen", "merged"]
+BECOMES: dict[Form, tuple[Form, ...]] = {
+    "plain": ("merged",),
+    "dual": ("frozen", "merged"),
+    "frozen": ("merged",),
+    "merged": (),
+}
 
 
 class ParallelConv(nn.Module):
-    """A convolution with its norm, once or twice side by side, in one of four forms.
+    """A convolution with its norm, once or twice side by side, then leaky ReLU; in one of four forms.
 
     - plain: one branch, conv + norm; the networks of the baselines.
     - dual: two trainable branches, mixed channel by channel; step 0.
@@ -19,7 +25,7 @@ class ParallelConv(nn.Module):
       that goes on training; steps >= 1.
     - merged: one bare convolution with bias, all that both branches do; teacher, evaluation, export.
 
-    Maps (B, in_channels, H, W) to (B, out_channels, H', W'). "Same" padding; no activation.
+    Maps (B, in_channels, H, W) to (B, out_channels, H', W'). "Same" padding.
     """
 
     def __init__(
@@ -42,7 +48,8 @@ class ParallelConv(nn.Module):
 
         self.drop_path = drop_path
         self.conv = conv()
-        self.norm: Norm | None = Norm(out_channels, kind=norm, activation=False)
+        # A single norm carries the activation, two leave it to their mixture (SPEC 3).
+        self.norm: Norm | None = Norm(out_channels, kind=norm, activation=branches == 1)
         self.conv_new: nn.Conv2d | None = None
         self.norm_new: Norm | None = None
         if branches == 2:
@@ -60,16 +67,22 @@ class ParallelConv(nn.Module):
         kept = self.conv(x)
         if self.norm is not None:
             kept = self.norm(kept)
-        if self.conv_new is None:
+        if self.form == "plain":
             return kept
-        new = self.norm_new(self.conv_new(x))
+        if self.conv_new is not None:
+            kept = self._mixed(kept, self.norm_new(self.conv_new(x)))
+        return leaky_relu_(kept)
+
+    def _mixed(self, kept: Tensor, new: Tensor) -> Tensor:
+        """w_1 / 2 * kept + w_2 / 2 * new (SPEC 3)."""
         if self.training and self.drop_path:
             return torch.lerp(new, kept, draw_shares(kept.shape[1], kept.device, kept.dtype))
         return (new + kept) * 0.5
 
     @torch.no_grad()
     def merged_kernel(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the one convolution that equals the eval output, in float64; changes nothing.
+        """Weight and bias of the one convolution that equals the eval output before the activation, in float64;
+        changes nothing.
 
         SPEC 4: W = 1/2 s_1 W_1 + 1/2 s_2 W_2 and b likewise, where conv + norm k is x * (s_k W_k) + b_k.
         A single branch counts whole.
@@ -95,20 +108,18 @@ class ParallelConv(nn.Module):
         self._set_kernel(weight, bias)
 
     def to_form_(self, form: Form) -> None:
-        """Take on the parameters of `form` without computing them, as before loading weights. ValueError if it
-        needs a second branch and there is none."""
-        if form in ("dual", "frozen") and self.conv_new is None:
-            raise ValueError(f"a {self.form} convolution has no second branch for the form {form}")
+        """Take on the parameters of `form` without computing them, as before loading weights. ValueError if there
+        is no way from this form to that."""
+        if form != self.form and form not in BECOMES[self.form]:
+            raise ValueError(f"a {self.form} convolution cannot become {form}")
         if form in ("frozen", "merged"):
             self.norm = None
             if self.conv.bias is None:
                 self.conv.bias = nn.Parameter(self.conv.weight.new_zeros(self.conv.out_channels))
-        if form in ("plain", "merged"):
+        if form == "merged":
             self.conv_new = self.norm_new = None
         if form == "frozen":
             self.conv.requires_grad_(False)
-        if self.form != form:
-            raise ValueError(f"a {self.form} convolution cannot become {form} again")
 
     @torch.no_grad()
     def _set_kernel(self, weight: Tensor, bias: Tensor) -> None:
@@ -127,10 +138,9 @@ def draw_shares(channels: int, device: torch.device, dtype: torch.dtype) -> Tens
 
 
 def _folded(conv: nn.Conv2d, norm: Norm | None) -> tuple[Tensor, Tensor]:
-    """conv followed by norm in eval mode as one weight and bias, in float64."""
+    """conv followed by norm in eval mode, or a bare conv with bias, as one weight and bias in float64."""
     weight = conv.weight.double()
-    bias = conv.bias.double() if conv.bias is not None else weight.new_zeros(conv.out_channels)
     if norm is None:
-        return weight, bias
+        return weight, conv.bias.double()
     factor, shift = norm.affine(torch.float64)
-    return weight * factor[:, None, None, None], bias * factor + shift
+    return weight * factor[:, None, None, None], shift

@@ -105,7 +105,7 @@ def from_public(public: State) -> State:
         if name.endswith(UNUSED):
             continue
         norm, _, entry = name.rpartition(".")
-        if bare and (norm == "head.map_bn" or norm.endswith(".convs.bn2")):
+        if bare and entry in IDENTITY_NORM and (norm == "head.map_bn" or norm.endswith(".convs.bn2")):
             if not torch.all(tensor == IDENTITY_NORM[entry]):
                 raise UserError(f"the checkpoint has a merged convolution, but its norm {norm} is not the identity")
         elif norm in ("head.map_bn", "head.map_bn_new"):
@@ -121,14 +121,15 @@ def body_from_pretrained(weights: State, *, absolute: bool, branches: int) -> St
     """Our body's state dict from ImageNet weights: of InPlaceABN's or of torchvision's ResNet, classifier left out.
 
     `absolute`: the body scales by |gamma| + eps; torchvision's weights, trained with gamma, are turned so that the
-    function stays the same. With two `branches` both start from the same weights.
+    function stays the same. With two `branches` both start from the same weights. Raises UserError for a name that
+    is of no known part.
     """
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
     if "layer1.0.conv1.weight" in weights:
         state = {_our_name_of_torchvision(name): t for name, t in weights.items() if not _of_classifier(name)}
         if absolute:
             _make_scales_positive(state)
     else:
-        weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
         kept = {f"body.{name}": tensor for name, tensor in weights.items() if not _of_classifier(name)}
         state = {_our_name(name).removeprefix("body."): tensor for name, tensor in kept.items()}
     if branches == 2:
@@ -160,14 +161,21 @@ def _our_name(name: str) -> str:
             return f"classifiers.{match[1]}.{entry}"
         return f"{PARTS_BACK[part]}.{entry}"
     except KeyError:
-        raise UserError(f"the weights hold {name!r}, which is no part of this network") from None
+        raise _unknown(name) from None
 
 
 def _our_name_of_torchvision(name: str) -> str:
     part, _, entry = name.rpartition(".")
-    if match := re.fullmatch(r"(layer\d+\.\d+)\.(.+)", part):
-        return f"{match[1]}.{TORCHVISION_BLOCK_PARTS[match[2]]}.{entry}"
-    return {"conv1": "stem.conv", "bn1": "stem.norm"}[part] + f".{entry}"
+    try:
+        if match := re.fullmatch(r"(layer\d+\.\d+)\.(.+)", part):
+            return f"{match[1]}.{TORCHVISION_BLOCK_PARTS[match[2]]}.{entry}"
+        return {"conv1": "stem.conv", "bn1": "stem.norm"}[part] + f".{entry}"
+    except KeyError:
+        raise _unknown(name) from None
+
+
+def _unknown(name: str) -> UserError:
+    return UserError(f"the weights hold {name!r}, which is no part of this network")
 
 
 def _make_scales_positive(state: State) -> None:

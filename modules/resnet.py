@@ -65,7 +65,7 @@ class Bottleneck(nn.Module):
             self.shortcut = ConvNorm(in_channels, out_channels, 1, stride=stride, norm=norm, activation=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.conv3(leaky_relu_(self.conv2(self.conv1(x))))
+        out = self.conv3(self.conv2(self.conv1(x)))
         return leaky_relu_(out + self.shortcut(x))
 
 

@@ -1,7 +1,6 @@
 """Checkpoints on disk: whole or absent, and never an untrusted pickle (SPEC 9)."""
 
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,8 @@ def load_checkpoint(path: Path, what: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{what} is missing: {path}; train that step first, or name its file (--step_ckpt, --ckpt)")
     checkpoint = _load(path)
-    if not isinstance(checkpoint, dict) or "model_state" not in checkpoint:
-        raise UserError(f"{path} is no checkpoint of a step: it has no model_state")
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model_state"), dict):
+        raise UserError(f"{path} is no checkpoint of a step: it has no weights under model_state")
     return checkpoint
 
 
@@ -53,5 +52,6 @@ def _load(path: Path) -> Any:
         raise UserError(
             f"{path} is damaged, or holds more than tensors and plain values and could run code: it is not read"
         ) from None
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # a file that was cut off makes torch raise nearly anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{path} cannot be read as a checkpoint ({reason})") from None

@@ -1,0 +1,76 @@
+"""Small networks in an arbitrary state, and processes that talk to each other, for the tests of all layers."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+
+from config import ModelConfig
+from modules.norm import Norm
+from segmentation_module import SegmentationNet, build_network
+from utils.distributed import init_distributed, shut_down
+
+NORMS = ("iabn_sync", "iabn", "abn", "std")
+
+
+def small_config(**fields: Any) -> ModelConfig:
+    """A configuration of the smallest network, from scratch; `fields` win."""
+    small = {"backbone": "resnet26", "width": 8, "head_channels": 16, "no_pretrained": True}
+    return ModelConfig(**(small | fields))
+
+
+def small_network(*, branches: int = 2, classes_per_head: tuple[int, ...] = (3,), **fields: Any) -> SegmentationNet:
+    """A network of about 400,000 weights with random norms (see `randomise_`), in training mode."""
+    network = build_network(small_config(**fields), branches=branches, classes_per_head=classes_per_head)
+    return randomise_(network, seed=0)
+
+
+def randomise_(network: nn.Module, seed: int) -> Any:
+    """Give every norm arbitrary scales (negative ones too), shifts and running statistics; returns `network`."""
+    random = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, Norm | nn.BatchNorm2d):
+            shape = module.weight.shape
+            sign = torch.where(torch.rand(shape, generator=random) < 0.5, -1.0, 1.0)
+            with torch.no_grad():
+                module.weight.copy_(sign * (0.5 + torch.rand(shape, generator=random)))
+                module.bias.copy_(0.3 * torch.randn(shape, generator=random))
+                module.running_mean.copy_(0.3 * torch.randn(shape, generator=random))
+                module.running_var.copy_(0.5 + torch.rand(shape, generator=random))
+    return network
+
+
+def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest difference between two tensors, relative to the largest value of the second."""
+    a, b = a.detach(), b.detach()
+    return float((a - b).abs().max() / b.abs().max())
+
+
+def run_processes(work: Callable[[int, Path], Any], folder: Path, *, gpu: bool = False) -> list[Any]:
+    """What `work(rank, folder)`, a function of a module, returns in each of two processes of one group.
+
+    With `gpu` both may use the first GPU, and talk through gloo: nccl wants a GPU for each.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(_process, (port, work, folder, gpu), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def _process(rank: int, port: int, work: Callable[[int, Path], Any], folder: Path, gpu: bool) -> None:
+    torch.set_num_threads(1)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    if gpu:
+        torch.distributed.init_process_group("gloo")
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        init_distributed()
+    torch.save(work(rank, folder), folder / f"{rank}.pt")
+    shut_down()

@@ -1,0 +1,109 @@
+"""The head: its formula, its image pooling, its start (SPEC 3)."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from modules.deeplab import RATES, DeepLabHead
+from tests.helpers import randomise_
+
+C_IN, C = 12, 8
+
+
+def build(
+    *, branches: int = 2, pooling: int = 4, in_channels: int = C_IN, channels: int = C, norm: str = "abn"
+) -> DeepLabHead:
+    options = {"rates": (1, 2, 3), "norm": norm, "branches": branches, "drop_path": False}
+    return DeepLabHead(in_channels, channels, pooling=pooling, **options).double()
+
+
+def maps(height: int, width: int, batch: int = 2) -> Tensor:
+    random = torch.Generator().manual_seed(0)
+    return torch.randn(batch, C_IN, height, width, dtype=torch.float64, generator=random)
+
+
+def explicit_pooling(x: Tensor, window: int) -> Tensor:
+    """Mean of the window around each pixel that lies wholly on the map; the border repeats the nearest (SPEC 3).
+
+    An even window has one pixel more below and to the right of its middle.
+    """
+    height, width = x.shape[-2:]
+    window_height, window_width = min(window, height), min(window, width)
+    made = torch.empty_like(x)
+    for i in range(height):
+        for j in range(width):
+            top = min(max(i - (window_height - 1) // 2, 0), height - window_height)
+            left = min(max(j - (window_width - 1) // 2, 0), width - window_width)
+            made[..., i, j] = x[..., top : top + window_height, left : left + window_width].mean((-2, -1))
+    return made
+
+
+@pytest.mark.parametrize("pooling", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize(("height", "width"), [(9, 11), (8, 5), (4, 9), (3, 4)])
+def test_eval_pooling_equals_explicit_windows(pooling, height, width):
+    x = maps(height, width)
+    made = build(pooling=pooling).eval()._pool(x)
+    assert_close(made.expand_as(x), explicit_pooling(x, pooling), atol=1e-12, rtol=1e-12)
+
+
+def test_training_pools_the_whole_map():
+    x = maps(9, 11)
+    assert_close(build(pooling=4).train()._pool(x), x.mean((2, 3), keepdim=True))
+
+
+def bn(x: Tensor, norm: nn.Module) -> Tensor:
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+
+
+def leaky(x: Tensor) -> Tensor:
+    return torch.where(x < 0, 0.01 * x, x)
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+def test_the_head_is_the_formula_of_the_spec(branches):
+    head = randomise_(build(branches=branches), 1).eval()
+    x = maps(9, 11)
+
+    def atrous(conv: str, norm: str) -> Tensor:
+        outputs = []
+        for site, (padding, dilation) in zip(head.atrous, ((0, 1), (1, 1), (2, 2), (3, 3)), strict=True):
+            weight = getattr(site, conv).weight
+            outputs.append(bn(F.conv2d(x, weight, padding=padding, dilation=dilation), getattr(site, norm)))
+        return torch.cat(outputs, 1)
+
+    mixed = atrous("conv", "norm")
+    if branches == 2:
+        mixed = mixed / 2 + atrous("conv_new", "norm_new") / 2
+    local = F.conv2d(leaky(mixed), head.reduce.weight)
+    context = leaky(bn(F.conv2d(explicit_pooling(x, 4), head.pool_conv.weight), head.pool_norm))
+    expected = leaky(bn(local + F.conv2d(context, head.pool_reduce.weight), head.norm))
+    before = x.clone()
+    assert_close(head(x), expected, atol=1e-11, rtol=1e-11)
+    assert torch.equal(x, before)
+
+
+def test_published_rates():
+    assert RATES == {16: (6, 12, 18), 8: (12, 24, 32)}
+    head = DeepLabHead(C_IN, C, rates=RATES[16], pooling=32, norm="abn", branches=2, drop_path=True)
+    for conv in ("conv", "conv_new"):
+        sites = [getattr(site, conv) for site in head.atrous]
+        assert [site.dilation for site in sites] == [(1, 1), (6, 6), (12, 12), (18, 18)]
+        assert [site.kernel_size for site in sites] == [(1, 1), (3, 3), (3, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(("branches", "gain"), [(2, 1.0), (1, math.sqrt(2 / (1 + 0.01**2)))])
+def test_convolutions_start_from_xavier(branches, gain):
+    """Standard deviation gain * sqrt(2 / (fan_in + fan_out)); 4,096 weights or more, so within 5%."""
+    torch.manual_seed(0)
+    head = build(branches=branches, in_channels=64, channels=64)
+    convs = [module for module in head.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convs) == (11 if branches == 2 else 7)
+    for conv in convs:
+        area = conv.kernel_size[0] * conv.kernel_size[1]
+        expected = gain * math.sqrt(2 / (area * (conv.in_channels + conv.out_channels)))
+        assert conv.bias is None
+        assert conv.weight.std().item() == pytest.approx(expected, rel=0.05)

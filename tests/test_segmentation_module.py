@@ -1,0 +1,177 @@
+"""The network as a whole, and how a step's student and teacher come from the step before (SPEC 3, 4, 6)."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from config import OptimConfig
+from modules.norm import Norm
+from segmentation_module import SegmentationNet, build_student, freeze_parts_
+from tests.helpers import NORMS, largest_difference, small_network
+from utils.optim import build_optimizer
+
+FORMS = ("plain", "dual", "frozen")
+
+
+def build(form: str = "dual", **options: object) -> SegmentationNet:
+    network = small_network(branches=1 if form == "plain" else 2, **options)
+    if form == "frozen":
+        network.freeze_merged_()
+    return network
+
+
+def images(batch: int = 2, side: int = 64) -> Tensor:
+    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def copy_state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("output_stride", [16, 8])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("form", FORMS)
+def test_merged_network_equals_the_network(form, norm, output_stride):
+    network = build(form, norm_act=norm, output_stride=output_stride).eval()
+    before = copy_state(network)
+    for dtype, allowed in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        network, x = network.to(dtype), images(1).to(dtype)
+        merged = network.merged()
+        expected, made = network(x), merged(x)
+        assert largest_difference(made.logits, expected.logits) < allowed
+        for name, feature in expected.features.items():
+            assert largest_difference(made.features[name], feature) < allowed, name
+    assert network.form == form and same(copy_state(network), before)
+    assert merged.form == "merged" and not merged.training
+    assert not any(parameter.requires_grad for parameter in merged.parameters())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_site_alone_equals_its_merged_form(form):
+    network = build(form).double().eval()
+    merged = network.merged()
+    for site, single in zip(network.sites(), merged.sites(), strict=True):
+        random = torch.Generator().manual_seed(0)
+        x = torch.randn(1, site.conv.in_channels, 9, 9, dtype=torch.float64, generator=random)
+        assert largest_difference(single(x), site(x)) < 1e-9
+    assert len(network.sites()) == 8 + 4
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_merging_costs_nothing_at_inference():
+    """Per site of c outputs a plain network has gamma and beta, 2c, and a merged one a bias, c."""
+    plain, merged = build("plain"), build("dual").merged()
+    assert plain.training and not merged.training
+    outputs = [8 * 2**stage for stage in range(4) for _ in range(2)] + 4 * [16]
+    assert [site.conv.out_channels for site in merged.sites()] == outputs
+    biases, norms = sum(outputs), 2 * sum(outputs)
+    assert count(merged) == count(plain) + biases - norms
+    assert count(merged) == count(plain.merged()) == count(build("frozen").merged())
+    assert {type(module) for module in merged.modules()} == {type(module) for module in plain.modules()}
+
+
+def test_frozen_branches_survive_training():
+    """Not a bit of them moves, with momentum and heavy weight decay; all else moves."""
+    torch.manual_seed(0)
+    network = build("frozen").train()
+    before = copy_state(network)
+    optimizer = build_optimizer(network.parameter_groups(), OptimConfig(weight_decay=0.1), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(images()).logits.square().mean().backward()
+        optimizer.step()
+    fixed = {name for name, tensor in network.state_dict().items() if torch.equal(tensor, before[name])}
+    branches = {"body.layer{}.{}.conv2.conv".format(*at) for at in ((i, j) for i in range(1, 5) for j in range(2))}
+    branches |= {f"head.atrous.{i}.conv" for i in range(4)}
+    assert fixed == {f"{branch}.{entry}" for branch in branches for entry in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_are_named_and_of_the_right_size(training):
+    network = build(classes_per_head=(4, 1, 2)).train(training)
+    made = network(images(2, 96))
+    assert made.logits.shape == (2, 7, 96, 96)
+    assert list(made.features) == ["layer1", "layer2", "layer3", "layer4", "pre_logits", "logits_small"]
+    assert made.features["pre_logits"].shape == (2, 16, 6, 6)
+    pre_logits = made.features["pre_logits"]
+    small = torch.cat([classifier(pre_logits) for classifier in network.classifiers], dim=1)
+    assert torch.equal(made.features["logits_small"], small)
+    upsampled = F.interpolate(small, (96, 96), mode="bilinear", align_corners=False)
+    assert torch.equal(made.logits, upsampled)
+
+
+@pytest.mark.parametrize("heads", [(4,), (4, 1, 2)])
+@pytest.mark.parametrize("form", FORMS)
+def test_groups_hold_every_parameter_once(form, heads):
+    network = build(form, classes_per_head=heads)
+    groups = network.parameter_groups()
+    ids = [id(parameter) for group in groups.values() for parameter in group]
+    assert sorted(ids) == sorted(id(parameter) for parameter in network.parameters())
+    assert len(groups["classifiers"]) == 2 and groups["classifiers"][0].shape[0] == heads[-1]
+    assert len(groups["old_classifiers"]) == 2 * (len(heads) - 1)
+
+
+@pytest.mark.parametrize("init_bias", [True, False])
+@pytest.mark.parametrize("init_weights", [True, False])
+def test_new_classifiers_start_as_told(init_weights, init_bias):
+    teacher = build(classes_per_head=(4, 2))
+    before = copy_state(teacher)
+    torch.manual_seed(5)
+    chance = nn.Conv2d(16, 3, 1)
+    torch.manual_seed(5)
+    student = build_student(teacher, new_classes=3, init_weights=init_weights, init_bias=init_bias)
+    assert same(copy_state(teacher), before)
+    background, new = student.classifiers[0], student.classifiers[2]
+    assert [classifier.out_channels for classifier in student.classifiers] == [4, 2, 3]
+    assert all(parameter.requires_grad for parameter in new.parameters())
+    expected = teacher.classifiers[0].weight[:1].expand(3, -1, 1, 1) if init_weights else chance.weight
+    assert torch.equal(new.weight, expected)
+    old_bias = teacher.classifiers[0].bias
+    shared = old_bias[0] - math.log(3 + 1)
+    assert_close(new.bias, shared.expand(3) if init_bias else chance.bias)
+    assert_close(background.bias[0], shared if init_bias else old_bias[0])
+    # All else is the network of the step before, in memory of its own.
+    untouched = {name for name in before if name != "classifiers.0.bias"}
+    assert all(torch.equal(student.state_dict()[name], before[name]) for name in untouched)
+    assert torch.equal(background.bias[1:], old_bias[1:])
+    addresses = {parameter.data_ptr() for parameter in teacher.parameters()}
+    assert addresses.isdisjoint(parameter.data_ptr() for parameter in student.parameters())
+
+
+def test_a_new_domain_brings_no_classifier():
+    teacher = build(classes_per_head=(19,))
+    student = build_student(teacher, new_classes=0, init_weights=True, init_bias=True)
+    assert len(student.classifiers) == 1
+    assert same(copy_state(student), copy_state(teacher))
+
+
+@pytest.mark.parametrize(("body", "norms"), [(True, False), (False, True), (True, True), (False, False)])
+def test_frozen_parts_survive_training(body, norms):
+    torch.manual_seed(0)
+    network = build()
+    freeze_parts_(network, body=body, norms=norms)
+    network.train()
+    before = copy_state(network)
+    optimizer = build_optimizer(network.parameter_groups(), OptimConfig(weight_decay=0.1), lr=0.01)
+    network(images()).logits.square().mean().backward()
+    optimizer.step()
+    of_norms = {
+        f"{path}.{entry}"
+        for path, module in network.named_modules()
+        if isinstance(module, Norm)
+        for entry in module.state_dict()
+    }
+    for name, tensor in network.state_dict().items():
+        fixed = (body and name.startswith("body.")) or (norms and name in of_norms)
+        assert torch.equal(tensor, before[name]) == fixed, name

@@ -1,0 +1,147 @@
+"""Checkpoints come back as they were written; what is no checkpoint is told so in one line and runs no code."""
+
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint, step_path
+from utils.errors import UserError
+
+WHAT = "the checkpoint of step 1"
+
+
+class Hostile:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def a_checkpoint() -> dict:
+    """All that a step saves (SPEC 9), the state of a real optimiser and schedule with it."""
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.5**i)
+    layer(torch.randn(4, 3)).sum().backward()
+    optimizer.step()
+    schedule.step()
+    return {
+        "epoch": 7,
+        "model_state": {"module.a": torch.randn(2, 3), "module.b": torch.arange(4), "c": torch.ones(2).bfloat16()},
+        "optimizer_state": optimizer.state_dict(),
+        "scheduler_state": schedule.state_dict(),
+        "best_score": 0.625,
+        "trainer_state": {"finished": True, "classes": (1, 2), "name": "é", "none": None, "scaler": {}},
+    }
+
+
+def flat(value: object) -> list:
+    """Nested values as a list in which tensors are comparable."""
+    if isinstance(value, dict):
+        return [part for key in value for part in (key, *flat(value[key]))]
+    if isinstance(value, list | tuple):
+        return [type(value), *(part for entry in value for part in flat(entry))]
+    return [(value.dtype, value.tolist())] if isinstance(value, Tensor) else [value]
+
+
+def refusal(path: Path, load=lambda path: load_checkpoint(path, WHAT)) -> str:
+    """The message of the UserError that loading `path` raises: one line, with the file's name."""
+    with pytest.raises(UserError) as error:
+        load(path)
+    message = str(error.value)
+    assert "\n" not in message and str(path) in message
+    return message
+
+
+def test_a_checkpoint_comes_back(tmp_path):
+    path, saved = tmp_path / "new" / "folder" / "1.pth", a_checkpoint()
+    save_checkpoint(path, saved)
+    assert flat(load_checkpoint(path, WHAT)) == flat(saved)
+    saved["epoch"] = 8
+    save_checkpoint(path, saved)
+    assert load_checkpoint(path, WHAT)["epoch"] == 8
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_path_of_a_step():
+    """CHECKPOINT/TASK-DATASET_NAME_STEP.pth (SPEC 9)."""
+    assert step_path(Path("checkpoints"), "15-1", "voc", "RCIL", 3) == Path("checkpoints/15-1-voc_RCIL_3.pth")
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+@pytest.mark.parametrize("legacy", [True, False])
+def test_code_in_a_checkpoint_does_not_run(tmp_path, legacy, protocol):
+    path, trace = tmp_path / "hostile.pth", tmp_path / "ran"
+    content = {"model_state": {}, "trainer_state": Hostile(trace)}
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+    for load in (lambda path: load_checkpoint(path, WHAT), load_weights):
+        assert "could run code" in refusal(path, load)
+    assert not trace.exists()
+    with open(path, "rb") as file:  # the file is hostile indeed
+        torch.load(file, weights_only=False)
+    assert trace.exists()
+
+
+def test_a_bare_pickle_is_refused(tmp_path):
+    path, trace = tmp_path / "hostile.pkl", tmp_path / "ran"
+    path.write_bytes(pickle.dumps({"model_state": Hostile(trace)}, protocol=2))
+    refusal(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_file_cut_off_anywhere_is_refused(tmp_path, legacy):
+    """Files of ImageNet weights and of older code are in the legacy form, which has no directory at its end."""
+    buffer, path = io.BytesIO(), tmp_path / "cut.pth"
+    torch.save(a_checkpoint(), buffer, _use_new_zipfile_serialization=not legacy)
+    whole = buffer.getvalue()
+    for length in [*range(20), *range(20, len(whole) - 1, len(whole) // 60)]:
+        path.write_bytes(whole[:length])
+        refusal(path)
+        refusal(path, load_weights)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>\n<body>Not found</body>\n</html>", b"hello\n", b"PK\x03\x04"])
+def test_what_was_never_a_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "download.pth"
+    path.write_bytes(content)
+    refusal(path)
+
+
+def test_an_archive_of_the_first_torch_is_refused(tmp_path):
+    path = tmp_path / "old.pth.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in ("storages", "tensors", "pickle"):
+            archive.addfile(tarfile.TarInfo(name))
+    refusal(path, load_weights)
+
+
+def test_a_missing_file_names_the_step(tmp_path):
+    assert WHAT in refusal(tmp_path / "absent.pth")
+    refusal(tmp_path)
+    refusal(tmp_path / "absent.pth", load_weights)
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, {}, [1, 2], torch.ones(2)])
+def test_a_checkpoint_without_weights_is_refused(tmp_path, content):
+    path = tmp_path / "1.pth"
+    save_checkpoint(path, content)
+    assert "model_state" in refusal(path)
+
+
+def test_weights_lie_bare_or_under_state_dict(tmp_path):
+    path, weights = tmp_path / "resnet.pth.tar", {"module.mod1.conv1.weight": torch.randn(2, 3)}
+    for content in (weights, {"state_dict": weights, "epoch": 3, "arch": "resnet"}):
+        save_checkpoint(path, content)
+        assert flat(load_weights(path)) == flat(weights)
+    for content in ([1], {"state_dict": weights, "epoch": 3} | {"state_dict": [1]}, {"epoch": 3}):
+        save_checkpoint(path, content)
+        assert "state dict" in refusal(path, load_weights)

@@ -1,0 +1,90 @@
+"""One process or two: the same calls, the right answers."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from tests.helpers import run_processes
+from utils.distributed import (
+    Dist,
+    all_reduce_sum,
+    barrier,
+    broadcast_buffers,
+    init_distributed,
+    main_process_first,
+    shut_down,
+    world_size,
+)
+
+
+@pytest.mark.parametrize("launched", [True, False])
+def test_one_process_needs_no_group(monkeypatch, launched):
+    """Alone, or as the only process of torchrun."""
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value) if launched else monkeypatch.delenv(name, raising=False)
+    made = init_distributed()
+    assert (made.rank, made.world_size, made.is_main) == (0, 1, True)
+    assert made.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert not dist.is_initialized() and world_size() == 1
+    norm = torch.nn.BatchNorm1d(2)
+    assert torch.equal(all_reduce_sum(torch.tensor([1.0, 2.0])), torch.tensor([1.0, 2.0]))
+    broadcast_buffers(norm)
+    barrier()
+    with main_process_first() as is_main:
+        assert is_main
+    shut_down()
+
+
+def test_only_the_first_process_is_main():
+    assert [Dist(rank, 3, torch.device("cpu")).is_main for rank in range(3)] == [True, False, False]
+
+
+def _talk(rank: int, folder: Path) -> dict[str, Any]:
+    """What a process of two hears. The group is there already: run_processes calls init_distributed; at the end it is
+    left twice."""
+    tensor = torch.tensor([1.0 + rank, 10.0])
+    same = all_reduce_sum(tensor)
+    module = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2))
+    torch.nn.init.constant_(module[1].weight, rank)
+    module[0].running_mean.fill_(5.0 + rank)
+    module[0].num_batches_tracked.fill_(7 + rank)
+    broadcast_buffers(module)
+    with main_process_first() as is_main:
+        found = (folder / "made").exists()
+        if is_main:
+            time.sleep(0.3)  # the other one would look too early
+            (folder / "made").touch()
+    failed_first = False
+    try:
+        with main_process_first() as is_main:
+            if is_main:
+                raise OSError("disk full")
+    except OSError:
+        failed_first = True
+    barrier()
+    world = world_size()
+    shut_down()
+    shut_down()
+    return {
+        "sum": tensor.tolist(),
+        "in place": same is tensor,
+        "world": [world, world_size()],
+        "mean": module[0].running_mean.tolist(),
+        "count": module[0].num_batches_tracked.item(),
+        "weight": module[1].weight.mean().item(),
+        "is main": is_main,
+        "found": found,
+        "failed": failed_first,
+    }
+
+
+def test_two_processes(tmp_path):
+    shared = {"sum": [3.0, 20.0], "in place": True, "world": [2, 1], "mean": [5.0, 5.0], "count": 7}
+    first, second = run_processes(_talk, tmp_path)
+    assert first == shared | {"weight": 0.0, "is main": True, "found": False, "failed": True}
+    # A main process that fails does not leave the other one waiting.
+    assert second == shared | {"weight": 1.0, "is main": False, "found": True, "failed": False}
