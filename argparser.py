@@ -140,9 +140,13 @@ def _steps(words: Sequence[str], task: Task) -> tuple[int, ...]:
     last = task.num_steps - 1
     if list(words) == ["all"]:
         return tuple(range(task.num_steps))
-    if not all(word.isdigit() and int(word) <= last for word in words):
+    if not all(word.isdecimal() and int(word) <= last for word in words):
         raise UserError(f"--step {' '.join(words)}: {task.dataset} {task.name} has steps 0 to {last}; or say all")
-    return tuple(sorted({int(word) for word in words}))
+    steps = tuple(map(int, words))
+    if steps != tuple(sorted(set(steps))):
+        # Lists typed for the steps (--lr, --epochs) go by their order.
+        raise UserError(f"--step {' '.join(words)}: name each step once, in ascending order")
+    return steps
 
 
 def _by_step(values: Sequence[Any], steps: tuple[int, ...]) -> tuple[Any, ...]:

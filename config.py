@@ -152,7 +152,7 @@ class RunConfig(Checked):
         for name in ("print_interval", "val_interval", "ckpt_interval"):
             self.require(getattr(self, name) >= 1, name, "at least 1")
         self.require(self.sample_num >= 0, "sample_num", "0 or more")
-        if self.ckpt and len(self.step) != 1:
+        if self.ckpt and (len(self.step) > 1 or "all" in self.step):
             raise UserError(f"--ckpt {self.ckpt} is the checkpoint of one step; name that step: --step N")
 
 

@@ -4,24 +4,27 @@ torchrun --nproc_per_node=4 run.py --data_root data/voc --task 15-1 --overlap --
 python run.py --data_root data/voc --task 15-1 --overlap --name RCIL --step 0 --test
 """
 
+import glob
 import os
 import sys
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from argparser import Parsed, parse
-from config import at_step
-from dataset import DATASETS, Loaders
+from config import RunConfig, at_step
+from dataset import DATASETS, Loaders, require_full_batch
 from experiment import Checkpoint, Experiment
 from methods.base import Method
 from metrics.report import Reporter
 from metrics.results import results_path
 from metrics.scores import Scores
 from segmentation_module import SegmentationNet, freeze_parts_
+from tasks import Task
 from train import Precision, evaluate, predict_samples, train_one_epoch
 from utils.distributed import Dist, barrier, broadcast_buffers, init_distributed, shut_down
 from utils.errors import UserError, one_line
@@ -48,7 +51,9 @@ def train_step(run: Experiment, step: int, *, is_first: bool) -> SegmentationNet
         row = run.report.row(step)
         log.info(f"step {step} is finished: {run.path(step)}" + (f", mIoU {100 * row.mean_iou:.2f}" if row else ""))
         return None if row else student
+    _require_two_values(run.config, run.dist)
     loaders = run.loaders(step)
+    require_full_batch(loaders.train)
     method = run.method(step)
     previous = run.load_previous(step, is_first=is_first)
     teacher = previous.merged().to(run.dist.device) if previous and method.needs_teacher else None
@@ -58,6 +63,16 @@ def train_step(run: Experiment, step: int, *, is_first: bool) -> SegmentationNet
     freeze_parts_(student, body=run.config.model.freeze, norms=run.config.model.fix_bn)
     train_student(run, step, student.to(run.dist.device), teacher, method, loaders, saved)
     return student
+
+
+def _require_two_values(config: RunConfig, dist: Dist) -> None:
+    """A norm in training needs two values per channel, and the image pooling leaves it one per image."""
+    images = config.data.batch_size * (dist.world_size if config.model.norm_act == "iabn_sync" else 1)
+    if images < 2 and not config.model.fix_bn:
+        raise UserError(
+            f"--batch_size {config.data.batch_size}: a norm in training needs two images or more; raise it, or keep "
+            "all norms as they are with --fix_bn"
+        )
 
 
 def train_student(
@@ -165,9 +180,7 @@ def build_report(parsed: Parsed, dist: Dist) -> Reporter:
         log.info(f"  note: {note}")
     return Reporter(
         folder=config.logdir / f"{task.name}-{task.dataset}" / config.name,
-        results=results_path(
-            config.results_dir, config.date or date.today().isoformat(), task.dataset, task.name, config.name
-        ),
+        results=_results_of(config, task),
         class_names=[spec.class_names[label] for label in order],
         palette=[spec.palette[label] for label in order],
         num_first=task.num_seen(0),
@@ -175,12 +188,23 @@ def build_report(parsed: Parsed, dist: Dist) -> Reporter:
     )
 
 
+def _results_of(config: RunConfig, task: Task) -> Path:
+    """The results table: of `--date`, else the newest one of this name to go on with, else of today."""
+    parts = (task.dataset, task.name, config.name)
+    if config.date is None and (config.resume or config.test):
+        started = sorted(config.results_dir.glob(results_path(Path(), "????-??-??", *map(glob.escape, parts)).name))
+        if started:
+            return started[-1]
+    return results_path(config.results_dir, config.date or date.today().isoformat(), *parts)
+
+
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what the command line says; the exit code: 0, or 2 with one line on standard error for bad input."""
+    """Run what the command line says; the exit code: 0, or, with one line on standard error, 2 for bad input and
+    130 for Ctrl-C."""
     try:
         parsed = parse(arguments)
         dist = init_distributed(parsed.local_rank)
@@ -191,11 +215,19 @@ def main(arguments: Sequence[str]) -> int:
         report.close(pictures=parsed.config.visualize)
         shut_down()
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
-        # The other processes may wait for this one: leave without waiting for them.
-        os._exit(2) if torch.distributed.is_initialized() else None
-        return 2
+        return _give_up(f"error: {one_line(error)}", 2)
+    except KeyboardInterrupt:
+        return _give_up("interrupted; the same command goes on from the last checkpoint", 130)
     return 0
+
+
+def _give_up(message: str, code: int) -> int:
+    """Say why on standard error; the exit code."""
+    print(message, file=sys.stderr, flush=True)
+    if torch.distributed.is_initialized():
+        # The other processes may wait for this one: leave without waiting for them.
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

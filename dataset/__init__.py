@@ -50,7 +50,6 @@ def build_loaders(config: DataConfig, task: Task, step: int, *, seed: int, rank:
     root = config.root.absolute()
     train, val = (load_split(spec, root, name) for name in ("train", "val"))
     sets = spec.select(train, val, task, step, rules)
-    _require_one_batch(len(sets.train), config.batch_size, world_size, task, step)
     step_seed = derive_seed(seed, step)
     train_lut = training_lut(task, step, data_masking=config.data_masking, class_of=spec.class_of)
     lut_of_seen = seen_lut(task, step, ignore_background=config.ignore_test_bg, class_of=spec.class_of)
@@ -92,14 +91,16 @@ def load_split(spec: DatasetSpec, root: Path, name: str) -> Split:
     return Split(samples, classes)
 
 
-def _require_one_batch(num_images: int, batch_size: int, world_size: int, task: Task, step: int) -> None:
-    if num_images >= batch_size * world_size:
+def require_full_batch(train: DataLoader) -> None:
+    """UserError unless the training set of a step fills a batch of every process."""
+    num_images, world_size = train.sampler.size, train.sampler.world_size
+    if num_images >= train.batch_size * world_size:
         return
     largest = num_images // world_size
     mend = f"give --batch_size {largest} or less" if largest else "start fewer processes"
     raise UserError(
-        f"--batch_size {batch_size}: {batch_size} x {world_size} process(es) is more than the {num_images} "
-        f"training images of step {step} of {task.dataset} {task.name}; {mend}"
+        f"--batch_size {train.batch_size}: {train.batch_size} x {world_size} process(es) is more than the {num_images} "
+        f"training images of the step; {mend}"
     )
 
 

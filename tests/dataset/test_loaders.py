@@ -136,15 +136,13 @@ def test_two_processes_test_each_image_once(config: DataConfig):
 def test_a_batch_larger_than_the_step_is_refused(config: DataConfig):
     count = len(build(config, 1).train.dataset)
     half = count // 2
-    build(dataclasses.replace(config, batch_size=half), 1, world_size=2)
+    require_full_batch(build(dataclasses.replace(config, batch_size=half), 1, world_size=2).train)
     too_large = dataclasses.replace(config, batch_size=half + 1)
-    text = (
-        rf"--batch_size {half + 1}: {half + 1} x 2 process.* {count} training images of step 1 .*--batch_size {half} or"
-    )
+    text = rf"--batch_size {half + 1}: {half + 1} x 2 process.* {count} training images .*--batch_size {half} or less"
     with pytest.raises(UserError, match=text):
-        build(too_large, 1, world_size=2)
+        require_full_batch(build(too_large, 1, world_size=2).train)
     with pytest.raises(UserError, match="start fewer processes"):
-        build(config, 1, world_size=count + 1)
+        require_full_batch(build(config, 1, world_size=count + 1).train)
 
 
 def test_an_unknown_data_set_is_refused(config: DataConfig):

@@ -1,0 +1,16 @@
+# Sourced by the other scripts: goes to the checkout, makes its .venv from REQUIREMENTS, and puts it on the PATH.
+# VENV=DIR uses another folder. Nothing is installed when the environment is there and the list has not changed.
+cd "$(dirname "$0")" && while [ ! -f requirements.txt ]; do cd ..; done
+REQUIREMENTS=${REQUIREMENTS:-requirements.txt}
+VENV=${VENV:-.venv}
+PYTHON=${PYTHON:-python3}
+
+stamp="$VENV/$REQUIREMENTS.installed"
+if ! cat requirements.txt "$REQUIREMENTS" | cmp -s - "$stamp"; then
+    echo "setting up $VENV (once; about two minutes and 6 GB)"
+    "$PYTHON" -m venv "$VENV" || { echo "error: $PYTHON -m venv failed; install Python 3.10 or newer with venv" >&2; exit 1; }
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -r "$REQUIREMENTS" || exit 1
+    cat requirements.txt "$REQUIREMENTS" > "$stamp"
+fi
+PATH="$(cd "$VENV" && pwd)/bin:$PATH"
+export PATH

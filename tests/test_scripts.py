@@ -1,0 +1,68 @@
+"""The scripts of the settings hand the right task, setting and batch to run.py, and further options on."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from argparser import parse
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "scripts/voc").glob("*.sh"))
+
+
+def arguments_of(script: Path, folder: Path, *options: str, **environment: str) -> list[str]:
+    """What `script` starts, with an environment in which python and torchrun only print their arguments."""
+    bin_folder = folder / "bin"
+    bin_folder.mkdir(exist_ok=True)
+    for name in ("python", "torchrun"):
+        program = bin_folder / name
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@"\n')
+        program.chmod(0o755)
+    lists = (ROOT / "requirements.txt").read_text() * 2
+    (folder / "requirements.txt.installed").write_text(lists)
+    variables = os.environ | {"VENV": str(folder)} | environment
+    done = subprocess.run(
+        ["sh", str(script), *options], env=variables, cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.splitlines()
+
+
+def test_there_is_a_script_for_every_setting():
+    settings = [
+        f"{task}-{setting}" for task in ("19-1", "15-5", "15-1", "10-1", "5-3") for setting in ("overlap", "disjoint")
+    ]
+    assert sorted(script.stem for script in SCRIPTS) == sorted(f"rcil_{setting}" for setting in settings)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_script_runs_its_setting_with_the_defaults_of_the_paper(script: Path, tmp_path: Path):
+    program, entry, *arguments = arguments_of(script, tmp_path, "--test", GPUS="1")
+    assert (program, entry) == ("python", "run.py")
+    config, task, steps, _, _ = parse(arguments)
+    assert script.stem == f"rcil_{task.name}-{'overlap' if config.data.overlap else 'disjoint'}"
+    assert steps == tuple(range(task.num_steps)) and config.test
+    assert config.data.batch_size == 24 and config.opt_level == "O1" and config.method_name == "RCIL"
+    assert config.optim.lr == (0.02, 0.001) and config.optim.epochs == (30,)
+    assert config.model.backbone == "resnet101" and config.data.crop_size == 512
+    assert config.data.root == ROOT / "data/voc"
+
+
+def test_the_environment_sets_processes_batch_and_folder(tmp_path: Path):
+    script = ROOT / "scripts/voc/rcil_15-1-overlap.sh"
+    (tmp_path / "voc").mkdir()
+    program, *arguments = arguments_of(script, tmp_path, "--lr", "0.1", GPUS="4", DATA_ROOT="voc", NAME="mine")
+    assert program == "torchrun"
+    assert arguments[:4] == ["--standalone", "--nproc_per_node", "4", "run.py"]
+    config = parse(arguments[4:]).config
+    assert config.data.batch_size == 6 and config.data.root == tmp_path / "voc"
+    assert config.name == "mine" and config.optim.lr[0] == 0.1
+
+
+def test_two_settings_of_one_task_do_not_share_a_name(tmp_path: Path):
+    names = {
+        parse(arguments_of(ROOT / f"scripts/voc/rcil_15-1-{setting}.sh", tmp_path, GPUS="1")[2:]).config.name
+        for setting in ("overlap", "disjoint")
+    }
+    assert len(names) == 2
