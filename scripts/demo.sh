@@ -10,8 +10,8 @@ train() { # METHOD, then further options
     method=$1 && shift
     python run.py --dataset voc --data_root data/shapes --task 15-1 --overlap --method "$method" --name "$method" \
         --backbone resnet26 --width 32 --head_channels 128 --no_pretrained \
-        --crop_size 96 --batch_size 16 --num_workers 1 --opt_level O1 \
-        --lr 0.05 0.005 --warmup 30 --epochs 7 2 --val_interval 100 --random_seed "$SEED" --date shapes \
+        --crop_size 96 --batch_size 16 --num_workers 0 --opt_level O1 \
+        --lr 0.05 0.005 --warmup 30 --epochs 6 2 --val_interval 100 --random_seed "$SEED" --date shapes \
         --checkpoint "$out/checkpoints" --logdir "$out/logs" --results_dir "$out/results" "$@" || exit
 }
 

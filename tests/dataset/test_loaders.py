@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from config import DataConfig
-from dataset import DATASETS, Loaders, build_loaders
+from dataset import DATASETS, Loaders, build_loaders, require_full_batch
 from tasks import FACTS, get_task
 from utils.errors import UserError, one_line
 

@@ -1,0 +1,41 @@
+"""A tiny data set, and a run on it that many tests look at."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.workplace import Workplace
+from tools.make_shapes import make_shapes
+
+# This many give 47 training images in step 0 of 15-1, 9 in step 1, and 19 test images in step 1: an odd number.
+NUM_TRAIN, NUM_VAL, SIDE, SEED = 64, 21, 64, 1
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of a few small pictures. Not to be changed: see `own_data`."""
+    root = tmp_path_factory.mktemp("shapes") / "voc"
+    make_shapes(root, train=NUM_TRAIN, val=NUM_VAL, size=SIDE, seed=SEED, workers=1)
+    return root
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, shapes: Path) -> Workplace:
+    """A new folder for runs on `shapes`."""
+    return Workplace(tmp_path, shapes)
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, shapes: Path) -> Workplace:
+    """A new folder for runs on a copy of `shapes` that may be damaged."""
+    shutil.copytree(shapes, tmp_path / "voc")
+    return Workplace(tmp_path, tmp_path / "voc")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Workplace:
+    """A finished run of steps 0 and 1. Not to be changed."""
+    workplace = Workplace(tmp_path_factory.mktemp("trained"), shapes)
+    assert workplace.run("--step", 0, 1) == 0
+    return workplace

@@ -1,0 +1,159 @@
+"""Each loss is the formula of SPEC 5, and its gradient that of the formula."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from methods.losses import (
+    channel_cube_distance,
+    cross_entropy,
+    fold_new_into_background,
+    spatial_cube_distance,
+    squared_difference,
+    unbiased_cross_entropy,
+    unbiased_distillation,
+)
+from tests.methods import spec_losses as spec
+from tests.methods.spec_losses import IGNORED, POOL_SIZES
+
+NUM_OLD, NUM_SEEN = 3, 5
+LABELS = {
+    "all kinds": [0, 1, 2, 3, 4, IGNORED],
+    "no ignored pixel": [0, 1, 2, 3, 4],
+    "no new class": [0, 1, 2, IGNORED],
+    "only new classes": [3, 4],
+    "only background": [0],
+    "only ignored pixels": [IGNORED],
+}
+of_every_kind = pytest.mark.parametrize("kinds", LABELS.values(), ids=LABELS.keys())
+
+LOSSES = {
+    "ce": lambda q, y, old: cross_entropy(q, y),
+    "unbiased ce": lambda q, y, old: unbiased_cross_entropy(q, y, NUM_OLD),
+    "unbiased kd": lambda q, y, old: unbiased_distillation(q, old),
+    "spatial cube": lambda q, y, old: spatial_cube_distance(squared_difference(old, q[:, :NUM_OLD]), POOL_SIZES),
+    "channel cube": lambda q, y, old: channel_cube_distance(squared_difference(old, q[:, :NUM_OLD])),
+    "folded cube": lambda q, y, old: channel_cube_distance(
+        squared_difference(old, fold_new_into_background(q, NUM_OLD))
+    ),
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
+
+
+def random(*shape: int, seed: int, scale: float = 2.0) -> Tensor:
+    return scale * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def logits() -> Tensor:
+    return random(2, NUM_SEEN, 4, 6, seed=1)
+
+
+def old_logits() -> Tensor:
+    return random(2, NUM_OLD, 4, 6, seed=2)
+
+
+def labels(kinds: list[int]) -> Tensor:
+    picks = torch.randint(len(kinds), (2, 4, 6), generator=torch.Generator().manual_seed(3))
+    return torch.tensor(kinds)[picks]
+
+
+def close(value: Tensor, expected: float) -> None:
+    assert value.shape == () and float(value) == pytest.approx(expected, rel=1e-10, abs=1e-14)
+
+
+@of_every_kind
+def test_cross_entropy(kinds: list[int]):
+    close(cross_entropy(logits(), labels(kinds)), spec.cross_entropy(logits(), labels(kinds)))
+
+
+@of_every_kind
+@pytest.mark.parametrize("num_old", [1, NUM_OLD, NUM_SEEN - 1])
+def test_unbiased_cross_entropy(kinds: list[int], num_old: int):
+    y = labels(kinds)
+    close(unbiased_cross_entropy(logits(), y, num_old), spec.unbiased_cross_entropy(logits(), y, num_old))
+
+
+def test_unbiased_cross_entropy_leaves_the_labels_alone():
+    y = labels(LABELS["all kinds"])
+    unbiased_cross_entropy(logits(), y, NUM_OLD)
+    assert torch.equal(y, labels(LABELS["all kinds"]))
+
+
+def test_the_background_may_be_any_old_class():
+    one_old_class_is_certain = torch.zeros(1, NUM_SEEN, 2, 2, dtype=torch.float64)
+    one_old_class_is_certain[:, 1] = 50
+    background = torch.zeros(1, 2, 2, dtype=torch.long)
+    assert float(unbiased_cross_entropy(one_old_class_is_certain, background, NUM_OLD)) < 1e-9
+    assert float(cross_entropy(one_old_class_is_certain, background)) > 49
+
+
+@pytest.mark.parametrize("num_old", [1, NUM_OLD, NUM_SEEN])
+def test_unbiased_distillation(num_old: int):
+    teacher = random(2, num_old, 4, 6, seed=4)
+    close(unbiased_distillation(logits(), teacher), spec.unbiased_distillation(logits(), teacher))
+
+
+def test_fold():
+    torch.testing.assert_close(fold_new_into_background(logits(), NUM_OLD), spec.folded(logits(), NUM_OLD))
+    assert torch.equal(fold_new_into_background(logits(), NUM_SEEN), logits())  # domains: nothing to fold
+
+
+MAPS = [(2, 7, 13, 9), (1, 4, 32, 32), (3, 5, 4, 6), (2, 3, 1, 2), (2, 1, 5, 40)]
+
+
+@pytest.mark.parametrize("shape", MAPS, ids=str)
+def test_spatial_cube_is_the_average_pooling_of_both_maps(shape: tuple[int, ...]):
+    a, b = random(*shape, seed=5), random(*shape, seed=6)
+    close(spatial_cube_distance(squared_difference(a, b), POOL_SIZES), spec.spatial(a, b))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_spatial_cube_with_one_window(size: int):
+    a, b = random(2, 3, 7, 4, seed=5), random(2, 3, 7, 4, seed=6)
+    close(spatial_cube_distance(squared_difference(a, b), (size,)), spec.spatial(a, b, (size,)))
+
+
+@pytest.mark.parametrize("shape", MAPS, ids=str)
+def test_channel_cube_is_the_average_pooling_of_both_maps(shape: tuple[int, ...]):
+    a, b = random(*shape, seed=5), random(*shape, seed=6)
+    close(channel_cube_distance(squared_difference(a, b)), spec.channel(a, b))
+
+
+@every_loss
+def test_gradient(loss: Callable[..., Tensor]):
+    student = logits()[:, :, :3, :2].clone().requires_grad_()
+    y, old = labels(LABELS["all kinds"])[:, :3, :2], old_logits()[:, :, :3, :2]
+    assert torch.autograd.gradcheck(lambda q: loss(q, y, old), student)
+
+
+@pytest.mark.parametrize("distance", [lambda d: spatial_cube_distance(d, POOL_SIZES), channel_cube_distance])
+def test_a_sample_without_a_difference_has_a_zero_gradient(distance: Callable[[Tensor], Tensor]):
+    teacher = random(2, 3, 5, 4, seed=7)
+    student = teacher.clone()
+    student[1] += 1
+    student.requires_grad_()
+    distance(squared_difference(teacher, student)).backward()
+    assert torch.count_nonzero(student.grad[0]) == 0
+    assert student.grad.isfinite().all() and student.grad[1].abs().max() > 0
+
+
+@every_loss
+@pytest.mark.parametrize("mixed", ["inputs", "context"])
+def test_mixed_precision_takes_nothing_from_a_loss(loss: Callable[..., Tensor], mixed: str):
+    kind = torch.bfloat16 if mixed == "inputs" else torch.float32
+    q = random(2, NUM_SEEN, 40, 50, seed=8).to(kind)
+    old = random(2, NUM_OLD, 40, 50, seed=9).to(kind)
+    y = torch.randint(NUM_SEEN, (2, 40, 50), generator=torch.Generator().manual_seed(3))
+    expected = loss(q.float(), y, old.float())
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed == "context"):
+        value = loss(q, y, old)
+    assert value.dtype == torch.float32 and torch.equal(value, expected)
+
+
+@every_loss
+def test_no_loss_changes_its_inputs(loss: Callable[..., Tensor]):
+    q, y, old = logits(), labels(LABELS["all kinds"]), old_logits()
+    loss(q, y, old)
+    assert torch.equal(q, logits()) and torch.equal(old, old_logits()) and torch.equal(y, labels(LABELS["all kinds"]))

@@ -1,0 +1,174 @@
+"""The command line: what users' scripts type today is understood, and what is not meant for a run is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from argparser import Parsed, build_parser, parse
+from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
+from methods import METHODS
+from utils.errors import UserError
+
+# SPEC 9: options that users' scripts carry, and the new ones, each with a value where it takes one.
+OPTIONS = {
+    "run": "--date 2022-01-01 --name a --step 0|--step 1 2|--step all|--lr 0.1|--lr 0.1 0.2|--epochs 3|--epochs 3 4"
+    "|--batch_size 6|--crop_size 64|--method RCIL|--opt_level O1|--checkpoint a|--step_ckpt a.pth|--ckpt a.pth --step 0"
+    "|--test|--num_workers 0|--random_seed 1|--logdir a|--sample_num 0|--visualize|--no-visualize|--debug"
+    "|--print_interval 1|--val_interval 1|--ckpt_interval 1|--resume|--no-resume|--results_dir a",
+    "data": "--data_root a|--dataset voc|--task 15-1|--overlap|--data_masking current+old|--crop_val|--no-crop_val"
+    "|--test_on_val|--val_on_trainset|--cross_val|--ignore_test_bg",
+    "model": "--backbone resnet50|--output_stride 8|--no_pretrained|--norm_act abn|--pooling 16|--freeze|--fix_bn"
+    "|--width 32|--head_channels 64|--drop_path|--no-drop_path|--pretrained a.pth|--stem_activation",
+    "optimiser": "--lr_old 0.1|--momentum 0|--weight_decay 0|--lr_policy step|--lr_power 1|--lr_decay_step 7"
+    "|--lr_decay_factor 0.5|--warmup 3",
+    "RCIL": "--loss_kd 10|--unce|--no-unce|--unkd|--init_balanced|--pod cube|--pod local|--pod none|--pod_factor 0.1"
+    "|--pod_options {}|--pod_logits|--no-pod_logits|--classif_adaptive_factor|--init_bias|--branches 2"
+    "|--pool_sizes 2 4|--spatial_factors 0.1 0.2|--channel_factors 0.1 0.2",
+    "launchers": "--local_rank=0|--local-rank=1|--local_rank 0|--local-rank 1",
+}
+LINES = [line for group in OPTIONS.values() for line in group.split("|")]
+
+AUTHORS = (
+    "--date 2022-01-01 --data_root X --overlap --batch_size 6 --dataset voc --name RCIL --task 15-5s --step 0 "
+    "--lr 0.02 --epochs 30 --opt_level O1"
+)
+AUTHORS_POD = (
+    "--pod local --pod_factor 0.01 --pod_logits --unce --unkd --loss_kd 100 --classif_adaptive_factor --init_balanced"
+)
+
+
+def read(line: str) -> Parsed:
+    return parse(line.split())
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_option_of_the_spec_is_accepted(line: str):
+    read(line)
+
+
+def test_every_field_is_an_option_and_every_option_is_documented():
+    parser = build_parser()
+    known = {option for action in parser._actions for option in action.option_strings}
+    configs = [RunConfig, DataConfig, ModelConfig, OptimConfig, *(method.Config for method in METHODS.values())]
+    names = {spec.name for config in configs for spec in option_fields(config)} - {"method_name"} | {"method"}
+    assert {f"--{name}" for name in names} <= known
+    text = parser.format_help()
+    assert all(f"--{name}" in text for name in names)
+
+
+def test_what_is_typed_arrives_in_its_configuration():
+    config = read(
+        "--data_root D --task 10-1 --overlap --no-crop_val --width 16 --output_stride 8 --momentum 0.5 --name N "
+        "--ckpt_interval 7 --checkpoint C --loss_kd 3 --pool_sizes 2 4 --no-drop_path --lr 0.5 --epochs 9"
+    ).config
+    assert (config.data.data_root, config.data.task, config.data.overlap) == (Path("D"), "10-1", True)
+    assert config.data.crop_val is False and config.model.drop_path is False
+    assert (config.model.width, config.model.output_stride, config.optim.momentum) == (16, 8, 0.5)
+    assert (config.name, config.ckpt_interval, config.checkpoint) == ("N", 7, Path("C"))
+    assert (config.method.loss_kd, config.method.pool_sizes) == (3.0, (2, 4))
+    assert set(config.optim.lr) == {0.5} and set(config.optim.epochs) == {9}
+
+
+def test_the_authors_line_for_the_first_step():
+    parsed = read(f"{AUTHORS} --method RCIL")
+    config = parsed.config
+    assert (config.method_name, parsed.task.name, parsed.steps) == ("RCIL", "15-1", (0,))
+    assert (config.data.batch_size, config.data.overlap, config.opt_level) == (6, True, "O1")
+    assert (config.optim.lr, config.optim.epochs) == ((0.02,), (30,))
+    assert config.method == METHODS["RCIL"].Config()
+
+
+@pytest.mark.parametrize("rank", ["--local_rank=0", "--local-rank 0", "--local_rank 1"])
+def test_the_authors_line_for_the_later_steps(rank: str):
+    parsed = read(f"{rank} {AUTHORS} --method RCIL --step 1 2 3 4 5 --lr 0.001")
+    assert parsed.steps == (1, 2, 3, 4, 5) and set(parsed.config.optim.lr) == {0.001}
+    assert parsed.local_rank == int(rank[-1])
+
+
+def test_without_a_launcher_there_is_no_local_rank():
+    assert read("").local_rank is None
+
+
+@pytest.mark.parametrize("method", ["RCIL", "FT"])
+def test_the_authors_spelling_of_rcil(method: str):
+    words = [*f"{AUTHORS} --method {method} {AUTHORS_POD}".split(), "--pod_options", '{"switch": {}}']
+    parsed = parse(words)
+    assert parsed.config.method_name == "RCIL" and parsed.config.method == METHODS["RCIL"].Config()
+    notes = "\n".join(parsed.provenance.notes)
+    assert all(f"--{name}" in notes for name in ("pod local", "pod_factor", "pod_options", "classif_adaptive_factor"))
+
+
+def test_a_preset_fills_what_is_not_typed_and_yields_to_what_is():
+    parsed = read("--method RCIL --epochs 5 --loss_kd 7")
+    assert parsed.provenance.preset == {"lr": (0.02, 0.001)} and parsed.config.optim.lr == (0.02, 0.001)
+    assert parsed.provenance.typed["loss_kd"] == parsed.config.method.loss_kd == 7
+    assert "epochs" in parsed.provenance.typed and set(parsed.config.optim.epochs) == {5}
+    assert read("--method FT").config.optim.lr == (0.01, 0.001)
+
+
+def test_what_nobody_typed_is_in_no_list_of_typed_options():
+    provenance = read("--name N").provenance
+    assert provenance.typed == {"name": "N"} and provenance.notes == []
+
+
+@pytest.mark.parametrize(
+    ("line", "steps", "rates"),
+    [
+        ("--step 0 --lr 0.1", (0,), {0: 0.1}),
+        ("--step 0 1 2 --lr 0.1 0.2", (0, 1, 2), {0: 0.1, 1: 0.2, 2: 0.2}),
+        ("--step 2 4 --lr 0.1 0.2", (2, 4), {2: 0.1, 4: 0.2}),
+        ("--step 3 --lr 0.1", (3,), {3: 0.1}),
+        ("--step all --lr 0.1 0.2", (0, 1, 2, 3, 4, 5), {0: 0.1, 1: 0.2, 5: 0.2}),
+        ("--lr 0.1 0.2 0.3", (0, 1, 2, 3, 4, 5), {0: 0.1, 1: 0.2, 2: 0.3, 5: 0.3}),
+        ("--task offline --lr 0.1", (0,), {0: 0.1}),
+    ],
+)
+def test_rates_go_by_the_steps_that_run(line: str, steps: tuple, rates: dict):
+    parsed = read(line)
+    assert parsed.steps == steps
+    lr = parsed.config.optim.lr
+    assert {step: lr[min(step, len(lr) - 1)] for step in rates} == rates
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--overlapp", "unknown option --overlapp; the nearest is --overlap "),
+        ("--learning_rate 0.1", "unknown option --learning_rate; the nearest is --"),
+        ("--bathc_size=3", "the nearest is --batch_size "),
+        ("--over", "unknown option --over; the nearest is --overlap "),
+        ("15-1", "unexpected argument '15-1'"),
+        ("--task 15-2", "--task 15-2: .*possible"),
+        ("--task 15", "--task 15: .*X-Y"),
+        ("--dataset pascal", "--dataset pascal: choose from .*voc"),
+        ("--method LWF2", "--method LWF2: choose from FT, RCIL"),
+        ("--step 6", "--step 6: voc 15-1 has steps 0 to 5; or say all"),
+        ("--step 0 9", "--step 0 9: "),
+        ("--step two", "--step two: "),
+        ("--step -1", "steps 0 to 5|expected at least one argument"),
+        ("--step ²", "--step ²: "),
+        ("--step 2 1", "--step 2 1: name each step once, in ascending order"),
+        ("--step 1 1", "--step 1 1: name each step once"),
+        ("--task offline --step 1", "steps 0 to 0"),
+        ("--method FT --loss_kd 10", "--loss_kd is an option of RCIL, not of --method FT"),
+        ("--method FT --pool_sizes 4", "--pool_sizes is an option of RCIL, not of --method FT"),
+        ("--epochs many", "--epochs: invalid int value: 'many'"),
+        ("--opt_level O3", "--opt_level.*choose from"),
+        ("--backbone vgg", "--backbone.*choose from"),
+        ("--output_stride 32", "--output_stride.*choose from"),
+        ("--width", "--width: expected one argument"),
+        ("--lr 0", "--lr .*above 0"),
+        ("--ckpt a.pth", "--step N"),
+        ("--ckpt a.pth --step 0 1", "--step N"),
+    ],
+)
+def test_what_is_not_understood_is_refused_in_one_line(line: str, words: str):
+    with pytest.raises(UserError, match=words) as caught:
+        read(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_help_is_printed(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as caught:
+        parse(["--help"])
+    assert caught.value.code == 0 and "--spatial_factors" in capsys.readouterr().out

@@ -1,0 +1,87 @@
+"""Imports point one way: the packages stand in layers, and a file imports from the layers below its own alone."""
+
+import ast
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+
+# From the bottom up. Packages of one layer do not know each other; the files of one package do.
+# The error that all raise lies at the very bottom, though it lives in utils.
+LAYERS = [
+    {"utils.errors"},
+    {"config", "tasks"},
+    {"utils"},
+    {"modules", "metrics", "dataset"},
+    {"segmentation_module"},
+    {"methods"},
+    {"train", "argparser", "experiment"},
+    {"run"},
+]
+FREE = {"tests", "tools", "benchmarks", "scripts"}
+
+
+def program_files() -> dict[str, Path]:
+    """Every file of the program by its name in import statements."""
+    files = {}
+    for path in sorted(REPOSITORY.rglob("*.py")):
+        parts = path.relative_to(REPOSITORY).with_suffix("").parts
+        if parts[0] not in FREE and not parts[0].startswith("."):
+            files[".".join(parts).removesuffix(".__init__")] = path
+    return files
+
+
+FILES = program_files()
+
+
+def imported(path: Path) -> set[str]:
+    """The files of the program that the one at `path` imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            # `from dataset import voc` may mean the file dataset/voc.py.
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names & FILES.keys()
+
+
+def layer(file: str) -> int:
+    for name in (file, file.split(".")[0]):
+        for number, members in enumerate(LAYERS):
+            if name in members:
+                return number
+    raise AssertionError(f"{file} has no layer: say in LAYERS where it belongs")
+
+
+def test_imports_point_down():
+    for file, path in FILES.items():
+        for target in imported(path):
+            same_package = file.split(".")[0] == target.split(".")[0]
+            assert layer(target) < layer(file) or (same_package and layer(target) == layer(file)), (
+                f"{file} imports {target}"
+            )
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    edges = {file: imported(path) - {file} for file, path in FILES.items()}
+    # Importing dataset.voc runs dataset/__init__.py first, which is not an edge of the design.
+    while leaves := [file for file, targets in edges.items() if not targets & edges.keys()]:
+        for file in leaves:
+            del edges[file]
+    assert not edges, f"a circle among {sorted(edges)}"
+
+
+def test_the_layers_are_those_of_the_program():
+    packages = {file.split(".")[0] for file in FILES}
+    assert set.union(*LAYERS) - {"utils.errors"} == packages
+
+
+def test_argparse_has_one_user():
+    users = {
+        file
+        for file, path in FILES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import) and any(alias.name == "argparse" for alias in node.names)
+    }
+    assert users == {"argparser"}

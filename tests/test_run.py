@@ -1,0 +1,225 @@
+"""Whole runs: what they leave behind, what they go on from, and that the figures can be had again."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from metrics.report import Reporter
+from tasks import get_task
+from tests.workplace import Workplace
+
+KEYS = {"epoch", "model_state", "optimizer_state", "scheduler_state", "best_score", "trainer_state"}
+TASK = get_task("voc", "15-1")
+
+
+def load(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(one: object, other: object) -> None:
+    """Two checkpoints, or parts of them, are equal bit for bit."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def test_a_run_leaves_checkpoints(trained: Workplace):
+    for step in (0, 1):
+        checkpoint = load(trained.checkpoint(step))
+        assert checkpoint.keys() == KEYS and checkpoint["epoch"] == 2 and 0 < checkpoint["best_score"] <= 1
+        assert checkpoint["trainer_state"]["finished"]
+        names = checkpoint["model_state"].keys()
+        assert all(name.startswith("module.") for name in names)
+        assert ("module.body.mod3.block1.convs.conv2.bias" in names) == (step == 1)
+        assert ("module.head.map_convs.3.bias" in names) == (step == 1)
+        assert f"module.cls.{step}.weight" in names and f"module.cls.{step + 1}.weight" not in names
+    names = {path.name for path in trained.checkpoint(0).parent.iterdir()}
+    assert names == {"15-1-voc_tiny_0.pth", "15-1-voc_tiny_1.pth"}
+
+
+def test_a_run_leaves_a_row_a_step(trained: Workplace):
+    rows = list(csv.reader(trained.results().read_text().splitlines()))
+    assert [row[0] for row in rows] == ["0", "1"]
+    for row in rows:
+        seen = TASK.num_seen(int(row[0]))
+        assert len(row) == 1 + 21 + 1
+        assert all(field == "X" or 0 <= float(field) <= 1 for field in [*row[1 : 1 + seen], row[-1]])
+        assert row[1 + seen : -1] == ["x"] * (21 - seen)
+
+
+def test_a_run_leaves_tensorboard_and_pictures(trained: Workplace):
+    shown = trained.scalars()
+    losses = {0: {"ce", "total"}, 1: {"ce", "kd", "cube_spatial", "cube_channel", "total"}}
+    for step, names in losses.items():
+        iterations = len(shown[f"loss_step{step}/ce"])
+        assert {tag for tag in shown if tag.startswith(f"loss_step{step}/")} == {f"loss_step{step}/{n}" for n in names}
+        assert iterations == {0: 2 * (47 // 4), 1: 2 * (9 // 4)}[step]
+        rates = [value for _, value in shown[f"learning_rate/step{step}"]]
+        assert len(rates) == iterations and rates == sorted(rates, reverse=True) and rates[-1] == 0
+        assert shown[f"validation_step{step}/mIoU"][-1][0] == 2
+    rows = list(csv.reader(trained.results().read_text().splitlines()))
+    assert shown["test/mIoU"] == [(int(row[0]), pytest.approx(float(row[-1]))) for row in rows]
+    images = EventAccumulator(str(trained.logs())).Reload().Tags()["images"]
+    assert {"test/confusion", "samples"} <= set(images)
+    for name in ("samples_step0", "samples_step1", "miou"):
+        with Image.open(trained.logs() / "pictures" / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+
+
+def test_the_figures_could_be_worse(trained: Workplace):
+    """Else the tests below, which compare figures, could not tell a difference."""
+    rows = csv.reader(trained.results().read_text().splitlines())
+    assert all(sum(field not in ("0.0", "x", "X") for field in row[1:-1]) >= 2 for row in rows)
+
+
+def test_a_finished_run_is_not_run_again(trained: Workplace, workplace: Workplace):
+    workplace.take_checkpoints(trained, 0, 1)
+    workplace.results().parent.mkdir()
+    workplace.results().write_bytes(trained.results().read_bytes())
+    before = workplace.files()
+    assert workplace.run("--step", 0, 1) == 0
+    kept = {path: time for path, time in workplace.files().items() if workplace.logs() not in path.parents}
+    assert kept == before
+
+
+def test_a_finished_step_without_a_row_is_scored(trained: Workplace, workplace: Workplace):
+    workplace.take_checkpoints(trained, 0, 1)
+    before = workplace.files()
+    assert workplace.run("--step", 0, 1, "--no-visualize") == 0
+    assert workplace.results().read_bytes() == trained.results().read_bytes()
+    assert before.items() <= workplace.files().items()
+
+
+def test_test_gives_the_very_row_of_the_training_run(trained: Workplace, workplace: Workplace):
+    workplace.take_checkpoints(trained, 0, 1)
+    for steps in ([0, 1], [1]):  # all, and one in place of itself
+        assert workplace.run("--step", *steps, "--test", "--no-visualize") == 0
+        assert workplace.results().read_bytes() == trained.results().read_bytes()
+    assert workplace.scalars().keys() == {k for k in trained.scalars() if k.startswith("test/")}
+
+
+@pytest.mark.parametrize("method", ["RCIL", "FT"])
+def test_test_gives_the_very_row_of_mixed_training(workplace: Workplace, method: str):
+    options = ["--step", 0, 1, "--epochs", 1, "--method", method, "--no-visualize"]
+    assert workplace.run(*options, "--opt_level", "O1") == 0
+    rows = workplace.results().read_bytes()
+    workplace.results().unlink()
+    assert workplace.run(*options, "--test") == 0
+    assert workplace.results().read_bytes() == rows
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """kill_at(step, iteration): Ctrl-C then, in the runs of this process."""
+    plain = Reporter.losses
+
+    def kill(step: int, iteration: int) -> None:
+        def losses(self: Reporter, at_step: int, at_iteration: int, *rest: object) -> None:
+            if (at_step, at_iteration) == (step, iteration):
+                raise KeyboardInterrupt
+            plain(self, at_step, at_iteration, *rest)
+
+        monkeypatch.setattr(Reporter, "losses", losses)
+
+    return kill
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+    trained: Workplace, workplace: Workplace, kill_at: Callable[[int, int], None], capsys: pytest.CaptureFixture
+):
+    for step, iteration in ((0, 5), (0, 14), (1, 3)):  # in the first epoch, in the second, in the second of step 1
+        kill_at(step, iteration)
+        assert workplace.run("--step", 0, 1, "--no-visualize") == 130
+        assert capsys.readouterr().err == "interrupted; the same command goes on from the last checkpoint\n"
+        assert not list(workplace.folder.rglob(".*"))
+    assert load(workplace.checkpoint(1))["epoch"] == 1
+    kill_at(-1, -1)
+    assert workplace.run("--step", 0, 1, "--no-visualize") == 0
+    for step in (0, 1):
+        assert_same(load(workplace.checkpoint(step)), load(trained.checkpoint(step)))
+    assert workplace.results().read_bytes() == trained.results().read_bytes()
+
+
+def test_a_half_done_step_is_gone_on_with_by_its_file(
+    trained: Workplace, workplace: Workplace, kill_at: Callable[[int, int], None]
+):
+    workplace.take_checkpoints(trained, 0)
+    kill_at(1, 3)
+    assert workplace.run("--step", 1, "--no-visualize") == 130
+    half = workplace.checkpoint(1).rename(workplace.folder / "half.pth")
+    kill_at(-1, -1)
+    assert workplace.run("--step", 1, "--ckpt", half, "--no-visualize") == 0
+    assert_same(load(workplace.checkpoint(1)), load(trained.checkpoint(1)))
+
+
+def test_each_epoch_sees_other_crops(workplace: Workplace):
+    assert workplace.run("--step", 0, "--lr", 1e-9, "--no-drop_path", "--no-visualize") == 0
+    losses = [value for _, value in workplace.scalars()["loss_step0/ce"]]
+    assert all(abs(one - other) > 1e-4 for one, other in zip(losses[:11], losses[11:], strict=True))
+
+
+def test_no_resume_trains_anew(trained: Workplace, workplace: Workplace):
+    workplace.take_checkpoints(trained, 0)
+    checkpoint = load(workplace.checkpoint(0))
+    checkpoint["model_state"]["module.cls.0.bias"] += 1
+    torch.save(checkpoint, workplace.checkpoint(0))
+    assert workplace.run("--step", 0, "--no-resume", "--no-visualize") == 0
+    assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))
+
+
+def test_the_first_step_of_another_run_is_tested_and_built_upon(trained: Workplace, workplace: Workplace):
+    first = trained.checkpoint(0)
+    name = ["--name", "other", "--no-visualize"]
+    assert workplace.run(*name, "--step", 0, "--ckpt", first, "--test") == 0
+    assert workplace.run(*name, "--step", 1, "--step_ckpt", first) == 0
+    assert workplace.results(name="other").read_bytes() == trained.results().read_bytes()
+    assert not workplace.checkpoint(0, name="other").exists()
+    assert_same(load(workplace.checkpoint(1, name="other")), load(trained.checkpoint(1)))
+
+
+@pytest.mark.parametrize("prefix", ["module.", ""])
+def test_a_checkpoint_of_the_authors_code_is_tested_and_built_upon(
+    trained: Workplace, workplace: Workplace, prefix: str
+):
+    public = {}
+    for step in (0, 1):
+        weights = load(trained.checkpoint(step))["model_state"]
+        public[step] = workplace.folder / f"public_{step}.pth"
+        torch.save({"model_state": {prefix + k.removeprefix("module."): t for k, t in weights.items()}}, public[step])
+    for step in (0, 1):
+        assert workplace.run("--step", step, "--ckpt", public[step], "--test", "--no-visualize") == 0
+    assert workplace.results().read_bytes() == trained.results().read_bytes()
+    assert workplace.run("--step", 1, "--step_ckpt", public[0], "--no-visualize") == 0
+    assert_same(load(workplace.checkpoint(1))["model_state"], load(trained.checkpoint(1))["model_state"])
+
+
+def test_without_a_date_a_run_goes_on_in_its_newest_table(trained: Workplace, workplace: Workplace):
+    workplace.take_checkpoints(trained, 0, 1)
+    options = workplace.options("--step", 1, "--test", "--no-visualize")
+    at = options.index("--date")
+    del options[at : at + 2]
+    older, newer, other = (
+        workplace.folder / "results" / f"{name}.csv"
+        for name in ("2021-12-31_voc_15-1_tiny", "2022-02-01_voc_15-1_tiny", "2023-01-01_voc_15-1_tiny-2")
+    )
+    older.parent.mkdir()
+    for path in (older, newer, other):
+        path.write_text(trained.results().read_text().splitlines(keepends=True)[0])
+    assert workplace.main(options) == 0
+    assert newer.read_bytes() == trained.results().read_bytes()
+    assert older.read_bytes() == other.read_bytes() != newer.read_bytes()

@@ -1,0 +1,145 @@
+"""One epoch and one evaluation."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from config import DataConfig, ModelConfig, OptimConfig
+from dataset import Loaders, build_loaders
+from dataset.transform import normalise
+from methods import METHODS
+from segmentation_module import SegmentationNet, build_network
+from tasks import get_task
+from train import LossMeter, Precision, evaluate, predict_samples, train_one_epoch
+from utils.errors import UserError
+from utils.optim import build_optimizer, build_schedule
+
+CPU = torch.device("cpu")
+TASK = get_task("voc", "15-1")
+QUIET = {"device": CPU, "title": "test", "quiet": True}
+
+
+def network() -> SegmentationNet:
+    torch.manual_seed(0)
+    config = ModelConfig(backbone="resnet26", width=4, head_channels=4, no_pretrained=True)
+    return build_network(config, branches=2, classes_per_head=TASK.classes_per_head(0))
+
+
+@pytest.fixture(scope="module")
+def config(shapes: Path) -> DataConfig:
+    return DataConfig(data_root=shapes, overlap=True, crop_size=64, batch_size=8, num_workers=0)
+
+
+def loaders(config: DataConfig, *, rank: int = 0, world_size: int = 1) -> Loaders:
+    return build_loaders(config, TASK, 0, seed=1, rank=rank, world_size=world_size)
+
+
+def epoch(
+    model: SegmentationNet, loader: DataLoader, *, lr: float = 0.01, mixed: bool = False, interval: int = 2
+) -> list[tuple[int, dict[str, float]]]:
+    """Train for one epoch; what was reported: (iteration, losses)."""
+    optimizer = build_optimizer(model.parameter_groups(), OptimConfig(), lr)
+    schedule = build_schedule(optimizer, OptimConfig(), len(loader))
+    method = METHODS["RCIL"](METHODS["RCIL"].Config(), TASK, 0)
+    precision, reports = Precision(CPU, mixed=mixed), []
+
+    def report(losses: dict[str, float], iteration: int) -> None:
+        reports.append((iteration, losses))
+
+    options = {"print_interval": interval, "report": report, **QUIET}
+    train_one_epoch(model, None, method, loader, optimizer, schedule, precision, **options)
+    assert optimizer.param_groups[0]["lr"] == 0
+    return reports
+
+
+def test_the_meter_gives_means_and_starts_anew():
+    meter = LossMeter()
+    for ce, kd in ((1.0, 4.0), (2.0, 8.0)):
+        meter.add({"ce": torch.tensor(ce, requires_grad=True), "kd": torch.tensor(kd)})
+    assert meter.means() == {"ce": 1.5, "kd": 6.0, "total": 7.5}
+    meter.add({"ce": torch.tensor(5.0)})
+    assert meter.means() == {"ce": 5.0, "total": 5.0}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_the_meter_names_a_loss_that_is_not_finite(value: float):
+    meter = LossMeter()
+    meter.add({"ce": torch.tensor(1.0), "kd": torch.tensor(value)})
+    meter.add({"ce": torch.tensor(1.0), "kd": torch.tensor(1.0)})
+    with pytest.raises(UserError, match=f"loss 'kd' became {value} .*--lr") as caught:
+        meter.means()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_epoch_reports_every_interval_and_at_its_end(config: DataConfig):
+    loader, model = loaders(config).train, network()
+    assert len(loader) == 5
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    reports = epoch(model.eval(), loader)
+    assert [iteration for iteration, _ in reports] == [2, 4, 5]
+    assert all(losses.keys() == {"ce", "total"} and losses["ce"] > 0 for _, losses in reports)
+    assert all(not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_intervals_only_choose_what_is_averaged(config: DataConfig):
+    each = [losses["ce"] for _, losses in epoch(network(), loaders(config).train, interval=1)]
+    whole = epoch(network(), loaders(config).train, interval=5)
+    assert len(each) == 5 and whole[0][1]["ce"] == pytest.approx(np.mean(each))
+
+
+def test_mixed_precision_learns_nearly_the_same(config: DataConfig):
+    model = network()
+    mixed = [losses["ce"] for _, losses in epoch(model, loaders(config).train, mixed=True, interval=1)]
+    full = [losses["ce"] for _, losses in epoch(network(), loaders(config).train, interval=1)]
+    assert mixed != full and mixed == pytest.approx(full, rel=0.1)
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_an_epoch_ends_when_a_loss_is_not_finite(config: DataConfig):
+    with pytest.raises(UserError, match="loss 'ce' became nan"):
+        epoch(network(), loaders(config).train, lr=1e30, interval=1)
+
+
+def counts(config: DataConfig, *, rank: int = 0, world_size: int = 1) -> Tensor:
+    """Confusion matrix over the share of one process."""
+    loader = loaders(config, rank=rank, world_size=world_size).test
+    return evaluate(network().merged(), loader, num_classes=16, **QUIET).matrix
+
+
+@pytest.mark.parametrize(("batch_size", "world_size"), [(1, 1), (5, 1), (4, 2), (7, 3)])
+def test_each_sample_counts_once(config: DataConfig, batch_size: int, world_size: int):
+    whole = counts(config)
+    config = replace(config, batch_size=batch_size)
+    test = loaders(config).test.dataset
+    labelled = sum(int((test[0, index][1] != 255).sum()) for index in range(len(test)))
+    shares = [counts(config, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert int(sum(shares).sum()) == int(whole.sum()) == labelled
+    assert torch.equal(sum(shares), whole)
+
+
+def test_the_matrix_is_that_of_the_predictions(config: DataConfig):
+    loader, model = loaders(config).test, network().merged()
+    expected = np.zeros((16, 16), dtype=np.int64)
+    for images, labels in loader:
+        predictions = model(normalise(images)).logits.argmax(1)
+        for label, prediction in zip(labels.flatten().tolist(), predictions.flatten().tolist(), strict=True):
+            if label != 255:
+                expected[label, prediction] += 1
+    assert np.array_equal(counts(config).numpy(), expected)
+    assert np.count_nonzero(expected) > 16  # or a constant prediction could hide a mistake
+
+
+def test_samples_are_spread_over_the_data(config: DataConfig):
+    test = loaders(config).test.dataset
+    images, labels, predictions = predict_samples(network().merged(), test, 3, CPU)
+    assert images.shape == (3, 3, 64, 64) and labels.shape == predictions.shape == (3, 64, 64)
+    assert images.dtype == labels.dtype == predictions.dtype == np.uint8
+    for position, index in enumerate((0, len(test) // 3, 2 * len(test) // 3)):
+        assert np.array_equal(images[position], test[0, index][0].numpy())
+    assert len(predict_samples(network().merged(), test, 1000, CPU)[0]) == len(test)

@@ -1,0 +1,85 @@
+"""A tiny network, and runs of run.py on it, for the tests that go through everything."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from utils.log import log
+
+REPOSITORY = Path(__file__).parents[1]
+DATE = "2022-01-01"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder that holds all files of the runs in it."""
+
+    folder: Path
+    data: Path
+
+    def options(self, *more: object) -> list[str]:
+        """The command line of a tiny run: task 15-1, overlapped. What `more` says wins."""
+        network = "--backbone resnet26 --width 8 --head_channels 16 --no_pretrained"
+        data = "--task 15-1 --overlap --crop_size 64 --batch_size 4 --num_workers 0"
+        folders = {"checkpoint": "checkpoints", "logdir": "logs", "results_dir": "results"}
+        words = f"{network} {data} --date {DATE} --name tiny --epochs 2 --lr 0.0005 --print_interval 1".split()
+        words += ["--data_root", self.data]
+        for option, name in folders.items():
+            words += [f"--{option}", self.folder / name]
+        return [*map(str, words), *map(str, more)]
+
+    def run(self, *more: object) -> int:
+        """Run in this process; the exit code."""
+        return self.main(self.options(*more))
+
+    @staticmethod
+    def main(arguments: list[str]) -> int:
+        """run.main on the CPU, where figures repeat to the last bit, and the log as it was before."""
+        import run  # seconds, which the tests that run nothing need not wait
+
+        before = log.handlers[:], log.level, log.propagate
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("torch.cuda.is_available", lambda: False)
+                return run.main(arguments)
+        finally:
+            log.handlers[:], log.propagate = before[0], before[2]
+            log.setLevel(before[1])
+
+    def start(self, *more: object, launcher: tuple[str, ...] = (), **options: object) -> subprocess.Popen:
+        """Start in a process of its own, or in those of `launcher`, python -m LAUNCHER run.py."""
+        words = ["-m", *launcher] if launcher else []
+        command = [sys.executable, *words, str(REPOSITORY / "run.py"), *self.options(*more)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        return subprocess.Popen(command, env=environment, **pipes, **options)
+
+    def checkpoint(self, step: int, *, name: str = "tiny", task: str = "15-1") -> Path:
+        return self.folder / "checkpoints" / f"{task}-voc_{name}_{step}.pth"
+
+    def results(self, *, name: str = "tiny", task: str = "15-1") -> Path:
+        return self.folder / "results" / f"{DATE}_voc_{task}_{name}.csv"
+
+    def logs(self, *, name: str = "tiny", task: str = "15-1") -> Path:
+        return self.folder / "logs" / f"{task}-voc" / name
+
+    def scalars(self, *, name: str = "tiny") -> dict[str, list[tuple[int, float]]]:
+        """What TensorBoard shows: name -> (iteration, value)."""
+        events = EventAccumulator(str(self.logs(name=name)), size_guidance={"scalars": 0}).Reload()
+        return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+    def files(self) -> dict[Path, int]:
+        """Every file with its time of change."""
+        return {path: path.stat().st_mtime_ns for path in self.folder.rglob("*") if path.is_file()}
+
+    def take_checkpoints(self, other: "Workplace", *steps: int) -> None:
+        """Copy the checkpoints of `steps` from `other`."""
+        self.checkpoint(0).parent.mkdir(parents=True, exist_ok=True)
+        for step in steps:
+            shutil.copy2(other.checkpoint(step), self.checkpoint(step))
