@@ -79,7 +79,8 @@ def parse(arguments: Sequence[str]) -> Parsed:
         method_name=method_name,
         **_of(RunConfig, values),
     )
-    return Parsed(config, task, steps, Provenance(typed, preset, notes), local_rank)
+    by_hand = {name: value for name, value in typed.items() if name in vars(namespace)}
+    return Parsed(config, task, steps, Provenance(by_hand, preset, notes), local_rank)
 
 
 def build_parser() -> argparse.ArgumentParser:

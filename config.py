@@ -92,6 +92,10 @@ class ModelConfig(Checked):
         self.require(self.head_channels >= 4, "head_channels", "at least 4")
         self.require(self.pooling >= 1, "pooling", "at least 1")
 
+    def activates_stem(self, branches: int) -> bool:
+        """Whether leaky ReLU follows the stem norm: an RC model has none by default (SPEC 12, first point)."""
+        return branches == 1 if self.stem_activation is None else self.stem_activation
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(Checked):

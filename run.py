@@ -100,8 +100,7 @@ def train_student(
         f"step {step}: {len(loaders.train.dataset)} training images, epochs {start + 1} to {epochs} of "
         f"{len(loaders.train)} iterations, learning rate {lr:g}"
     )
-    # Norms over all processes agree by themselves, the others when broadcast_buffers below makes them.
-    model = DistributedDataParallel(student, broadcast_buffers=False) if dist.world_size > 1 else student
+    model = DistributedDataParallel(student) if dist.world_size > 1 else student
 
     def report(losses: dict[str, float], iteration: int) -> None:
         run.report.losses(step, iteration, losses, schedule.get_last_lr()[0])
@@ -124,6 +123,7 @@ def train_student(
             quiet=not dist.is_main,
         )
         done, finished = epoch + 1, epoch + 1 == epochs
+        # Norms that do not look at their peers hold statistics of their own: those of the first process count.
         broadcast_buffers(student)
         if finished or done % config.val_interval == 0:
             scores = score(run, step, student.merged(), loaders.val, "validation")
@@ -216,6 +216,8 @@ def main(arguments: Sequence[str]) -> int:
         shut_down()
     except UserError as error:
         return _give_up(f"error: {one_line(error)}", 2)
+    except OSError as error:
+        return _give_up(f"error: {error.strerror or error}: {error.filename or 'while writing'}", 2)
     except KeyboardInterrupt:
         return _give_up("interrupted; the same command goes on from the last checkpoint", 130)
     return 0

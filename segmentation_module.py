@@ -89,13 +89,11 @@ class SegmentationNet(nn.Module):
 def build_network(config: ModelConfig, *, branches: int, classes_per_head: tuple[int, ...]) -> SegmentationNet:
     """A network with fresh weights: plain (`branches` 1) or dual (2)."""
     shared = {"norm": config.norm_act, "branches": branches, "drop_path": config.drop_path}
-    # An RC model has no activation after the stem norm: fidelity note 1 (SPEC 12).
-    stem_activation = branches == 1 if config.stem_activation is None else config.stem_activation
     body = ResNet(
         config.backbone,
         output_stride=config.output_stride,
         width=config.width,
-        stem_activation=stem_activation,
+        stem_activation=config.activates_stem(branches),
         **shared,
     )
     rates = RATES[config.output_stride]

@@ -33,6 +33,16 @@ def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old: int) -> Tens
     return cross_entropy(merged, targets)
 
 
+def distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Plain distillation: the student's softmax is taken over the old classes only (LwF, arXiv 1606.09282, T = 1).
+
+    student_logits (B, C, H, W), teacher_logits (B, num_old, H, W), num_old <= C -> nats,
+    -1/num_old sum_c p_teacher,c log p_student,c, mean over all pixels.
+    """
+    num_old = teacher_logits.shape[1]
+    return unbiased_distillation(student_logits[:, :num_old], teacher_logits)
+
+
 def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Distillation in which the student's background takes in its new classes (MiB, eq. 8 and 9).
 

@@ -16,6 +16,7 @@ from methods.base import Method, MethodConfig
 from methods.losses import (
     channel_cube_distance,
     cross_entropy,
+    distillation,
     fold_new_into_background,
     spatial_cube_distance,
     squared_difference,
@@ -24,7 +25,6 @@ from methods.losses import (
 )
 from segmentation_module import SegOutput
 from tasks import Task
-from utils.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,6 @@ class RCILConfig(MethodConfig):
         for name in ("spatial_factors", "channel_factors"):
             self.require(len(getattr(self, name)) == 2, name, "two numbers, for all maps but the last and for the last")
         self.require(bool(self.pool_sizes) and min(self.pool_sizes) >= 1, "pool_sizes", "one or more numbers above 0")
-        if self.loss_kd and not self.unkd:
-            raise UserError("--loss_kd with --no-unkd: RCIL distils logits in the unbiased form only; say --loss_kd 0")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -92,7 +90,8 @@ class RCIL(Method):
         else:
             terms["ce"] = cross_entropy(student.logits, labels)
         if config.loss_kd and self.new_classes_arrive:
-            terms["kd"] = config.loss_kd * unbiased_distillation(student.logits, teacher.logits)
+            distil = unbiased_distillation if config.unkd else distillation
+            terms["kd"] = config.loss_kd * distil(student.logits, teacher.logits)
         if config.pod == "cube":
             terms |= self._pooled_cube(student, teacher)
         return terms

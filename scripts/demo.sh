@@ -6,13 +6,17 @@
 SEED=${SEED:-42}
 out=demo/seed$SEED
 
-train() { # METHOD, then further options
-    method=$1 && shift
-    python run.py --dataset voc --data_root data/shapes --task 15-1 --overlap --method "$method" --name "$method" \
+train() { # METHOD: step 0 first, with a warm-up that the short steps after it have no time for
+    run --method "$1" --name "$1" --step 0 --lr 0.05 --warmup 30 --epochs 4
+    run --method "$1" --name "$1" --step 1 2 3 4 5 --lr 0.005 --epochs 2
+}
+
+run() {
+    python run.py --dataset voc --data_root data/shapes --task 15-1 --overlap "$@" \
         --backbone resnet26 --width 32 --head_channels 128 --no_pretrained \
-        --crop_size 96 --batch_size 16 --num_workers 0 --opt_level O1 \
-        --lr 0.05 0.005 --warmup 30 --epochs 6 2 --val_interval 100 --random_seed "$SEED" --date shapes \
-        --checkpoint "$out/checkpoints" --logdir "$out/logs" --results_dir "$out/results" "$@" || exit
+        --crop_size 96 --batch_size 16 --num_workers 0 --opt_level O1 --val_interval 100 \
+        --random_seed "$SEED" --date shapes \
+        --checkpoint "$out/checkpoints" --logdir "$out/logs" --results_dir "$out/results" || exit
 }
 
 python tools/make_shapes.py --root data/shapes || exit

@@ -24,7 +24,7 @@ from tools.shapes import voc
 from tools.shapes.draw import draw_picture
 from utils.errors import UserError
 
-GENERATOR = 1
+GENERATOR = 2
 """Version of the pictures. Raise it whenever a change of the code changes a pixel."""
 
 MARKER = "shapes.json"

@@ -23,7 +23,7 @@ def identity_of(config: RunConfig, task: Task, step: int) -> Identity:
         "width": config.model.width,
         "head_channels": config.model.head_channels,
         "norm_act": config.model.norm_act,
-        "stem_activation": config.model.stem_activation,
+        "stem_activation": config.model.activates_stem(config.method.branches),
         "branches": config.method.branches,
     }
 

@@ -38,6 +38,16 @@ def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old: int) -> floa
     return total / labels.numel()
 
 
+def distillation(student: Tensor, teacher: Tensor) -> float:
+    """LwF: the student's softmax over the old channels only."""
+    num_old, total = teacher.shape[1], 0.0
+    for q, q_old in zip(pixels(student), pixels(teacher), strict=True):
+        for c in range(num_old):
+            p_old = math.exp(q_old[c] - log_sum_exp(q_old))
+            total -= p_old * (q[c] - log_sum_exp(q[:num_old])) / num_old
+    return total / (teacher.numel() / num_old)
+
+
 def unbiased_distillation(student: Tensor, teacher: Tensor) -> float:
     num_old, total = teacher.shape[1], 0.0
     for q, q_old in zip(pixels(student), pixels(teacher), strict=True):

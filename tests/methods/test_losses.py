@@ -9,6 +9,7 @@ from torch import Tensor
 from methods.losses import (
     channel_cube_distance,
     cross_entropy,
+    distillation,
     fold_new_into_background,
     spatial_cube_distance,
     squared_difference,
@@ -32,6 +33,7 @@ of_every_kind = pytest.mark.parametrize("kinds", LABELS.values(), ids=LABELS.key
 LOSSES = {
     "ce": lambda q, y, old: cross_entropy(q, y),
     "unbiased ce": lambda q, y, old: unbiased_cross_entropy(q, y, NUM_OLD),
+    "kd": lambda q, y, old: distillation(q, old),
     "unbiased kd": lambda q, y, old: unbiased_distillation(q, old),
     "spatial cube": lambda q, y, old: spatial_cube_distance(squared_difference(old, q[:, :NUM_OLD]), POOL_SIZES),
     "channel cube": lambda q, y, old: channel_cube_distance(squared_difference(old, q[:, :NUM_OLD])),
@@ -93,6 +95,12 @@ def test_the_background_may_be_any_old_class():
 def test_unbiased_distillation(num_old: int):
     teacher = random(2, num_old, 4, 6, seed=4)
     close(unbiased_distillation(logits(), teacher), spec.unbiased_distillation(logits(), teacher))
+
+
+@pytest.mark.parametrize("num_old", [1, NUM_OLD, NUM_SEEN])
+def test_distillation(num_old: int):
+    teacher = random(2, num_old, 4, 6, seed=4)
+    close(distillation(logits(), teacher), spec.distillation(logits(), teacher))
 
 
 def test_fold():

@@ -104,8 +104,9 @@ def test_each_part_has_its_switch():
     assert method(task, 1, pod="none").losses(student, teacher, y).keys() == {"ce", "kd"}
     halved = method(task, 1, loss_kd=50.0).losses(student, teacher, y)
     assert float(halved["kd"]) == pytest.approx(float(whole["kd"]) / 2)
-    plain = method(task, 1, unce=False).losses(student, teacher, y)
+    plain = method(task, 1, unce=False, unkd=False).losses(student, teacher, y)
     assert float(plain["ce"]) == pytest.approx(spec.cross_entropy(student.logits, y))
+    assert float(plain["kd"]) == pytest.approx(100 * spec.distillation(student.logits, teacher.logits))
 
 
 def test_without_the_small_logits_the_last_factor_is_that_of_pre_logits():
@@ -132,7 +133,6 @@ def test_distillation_changes_no_feature_that_a_caller_holds():
         ({"channel_factors": (1.0, 2.0, 3.0)}, "--channel_factors"),
         ({"pool_sizes": ()}, "--pool_sizes"),
         ({"pool_sizes": (4, 0)}, "--pool_sizes"),
-        ({"unkd": False}, "--loss_kd 0"),
         ({"pod": "local"}, "choose from cube, none"),
         ({"branches": 3}, "choose from 1, 2"),
     ],

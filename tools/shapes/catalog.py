@@ -143,11 +143,11 @@ _TABLE = (
     ("gear", _gear(), BLUE, YELLOW, "spokes", 0.9, 0.65),
     ("leaf", _leaf(), GREEN, YELLOW, "stripes", 0.8, 0.65),
     ("fish", _fish(), SKY, WHITE, "grid", 0.9, 0.65),
-    ("kite", _kite(), YELLOW, BLUE, "checks", 1.8, 0.28),
-    ("arrow", _arrow(), BLACK, TEAL, "stripes", 1.8, 0.28),
-    ("dome", _arc((0, 0), 1, 0, 180), MAROON, SKY, "rings", 1.8, 0.28),
-    ("clover", _polar(lambda a: 0.72 + 0.32 * np.cos(3 * a)), VIOLET, YELLOW, "dots", 1.8, 0.28),
-    ("mushroom", _mushroom(), WHITE, PINK, "spokes", 1.8, 0.28),
+    ("kite", _kite(), YELLOW, BLUE, "checks", 1.2, 0.65),
+    ("arrow", _arrow(), BLACK, TEAL, "stripes", 1.2, 0.65),
+    ("dome", _arc((0, 0), 1, 0, 180), MAROON, SKY, "rings", 1.2, 0.65),
+    ("clover", _polar(lambda a: 0.72 + 0.32 * np.cos(3 * a)), VIOLET, YELLOW, "dots", 1.2, 0.65),
+    ("mushroom", _mushroom(), WHITE, PINK, "spokes", 1.2, 0.65),
 )  # fmt: skip
 
 CLASSES: tuple[ShapeClass, ...] = tuple(ShapeClass(name, _normalise(outline), *rest) for name, outline, *rest in _TABLE)
