@@ -18,13 +18,13 @@ def identity_of(config: RunConfig, task: Task, step: int) -> Identity:
         "task": [list(arrived) for arrived in task.steps[: step + 1]],
         "step": step,
         "overlap": config.data.overlap,
+        "branches": config.method.branches,
         "backbone": config.model.backbone,
         "output_stride": config.model.output_stride,
         "width": config.model.width,
         "head_channels": config.model.head_channels,
         "norm_act": config.model.norm_act,
         "stem_activation": config.model.activates_stem(config.method.branches),
-        "branches": config.method.branches,
     }
 
 
