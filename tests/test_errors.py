@@ -224,3 +224,10 @@ def test_an_interrupted_run_leaves_nothing_half_written(workplace: Workplace):
     assert [path.name for path in workplace.checkpoint(0).parent.iterdir()] == [workplace.checkpoint(0).name]
     assert not torch.load(workplace.checkpoint(0), weights_only=True)["trainer_state"]["finished"]
     assert not workplace.results().exists()
+
+
+@pytest.mark.parametrize("option", ["--checkpoint", "--logdir", "--results_dir"])
+def test_a_folder_that_cannot_be_made(workplace: Workplace, refused, option: str):
+    in_the_way = workplace.folder / "file"
+    in_the_way.write_text("")
+    refused(workplace, "--step", 0, option, in_the_way / "below", says=f"(Not a directory|File exists): .*{in_the_way}")
