@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.pooled_cube import at_least_float32, channel_distance, spatial_distance, teacher_minus_student_squared
 from utils.constants import IGNORE_INDEX
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Plain cross entropy. logits (B, C, H, W), labels (B, H, W) int64 in [0, C) or 255 -> nats, mean over pixels."""
-    total = F.cross_entropy(_full(logits), labels, ignore_index=IGNORE_INDEX, reduction="sum")
+    total = F.cross_entropy(at_least_float32(logits), labels, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / labels.numel()
 
 
@@ -25,7 +26,7 @@ def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old: int) -> Tens
     logits (B, C, H, W), labels (B, H, W) int64 in [0, C) or 255 -> nats, mean over all pixels. Labels below `num_old`
     count as background: log p = logsumexp(logits[:num_old]) - Z with Z = logsumexp(logits).
     """
-    logits = _full(logits)
+    logits = at_least_float32(logits)
     background = logits[:, :num_old].logsumexp(1, keepdim=True)
     merged = torch.cat([background, logits[:, num_old:]], dim=1)
     new = (labels >= num_old) & (labels != IGNORE_INDEX)
@@ -49,7 +50,7 @@ def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Ten
     student_logits (B, C, H, W), teacher_logits (B, num_old, H, W), num_old <= C -> nats,
     -1/num_old sum_c p_teacher,c log p_student,c, mean over all pixels.
     """
-    student_logits, teacher_logits = _full(student_logits), _full(teacher_logits)
+    student_logits, teacher_logits = at_least_float32(student_logits), at_least_float32(teacher_logits)
     num_old = teacher_logits.shape[1]
     background = torch.cat([student_logits[:, :1], student_logits[:, num_old:]], dim=1).logsumexp(1, keepdim=True)
     merged = torch.cat([background, student_logits[:, 1:num_old]], dim=1)
@@ -60,30 +61,27 @@ def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Ten
 
 def fold_new_into_background(student_logits: Tensor, num_old: int) -> Tensor:
     """(B, C, h, w) -> (B, num_old, h, w): the new classes' logits added to channel 0, in float32 (SPEC 5)."""
-    student_logits = _full(student_logits)
+    student_logits = at_least_float32(student_logits)
     background = student_logits[:, :1] + student_logits[:, num_old:].sum(1, keepdim=True)
     return torch.cat([background, student_logits[:, 1:num_old]], dim=1)
 
 
 def squared_difference(teacher: Tensor, student: Tensor) -> Tensor:
-    """teacher^2 - student^2 element-wise, in float32: what both pooled cube losses pool, since pooling is linear."""
-    return _full(teacher).square() - _full(student).square()
+    """teacher^2 - student^2 element-wise, in float32: what both pooled cube losses pool, since pooling is linear.
+
+    Only the student has a gradient.
+    """
+    return teacher_minus_student_squared(teacher, student)
 
 
 def spatial_cube_distance(difference: Tensor, pool_sizes: Sequence[int]) -> Tensor:
     """Spatial part of the pooled cube loss for one map (RCIL, arXiv 2203.05402, section 3.3).
 
     difference (B, C, h, w) from `squared_difference`. For each k: average over k x k windows, stride 1, zero padding
-    k // 2 counted in the average; Frobenius norm per sample; mean over the batch; then the mean over the k.
+    k // 2 counted in the average; Frobenius norm per sample; mean over the batch; then the mean over the k. Where a
+    sample has no difference its gradient is zero.
     """
-    distances = []
-    with torch.autocast(difference.device.type, enabled=False):  # which would take the products in half precision
-        for size in pool_sizes:
-            rows = _window_sums(difference.shape[-2], size, difference)
-            columns = _window_sums(difference.shape[-1], size, difference)
-            pooled = rows @ difference @ columns.T / size**2
-            distances.append(_norm_per_sample(pooled).mean())
-    return torch.stack(distances).mean()
+    return spatial_distance(difference, pool_sizes)
 
 
 def channel_cube_distance(difference: Tensor) -> Tensor:
@@ -91,24 +89,4 @@ def channel_cube_distance(difference: Tensor) -> Tensor:
 
     difference (B, C, h, w); stride 1, zero padding 1, counted in the average.
     """
-    padded = F.pad(difference, (0, 0, 0, 0, 1, 1))
-    pooled = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
-    return _norm_per_sample(pooled).mean()
-
-
-def _full(tensor: Tensor) -> Tensor:
-    """At least float32: norms and logarithms do not survive half precision."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def _norm_per_sample(pooled: Tensor) -> Tensor:
-    """(B, ...) -> (B,) Frobenius norms; where a sample has no difference the gradient is zero."""
-    return torch.linalg.vector_norm(pooled.flatten(1), dim=1)
-
-
-def _window_sums(length: int, size: int, like: Tensor) -> Tensor:
-    """(length + 2 (size // 2) - size + 1, length) matrix of ones and zeros: row i sums the window that starts at
-    i - size // 2. Box sums as a product with a banded matrix cost the same for every window size."""
-    starts = torch.arange(length + 2 * (size // 2) - size + 1, device=like.device)[:, None] - size // 2
-    positions = torch.arange(length, device=like.device)
-    return ((positions >= starts) & (positions < starts + size)).to(like.dtype)
+    return channel_distance(difference)

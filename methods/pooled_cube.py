@@ -1,0 +1,138 @@
+"""The distances of the pooled cube loss with their gradients, at a cost that does not grow with the window.
+
+Pooling is linear, so both distances start from one map d = teacher^2 - student^2. With P the pooling of a window, the
+gradient of |P d| is P^T P d / |P d|: another pooling. It is made beside the value, and nothing pooled is kept for the
+backward pass. All in the dtype of d, which is at least float32; autocast has no say here.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+
+class _SquaredDifference(torch.autograd.Function):
+    """teacher^2 - student^2, at least in float32. The student's map is kept as it is; the teacher has no gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, teacher: Tensor, student: Tensor) -> Tensor:
+        ctx.save_for_backward(student)
+        teacher, student = at_least_float32(teacher), at_least_float32(student)
+        # Nothing where both are equal: a rounding error there would be a gradient of full size.
+        return (teacher - student).mul_(teacher + student)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[None, Tensor]:
+        (student,) = ctx.saved_tensors
+        return None, gradient.mul(student).mul_(-2).to(student.dtype)
+
+
+class _Distance(torch.autograd.Function):
+    """A number whose gradient is computed along with it."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, difference: Tensor, compute: Callable[..., tuple[Tensor, Tensor | None]], *arguments: object
+    ) -> Tensor:
+        with torch.autocast(difference.device.type, enabled=False):
+            value, gradient = compute(difference, *arguments, with_gradient=ctx.needs_input_grad[0])
+        ctx.save_for_backward(gradient)
+        ctx.arguments = len(arguments)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (own,) = ctx.saved_tensors
+        return own * gradient, None, *[None] * ctx.arguments
+
+
+def spatial_distance(difference: Tensor, pool_sizes: Sequence[int]) -> Tensor:
+    """See losses.spatial_cube_distance."""
+    return _Distance.apply(difference, _spatial, tuple(pool_sizes))
+
+
+def channel_distance(difference: Tensor) -> Tensor:
+    """See losses.channel_cube_distance."""
+    return _Distance.apply(difference, _channel)
+
+
+def teacher_minus_student_squared(teacher: Tensor, student: Tensor) -> Tensor:
+    """See losses.squared_difference."""
+    return _SquaredDifference.apply(teacher, student)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Norms and logarithms do not survive half precision."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _spatial(difference: Tensor, pool_sizes: tuple[int, ...], *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    """Value, and gradient (B, C, h, w), of the mean over windows and samples of |rows d columns^T| / k^2.
+
+    Box sums are products with banded matrices of ones: as many operations for every window, and no sum is a small
+    difference of two large ones. With channels last in memory both products are plain ones of matrices.
+    """
+    maps = difference.movedim(1, 3).contiguous()
+    batch, height, width, channels = maps.shape
+    gradient = torch.zeros_like(maps) if with_gradient else None
+    # Shared by all windows: fresh memory for each would cost as much as the products. Pooled maps may grow by one.
+    room_rows = maps.new_empty(batch * (height + 1) * width * channels)
+    room_both = maps.new_empty(batch * (height + 1) * (width + 1) * channels)
+    distances = []
+    for size in pool_sizes:
+        rows, columns = window_sums(height, size, maps), window_sums(width, size, maps)
+        new_height, new_width = len(rows), len(columns)
+        half = room_rows[: batch * new_height * width * channels].view(batch, new_height, width * channels)
+        half_per_row = half.view(batch * new_height, width, channels)
+        pooled = room_both[: batch * new_height * new_width * channels].view(batch * new_height, new_width, channels)
+        torch.bmm(rows.expand(batch, -1, -1), maps.view(batch, height, width * channels), out=half)
+        torch.bmm(columns.expand(batch * new_height, -1, -1), half_per_row, out=pooled)
+        norms = _norm_per_sample(pooled.view(batch, new_height, -1))
+        distances.append(norms.mean() / size**2)
+        if gradient is not None:
+            torch.bmm(columns.T.expand(batch * new_height, -1, -1), pooled, out=half_per_row)
+            weights = _inverse(norms) / (size**2 * len(pool_sizes) * batch)
+            gradient.view(batch, height, width * channels).baddbmm_(rows.T * weights[:, None, None], half)
+    value = torch.stack(distances).mean()
+    return value, None if gradient is None else gradient.movedim(3, 1)
+
+
+def _channel(difference: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    """Value, and gradient (B, C, h, w), of the mean over samples of the norm of the channels pooled by three."""
+    pooled = _sums_of_three_channels(difference)
+    norms = _norm_per_sample(pooled.movedim(1, 3).flatten(2))
+    value = norms.mean() / 3
+    if not with_gradient:
+        return value, None
+    # The window is symmetric: its transpose is itself.
+    weights = _inverse(norms) / (3 * len(norms))
+    return value, _sums_of_three_channels(pooled).mul_(weights[:, None, None, None])
+
+
+def _sums_of_three_channels(x: Tensor) -> Tensor:
+    sums = x.clone()
+    sums[:, 1:] += x[:, :-1]
+    sums[:, :-1] += x[:, 1:]
+    return sums
+
+
+def _norm_per_sample(x: Tensor) -> Tensor:
+    """(B, M, N) -> (B,) Frobenius norms. In two stages: summed in one go, millions of squares in float32 were seen to
+    be off by 2e-4."""
+    return torch.linalg.vector_norm(torch.linalg.vector_norm(x, dim=2), dim=1)
+
+
+def _inverse(norms: Tensor) -> Tensor:
+    """1 / norm, and 0 where a sample has no difference: there the gradient is zero."""
+    return torch.where(norms > 0, 1 / norms, 0)
+
+
+def window_sums(length: int, size: int, like: Tensor) -> Tensor:
+    """(length + 2 (size // 2) - size + 1, length) matrix of ones and zeros: row i sums the window that starts at
+    i - size // 2, zeros beyond the ends."""
+    starts = torch.arange(length + 2 * (size // 2) - size + 1, device=like.device)[:, None] - size // 2
+    positions = torch.arange(length, device=like.device)
+    return ((positions >= starts) & (positions < starts + size)).to(like.dtype)
