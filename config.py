@@ -147,6 +147,8 @@ class RunConfig(Checked):
     sample_num: int = option(8, "test images that are drawn with ground truth and prediction")
     visualize: bool = option(True, "draw pictures")
     debug: bool = option(False, "log more")
+    profile: int = option(0, "trace this many iterations of each step and log what took longest")
+    compile: bool = option(False, "compile the networks with torch.compile: minutes at the start, then faster on GPUs")
     print_interval: int = option(10, "iterations between two loss figures on screen and in TensorBoard")
     val_interval: int = option(15, "epochs between two validations; the last epoch always has one")
     ckpt_interval: int = option(1, "epochs between two checkpoints; the last epoch always has one")
@@ -156,6 +158,7 @@ class RunConfig(Checked):
         for name in ("print_interval", "val_interval", "ckpt_interval"):
             self.require(getattr(self, name) >= 1, name, "at least 1")
         self.require(self.sample_num >= 0, "sample_num", "0 or more")
+        self.require(self.profile >= 0, "profile", "0 or more")
         if self.ckpt and (len(self.step) > 1 or "all" in self.step):
             raise UserError(f"--ckpt {self.ckpt} is the checkpoint of one step; name that step: --step N")
 

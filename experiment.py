@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from utils.checkpoint import load_checkpoint, save_checkpoint, step_path
 from utils.distributed import Dist
 from utils.errors import UserError
 from utils.identity import check_identity, identity_of
+from utils.profiling import Watch, profiled
 
 Checkpoint = dict[str, Any]
 
@@ -102,6 +104,13 @@ class Experiment:
         }
         weights = to_public(student.state_dict())
         save_checkpoint(self.path(step), state | {"model_state": weights, "trainer_state": trainer_state})
+
+    def watch(self, step: int) -> Watch:
+        """What looks at the batches of the first epoch of `step`: the profiler, if `--profile` asks for it."""
+        if not (self.config.profile and self.dist.is_main):
+            return iter
+        path = self.report.folder / "profile" / f"step{step}.json"
+        return partial(profiled, iterations=self.config.profile, path=path)
 
     def seed(self, step: int, epoch: int) -> None:
         """Seed everything random by step, epoch and process: a resumed epoch repeats the one that was cut off."""

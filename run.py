@@ -25,7 +25,7 @@ from metrics.results import results_path
 from metrics.scores import Scores
 from segmentation_module import SegmentationNet, freeze_parts_
 from tasks import Task
-from train import Precision, evaluate, predict_samples, train_one_epoch
+from train import Precision, Updater, evaluate, predict_samples, train_one_epoch
 from utils.distributed import Dist, barrier, broadcast_buffers, init_distributed, shut_down
 from utils.errors import UserError, one_line
 from utils.log import log, setup_logging
@@ -55,14 +55,33 @@ def train_step(run: Experiment, step: int, *, is_first: bool) -> SegmentationNet
     loaders = run.loaders(step)
     require_full_batch(loaders.train)
     method = run.method(step)
+    precision = Precision(run.dist.device, mixed=run.config.opt_level == "O1")
+    student, teacher = _make_networks(run, step, student, method, precision, is_first=is_first)
+    train_student(run, step, student, teacher, method, loaders, precision, saved)
+    return student
+
+
+def _make_networks(
+    run: Experiment,
+    step: int,
+    student: SegmentationNet | None,
+    method: Method,
+    precision: Precision,
+    *,
+    is_first: bool,
+) -> tuple[SegmentationNet, SegmentationNet | None]:
+    """Student, unless there is one to go on with, and teacher of a step, ready on the device."""
     previous = run.load_previous(step, is_first=is_first)
-    teacher = previous.merged().to(run.dist.device) if previous and method.needs_teacher else None
     if student is None:
         student = run.new_student(step, previous)
         method.prepare(student)
     freeze_parts_(student, body=run.config.model.freeze, norms=run.config.model.fix_bn)
-    train_student(run, step, student.to(run.dist.device), teacher, method, loaders, saved)
-    return student
+    student.place_(run.dist.device, precision.activations)
+    if previous is None or not method.needs_teacher:
+        return student, None
+    teacher = previous.for_inference().to(run.dist.device)
+    teacher.share_frozen_(student)
+    return student, teacher
 
 
 def _require_two_values(config: RunConfig, dist: Dist) -> None:
@@ -82,6 +101,7 @@ def train_student(
     teacher: SegmentationNet | None,
     method: Method,
     loaders: Loaders,
+    precision: Precision,
     saved: Checkpoint | None,
 ) -> None:
     """All epochs of a step. From here on nothing in the student is replaced."""
@@ -89,21 +109,23 @@ def train_student(
     epochs, lr = at_step(config.optim.epochs, step), at_step(config.optim.lr, step)
     optimizer = build_optimizer(student.parameter_groups(), config.optim, lr)
     schedule = build_schedule(optimizer, config.optim, iterations=epochs * len(loaders.train))
-    precision = Precision(dist.device, mixed=config.opt_level == "O1")
+    updater = Updater(optimizer, schedule, precision)
     start, best_score = 0, 0.0
     if saved:
-        optimizer.load_state_dict(saved["optimizer_state"])
-        schedule.load_state_dict(saved["scheduler_state"])
-        precision.scaler.load_state_dict(saved["trainer_state"]["scaler"])
+        updater.load(saved)
         start, best_score = saved["epoch"], saved["best_score"]
     log.info(
         f"step {step}: {len(loaders.train.dataset)} training images, epochs {start + 1} to {epochs} of "
         f"{len(loaders.train)} iterations, learning rate {lr:g}"
     )
+    if config.compile:
+        student.compile()
+        if teacher is not None:
+            teacher.compile()
     model = DistributedDataParallel(student) if dist.world_size > 1 else student
 
     def report(losses: dict[str, float], iteration: int) -> None:
-        run.report.losses(step, iteration, losses, schedule.get_last_lr()[0])
+        run.report.losses(step, iteration, losses, updater.lr)
 
     for epoch in range(start, epochs):
         run.seed(step, epoch)
@@ -113,37 +135,30 @@ def train_student(
             teacher,
             method,
             loaders.train,
-            optimizer,
-            schedule,
-            precision,
+            updater,
             device=dist.device,
             title=f"step {step} epoch {epoch + 1}/{epochs}",
             print_interval=config.print_interval,
             report=report,
             quiet=not dist.is_main,
+            watch=run.watch(step) if epoch == start else iter,
         )
         done, finished = epoch + 1, epoch + 1 == epochs
         # Norms that do not look at their peers hold statistics of their own: those of the first process count.
         broadcast_buffers(student)
         if finished or done % config.val_interval == 0:
-            scores = score(run, step, student.merged(), loaders.val, "validation")
+            scores = score(run, step, student.for_inference(), loaders.val, "validation")
             best_score = max(best_score, scores.mean_iou)
             run.report.validation(step, done, scores)
         if dist.is_main and (finished or done % config.ckpt_interval == 0):
-            state = {
-                "epoch": done,
-                "optimizer_state": optimizer.state_dict(),
-                "scheduler_state": schedule.state_dict(),
-                "best_score": best_score,
-                "trainer_state": {"scaler": precision.scaler.state_dict()},
-            }
-            run.save(step, student, finished=finished, state=state)
+            progress = {"epoch": done, "best_score": best_score}
+            run.save(step, student, finished=finished, state=updater.state() | progress)
     barrier()
 
 
 def test_step(run: Experiment, step: int, network: SegmentationNet) -> None:
-    """Score the network of `step`, merged, on the test set of the step, and draw samples."""
-    network = network.merged().to(run.dist.device)
+    """Score the network of `step` on the test set of the step, and draw samples."""
+    network = network.for_inference().to(run.dist.device)
     loader = run.loaders(step).test
     run.report.test(step, score(run, step, network, loader, "test"), run.task.num_old(step))
     if run.config.visualize and run.dist.is_main:
@@ -152,7 +167,7 @@ def test_step(run: Experiment, step: int, network: SegmentationNet) -> None:
 
 
 def score(run: Experiment, step: int, network: SegmentationNet, loader: Any, what: str) -> Scores:
-    """Scores of a merged network over the samples of all processes."""
+    """Scores of a network in the form for inference over the samples of all processes."""
     matrix = evaluate(
         network,
         loader,

@@ -14,7 +14,7 @@ from modules.deeplab import RATES, DeepLabHead
 from modules.norm import Norm
 from modules.parallel_conv import Form, ParallelConv
 from modules.public_names import body_from_pretrained, branch_form, from_public
-from modules.resnet import ResNet
+from modules.resnet import ConvNorm, ResNet
 from utils.checkpoint import load_weights
 from utils.errors import UserError
 
@@ -38,11 +38,11 @@ class SegmentationNet(nn.Module):
         self.body = body
         self.head = head
         self.classifiers = nn.ModuleList(nn.Conv2d(channels, classes, 1) for classes in classes_per_head)
+        self.layout = torch.channels_last
 
     def forward(self, images: Tensor) -> SegOutput:
         """Images (B, 3, H, W), normalised -> SegOutput."""
-        layout = self.body.stem.norm.memory_format(images.device.type)
-        features = self.body(images.contiguous(memory_format=layout))
+        features = self.body(images.contiguous(memory_format=self.layout))
         features["pre_logits"] = self.head(features["layer4"])
         small = torch.cat([classifier(features["pre_logits"]) for classifier in self.classifiers], dim=1)
         features["logits_small"] = small
@@ -79,11 +79,37 @@ class SegmentationNet(nn.Module):
             site.freeze_merged_()
 
     def merged(self) -> "SegmentationNet":
-        """A frozen copy in eval mode with one convolution per site: a teacher, or the network to evaluate."""
+        """A frozen copy in eval mode with one convolution per site and the parameters of a plain DeepLabV3."""
         network = copy.deepcopy(self)
         for site in network.sites():
             site.merge_()
         return network.eval().requires_grad_(False)
+
+    def for_inference(self) -> "SegmentationNet":
+        """As `merged`, with the norms of the body folded into its convolutions: a teacher, or the network to test."""
+        network = self.merged()
+        for module in network.body.modules():
+            if isinstance(module, ConvNorm):
+                module.fold_()
+        network.layout = torch.channels_last
+        return network.to(memory_format=network.layout)
+
+    def share_frozen_(self, student: "SegmentationNet") -> None:
+        """Take over the frozen convolutions of `student` that equal one's own: a teacher's do when both networks were
+        made from the same one, and then lie in memory once."""
+        for own, other in zip(self.sites(), student.sites(), strict=True):
+            if (own.form, other.form) == ("merged", "frozen"):
+                same = torch.equal(own.conv.weight, other.conv.weight) and torch.equal(own.conv.bias, other.conv.bias)
+                own.conv = other.conv if same else own.conv
+
+    def place_(self, device: torch.device, dtype: torch.dtype) -> "SegmentationNet":
+        """Move to `device` to be trained, weights and activations in the layout that is fast there. Returns itself.
+
+        `dtype`: what the activations will have, under autocast another than that of the weights. Weights in another
+        layout than their input would be copied at every call.
+        """
+        self.layout = self.body.stem.norm.memory_format(device.type, dtype)
+        return self.to(device, memory_format=self.layout)
 
 
 def build_network(config: ModelConfig, *, branches: int, classes_per_head: tuple[int, ...]) -> SegmentationNet:

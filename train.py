@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from metrics.confusion import ConfusionMatrix
 from segmentation_module import SegmentationNet
 from utils.distributed import all_reduce_sum, world_size
 from utils.errors import UserError
+from utils.optim import load_optimizer_
+from utils.profiling import Watch
 
 Report = Callable[[dict[str, float], int], None]
 """Takes losses by name, already averaged over processes, and the iteration within the step."""
@@ -37,6 +40,56 @@ class Precision:
     def autocast(self) -> AbstractContextManager:
         """The context of a forward pass."""
         return torch.autocast(self.device_type, self.dtype, enabled=self.mixed)
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the activations of a forward pass have."""
+        return self.dtype if self.mixed else torch.float32
+
+
+class Updater:
+    """What an iteration does once its losses are known, and what of that a checkpoint keeps."""
+
+    def __init__(self, optimizer: Optimizer, schedule: LRScheduler, precision: Precision) -> None:
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.precision = precision
+
+    def clear(self) -> None:
+        """Let go of all gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def step(self, losses: dict[str, Tensor]) -> None:
+        """One update of the weights against the sum of `losses`."""
+        scaler = self.precision.scaler
+        scaler.scale(sum(losses.values())).backward()
+        scaler.step(self.optimizer)
+        scaler.update()
+        self.schedule.step()
+
+    @property
+    def iteration(self) -> int:
+        """Updates so far."""
+        return self.schedule.last_epoch
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update, of the first group."""
+        return self.schedule.get_last_lr()[0]
+
+    def state(self) -> dict[str, Any]:
+        """The entries of a checkpoint that `load` reads (SPEC 9)."""
+        return {
+            "optimizer_state": self.optimizer.state_dict(),
+            "scheduler_state": self.schedule.state_dict(),
+            "trainer_state": {"scaler": self.precision.scaler.state_dict()},
+        }
+
+    def load(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from where the checkpoint was written."""
+        load_optimizer_(self.optimizer, checkpoint["optimizer_state"])
+        self.schedule.load_state_dict(checkpoint["scheduler_state"])
+        self.precision.scaler.load_state_dict(checkpoint["trainer_state"]["scaler"])
 
 
 @dataclass
@@ -72,44 +125,56 @@ def train_one_epoch(
     teacher: SegmentationNet | None,
     method: Method,
     loader: DataLoader,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
-    precision: Precision,
+    updater: Updater,
     *,
     device: torch.device,
     title: str,
     print_interval: int,
     report: Report,
     quiet: bool,
+    watch: Watch = iter,
 ) -> None:
-    """Every batch of `loader` once. `report` gets the mean losses every `print_interval` iterations."""
+    """Every batch of `loader` once. `report` gets the mean losses every `print_interval` iterations.
+
+    `watch` sees the batches go by, as utils.profiling.profiled does.
+    """
     model.train()
     meter = LossMeter()
     bar = tqdm(loader, desc=title, unit="it", leave=False, disable=True if quiet else None, dynamic_ncols=True)
-    for number, (images, labels) in enumerate(bar, start=1):
+    for number, (images, labels) in enumerate(watch(bar), start=1):
         images = normalise(images.to(device, non_blocking=True))
         labels = labels.to(device, non_blocking=True).long()
-        with precision.autocast():
-            seen_by_teacher = teacher(images) if teacher is not None else None
-            seen_by_student = model(images)
-        losses = method.losses(seen_by_student, seen_by_teacher, labels)
-        optimizer.zero_grad(set_to_none=True)
-        precision.scaler.scale(sum(losses.values())).backward()
-        precision.scaler.step(optimizer)
-        precision.scaler.update()
-        schedule.step()
+        # Not later: the gradients of the last iteration would lie beside the activations of this one.
+        updater.clear()
+        losses = _forward(model, teacher, method, images, labels, updater.precision)
+        updater.step(losses)
         meter.add(losses)
         if number % print_interval == 0 or number == len(loader):
             means = meter.means()
             bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
-            report(means, schedule.last_epoch)
+            report(means, updater.iteration)
+
+
+def _forward(
+    model: nn.Module,
+    teacher: SegmentationNet | None,
+    method: Method,
+    images: Tensor,
+    labels: Tensor,
+    precision: Precision,
+) -> dict[str, Tensor]:
+    """The losses of one batch. On the way out only what the backward pass needs stays in memory."""
+    with precision.autocast():
+        seen_by_teacher = teacher(images) if teacher is not None else None
+        seen_by_student = model(images)
+    return method.losses(seen_by_student, seen_by_teacher, labels)
 
 
 @torch.inference_mode()
 def evaluate(
     network: SegmentationNet, loader: DataLoader, *, num_classes: int, device: torch.device, title: str, quiet: bool
 ) -> ConfusionMatrix:
-    """The confusion matrix of `network`, merged and in eval mode, over the samples of all processes.
+    """The confusion matrix of `network`, in the form for inference, over the samples of all processes.
 
     Always in fp32, whatever the training used, so that a score can be repeated to the last digit.
     """

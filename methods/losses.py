@@ -5,6 +5,7 @@ all pixels: an ignored one counts as zero loss but stays in the mean, as in the 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,8 @@ def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old: int) -> Tens
     count as background: log p = logsumexp(logits[:num_old]) - Z with Z = logsumexp(logits).
     """
     logits = at_least_float32(logits)
-    background = logits[:, :num_old].logsumexp(1, keepdim=True)
-    merged = torch.cat([background, logits[:, num_old:]], dim=1)
+    old_logits, new_logits = _split(logits, num_old)
+    merged = torch.cat([old_logits.logsumexp(1, keepdim=True), new_logits], dim=1)
     new = (labels >= num_old) & (labels != IGNORE_INDEX)
     targets = torch.where(new, labels - num_old + 1, labels.where(labels == IGNORE_INDEX, 0))
     return cross_entropy(merged, targets)
@@ -52,8 +53,9 @@ def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Ten
     """
     student_logits, teacher_logits = at_least_float32(student_logits), at_least_float32(teacher_logits)
     num_old = teacher_logits.shape[1]
-    background = torch.cat([student_logits[:, :1], student_logits[:, num_old:]], dim=1).logsumexp(1, keepdim=True)
-    merged = torch.cat([background, student_logits[:, 1:num_old]], dim=1)
+    background, old_classes, new_classes = _split(student_logits, 1, num_old)
+    background = torch.cat([background, new_classes], dim=1).logsumexp(1, keepdim=True)
+    merged = torch.cat([background, old_classes], dim=1)
     # The merged logits keep the normaliser Z of all channels: softmax over them is the student's p.
     per_pixel = (teacher_logits.softmax(1) * merged.log_softmax(1)).sum(1) / num_old
     return -per_pixel.mean()
@@ -62,8 +64,8 @@ def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Ten
 def fold_new_into_background(student_logits: Tensor, num_old: int) -> Tensor:
     """(B, C, h, w) -> (B, num_old, h, w): the new classes' logits added to channel 0, in float32 (SPEC 5)."""
     student_logits = at_least_float32(student_logits)
-    background = student_logits[:, :1] + student_logits[:, num_old:].sum(1, keepdim=True)
-    return torch.cat([background, student_logits[:, 1:num_old]], dim=1)
+    background, old_classes, new_classes = _split(student_logits, 1, num_old)
+    return torch.cat([background + new_classes.sum(1, keepdim=True), old_classes], dim=1)
 
 
 def squared_difference(teacher: Tensor, student: Tensor) -> Tensor:
@@ -90,3 +92,9 @@ def channel_cube_distance(difference: Tensor) -> Tensor:
     difference (B, C, h, w); stride 1, zero padding 1, counted in the average.
     """
     return channel_distance(difference)
+
+
+def _split(logits: Tensor, *ends: int) -> tuple[Tensor, ...]:
+    """The channels before, between and after `ends`. The gradients of slices would each fill all channels anew."""
+    bounds = (0, *ends, logits.shape[1])
+    return logits.split([end - start for start, end in pairwise(bounds)], dim=1)

@@ -52,11 +52,9 @@ class Norm(nn.Module):
         factor = self.scale().to(dtype) / torch.sqrt(self.running_var.to(dtype) + EPS)
         return factor, self.bias.to(dtype) - self.running_mean.to(dtype) * factor
 
-    def memory_format(self, device_type: str) -> torch.memory_format:
-        """The layout that suits this norm: channels last, as convolutions like it, unless the compiled norm is to
-        serve, which wants contiguous memory."""
-        autocast = torch.is_autocast_enabled(device_type)
-        dtype = torch.get_autocast_dtype(device_type) if autocast else self.weight.dtype
+    def memory_format(self, device_type: str, dtype: torch.dtype) -> torch.memory_format:
+        """The layout that suits this norm in activations of `dtype`: channels last, as convolutions like it, unless
+        the compiled norm is to serve, which wants contiguous memory."""
         serves = self.absolute and compiled_norm.knows(device_type, dtype)
         return torch.contiguous_format if serves else torch.channels_last
 
@@ -102,6 +100,26 @@ class Norm(nn.Module):
             self.running_var.lerp_(var * count / (count - 1), MOMENTUM)
         factor = self.scale() * torch.rsqrt(var + EPS)
         return torch.addcmul(self.bias[:, None, None], centred, factor[:, None, None]).to(x.dtype)
+
+
+@torch.no_grad()
+def fold(conv: nn.Conv2d, norm: Norm | None) -> tuple[Tensor, Tensor]:
+    """conv followed by norm in eval mode, or a bare conv with bias, as one weight and bias in float64 (SPEC 4)."""
+    weight = conv.weight.double()
+    if norm is None:
+        return weight, conv.bias.double()
+    factor, shift = norm.affine(torch.float64)
+    return weight * factor[:, None, None, None], shift
+
+
+def set_kernel_(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    """Give `conv` this weight and bias, in its own dtype; it gets a bias if it had none."""
+    if conv.bias is None:
+        zeros = conv.weight.new_zeros(conv.out_channels)
+        conv.bias = nn.Parameter(zeros, requires_grad=conv.weight.requires_grad)
+    with torch.no_grad():
+        conv.weight.copy_(weight)
+        conv.bias.copy_(bias)
 
 
 class _SumOverProcesses(torch.autograd.Function):

@@ -5,7 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from modules.norm import Norm, leaky_relu_
+from modules.atrous_conv import AtrousConv
+from modules.norm import Norm, fold, leaky_relu_, set_kernel_
 
 Form = Literal["plain", "dual", "frozen", "merged"]
 BECOMES: dict[Form, tuple[Form, ...]] = {
@@ -41,9 +42,11 @@ class ParallelConv(nn.Module):
         drop_path: bool,
     ) -> None:
         super().__init__()
-        padding = dilation * (kernel_size // 2)
 
         def conv() -> nn.Conv2d:
+            if stride == 1:
+                return AtrousConv(in_channels, out_channels, kernel_size, dilation)
+            padding = dilation * (kernel_size // 2)
             return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
 
         self.drop_path = drop_path
@@ -87,10 +90,10 @@ class ParallelConv(nn.Module):
         SPEC 4: W = 1/2 s_1 W_1 + 1/2 s_2 W_2 and b likewise, where conv + norm k is x * (s_k W_k) + b_k.
         A single branch counts whole.
         """
-        weight, bias = _folded(self.conv, self.norm)
+        weight, bias = fold(self.conv, self.norm)
         if self.conv_new is None:
             return weight, bias
-        weight_new, bias_new = _folded(self.conv_new, self.norm_new)
+        weight_new, bias_new = fold(self.conv_new, self.norm_new)
         return (weight + weight_new) / 2, (bias + bias_new) / 2
 
     def merge_(self) -> None:
@@ -99,13 +102,13 @@ class ParallelConv(nn.Module):
             return
         weight, bias = self.merged_kernel()
         self.to_form_("merged")
-        self._set_kernel(weight, bias)
+        set_kernel_(self.conv, weight, bias)
 
     def freeze_merged_(self) -> None:
         """Become the frozen form of the next step: both branches merged and frozen, the new one goes on as it is."""
         weight, bias = self.merged_kernel()
         self.to_form_("frozen")
-        self._set_kernel(weight, bias)
+        set_kernel_(self.conv, weight, bias)
 
     def to_form_(self, form: Form) -> None:
         """Take on the parameters of `form` without computing them, as before loading weights. ValueError if there
@@ -121,11 +124,6 @@ class ParallelConv(nn.Module):
         if form == "frozen":
             self.conv.requires_grad_(False)
 
-    @torch.no_grad()
-    def _set_kernel(self, weight: Tensor, bias: Tensor) -> None:
-        self.conv.weight.copy_(weight)
-        self.conv.bias.copy_(bias)
-
 
 def draw_shares(channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Share of the first branch per channel, (1, C, 1, 1): 1, 0 or 1/2, a third of the draws each (SPEC 3).
@@ -135,12 +133,3 @@ def draw_shares(channels: int, device: torch.device, dtype: torch.dtype) -> Tens
     draw = torch.rand(channels, device=device)
     share = torch.where(draw < 0.33, 1.0, torch.where(draw < 0.66, 0.0, 0.5))
     return share.to(dtype).view(1, -1, 1, 1)
-
-
-def _folded(conv: nn.Conv2d, norm: Norm | None) -> tuple[Tensor, Tensor]:
-    """conv followed by norm in eval mode, or a bare conv with bias, as one weight and bias in float64."""
-    weight = conv.weight.double()
-    if norm is None:
-        return weight, conv.bias.double()
-    factor, shift = norm.affine(torch.float64)
-    return weight * factor[:, None, None, None], shift

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.norm import Norm, leaky_relu_
+from modules.norm import Norm, fold, leaky_relu_, set_kernel_
 from modules.parallel_conv import ParallelConv
 
 BLOCKS = {
@@ -18,17 +18,28 @@ EXPANSION = 4
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, then norm, then leaky ReLU where `activation` is set."""
+    """Convolution without bias, then norm, then leaky ReLU where `activation` is set. Folded: one bare convolution."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, norm: str, activation: bool
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
-        self.norm = Norm(out_channels, kind=norm, activation=activation)
+        self.norm: Norm | None = Norm(out_channels, kind=norm, activation=activation)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
+        x = self.conv(x)
+        if self.norm is not None:
+            return self.norm(x)
+        return leaky_relu_(x) if self.activation else x
+
+    def fold_(self) -> None:
+        """Become a bare convolution with bias that equals the eval output before the activation. Idempotent."""
+        if self.norm is not None:
+            weight, bias = fold(self.conv, self.norm)
+            set_kernel_(self.conv, weight, bias)
+            self.norm = None
 
 
 class Bottleneck(nn.Module):

@@ -17,7 +17,7 @@ from segmentation_module import SegOutput, build_student
 from tasks import get_task
 from tests.helpers import run_processes, small_network
 from tests.workplace import Workplace
-from train import Precision, evaluate, train_one_epoch
+from train import Precision, Updater, evaluate, train_one_epoch
 from utils.distributed import world_size
 from utils.optim import build_optimizer, build_schedule
 
@@ -56,7 +56,7 @@ def work(rank: int, folder: Path) -> dict[str, Tensor]:
     student = build_student(previous, new_classes=5, init_weights=True, init_bias=False)
     method = METHODS["RCIL"](METHODS["RCIL"].Config(), task, 1)
     method.prepare(student)
-    teacher, model = InFloat64(previous.merged()), InFloat64(student)
+    teacher, model = InFloat64(previous.for_inference()), InFloat64(student)
     optimizer = build_optimizer(student.parameter_groups(), OptimConfig(), lr=0.001)
     schedule = build_schedule(optimizer, OptimConfig(), len(loaders.train))
     reports: list[dict[str, float]] = []
@@ -65,9 +65,7 @@ def work(rank: int, folder: Path) -> dict[str, Tensor]:
         teacher,
         method,
         loaders.train,
-        optimizer,
-        schedule,
-        Precision(CPU, mixed=False),
+        Updater(optimizer, schedule, Precision(CPU, mixed=False)),
         device=CPU,
         title="",
         print_interval=1,
@@ -75,7 +73,7 @@ def work(rank: int, folder: Path) -> dict[str, Tensor]:
         quiet=True,
     )
     options = {"num_classes": 21, "device": CPU, "title": "", "quiet": True}
-    matrix = evaluate(InFloat64(student.merged()), loaders.test, **options).matrix
+    matrix = evaluate(InFloat64(student.for_inference()), loaders.test, **options).matrix
     losses = {name: torch.tensor([report[name] for report in reports], dtype=torch.float64) for name in reports[0]}
     return losses | {"matrix": matrix}
 

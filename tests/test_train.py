@@ -16,7 +16,7 @@ from dataset.transform import normalise
 from methods import METHODS
 from segmentation_module import SegmentationNet, build_network
 from tasks import get_task
-from train import LossMeter, Precision, evaluate, predict_samples, train_one_epoch
+from train import LossMeter, Precision, Updater, evaluate, predict_samples, train_one_epoch
 from utils.errors import UserError
 from utils.optim import build_optimizer, build_schedule
 
@@ -53,7 +53,7 @@ def epoch(
         reports.append((iteration, losses))
 
     options = {"print_interval": interval, "report": report, **QUIET}
-    train_one_epoch(model, None, method, loader, optimizer, schedule, precision, **options)
+    train_one_epoch(model, None, method, loader, Updater(optimizer, schedule, precision), **options)
     assert optimizer.param_groups[0]["lr"] == 0
     return reports
 
@@ -109,7 +109,7 @@ def test_an_epoch_ends_when_a_loss_is_not_finite(config: DataConfig):
 def counts(config: DataConfig, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """Confusion matrix over the share of one process."""
     loader = loaders(config, rank=rank, world_size=world_size).test
-    return evaluate(network().merged(), loader, num_classes=16, **QUIET).matrix
+    return evaluate(network().for_inference(), loader, num_classes=16, **QUIET).matrix
 
 
 @pytest.mark.parametrize(("batch_size", "world_size"), [(1, 1), (5, 1), (4, 2), (7, 3)])
@@ -124,7 +124,7 @@ def test_each_sample_counts_once(config: DataConfig, batch_size: int, world_size
 
 
 def test_the_matrix_is_that_of_the_predictions(config: DataConfig):
-    loader, model = loaders(config).test, network().merged()
+    loader, model = loaders(config).test, network().for_inference()
     expected = np.zeros((16, 16), dtype=np.int64)
     for images, labels in loader:
         predictions = model(normalise(images)).logits.argmax(1)
@@ -137,9 +137,9 @@ def test_the_matrix_is_that_of_the_predictions(config: DataConfig):
 
 def test_samples_are_spread_over_the_data(config: DataConfig):
     test = loaders(config).test.dataset
-    images, labels, predictions = predict_samples(network().merged(), test, 3, CPU)
+    images, labels, predictions = predict_samples(network().for_inference(), test, 3, CPU)
     assert images.shape == (3, 3, 64, 64) and labels.shape == predictions.shape == (3, 64, 64)
     assert images.dtype == labels.dtype == predictions.dtype == np.uint8
     for position, index in enumerate((0, len(test) // 3, 2 * len(test) // 3)):
         assert np.array_equal(images[position], test[0, index][0].numpy())
-    assert len(predict_samples(network().merged(), test, 1000, CPU)[0]) == len(test)
+    assert len(predict_samples(network().for_inference(), test, 1000, CPU)[0]) == len(test)

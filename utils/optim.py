@@ -1,6 +1,7 @@
 """SGD and the learning rate schedules (SPEC 7)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -29,6 +30,18 @@ def build_optimizer(groups: dict[str, list[torch.nn.Parameter]], config: OptimCo
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+def load_optimizer_(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """optimizer.load_state_dict, and every buffer laid out in memory as its parameter is.
+
+    The fused kernel takes it for granted that they are, and goes wrong in silence where a file says otherwise.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, buffers in optimizer.state.items():
+        for name, buffer in buffers.items():
+            if isinstance(buffer, torch.Tensor) and buffer.shape == parameter.shape:
+                buffers[name] = torch.empty_like(parameter).copy_(buffer)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, iterations: int) -> LambdaLR:

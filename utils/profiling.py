@@ -1,0 +1,50 @@
+"""A trace of a few iterations, to see where the time goes."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch.profiler import ProfilerActivity, profile, schedule
+
+from utils.log import log
+
+Batch = TypeVar("Batch")
+Watch = Callable[[Iterable[Batch]], Iterator[Batch]]
+"""Hands on the batches that it is given, and may look at the clock in between."""
+
+WARM_UP = 2
+"""Iterations that come first: they set up kernels and memory that the others find ready."""
+
+NUM_ENTRIES = 10
+
+
+def profiled(batches: Iterable[Batch], *, iterations: int, path: Path) -> Iterator[Batch]:
+    """Hand on `batches`; trace the work on `iterations` of them, after a warm-up, and on getting them.
+
+    The trace goes to `path` for chrome://tracing, ui.perfetto.dev and TensorBoard's profiler; the operators that took
+    most time, children left out, go to the log.
+    """
+    on_gpu = torch.cuda.is_available()
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+
+    def finish(profiler: profile) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Under its own name only when it is whole.
+        unfinished = path.with_name(f".{path.name}")
+        profiler.export_chrome_trace(str(unfinished))
+        os.replace(unfinished, path)
+        sort_by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+        table = profiler.key_averages().table(sort_by, row_limit=NUM_ENTRIES, max_name_column_width=60)
+        log.info(f"{table}\n{iterations} iterations traced in {path}: open it with ui.perfetto.dev")
+
+    stages = schedule(wait=0, warmup=WARM_UP, active=iterations, repeat=1)
+    with profile(activities=activities, schedule=stages, on_trace_ready=finish) as profiler:
+        count = 0
+        for batch in batches:
+            yield batch
+            profiler.step()
+            count += 1
+    if count < WARM_UP + iterations:
+        log.warning(f"--profile {iterations}: {WARM_UP + iterations} iterations are needed, and an epoch has {count}")
