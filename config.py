@@ -47,7 +47,7 @@ class DataConfig(Checked):
         choices=("current", "current+old", "new"),
     )
     crop_size: int = option(512, "side of the square crops, in pixels")
-    crop_val: bool = option(True, "evaluate on the centre crop; without: on whole images, one at a time")
+    crop_val: bool = option(True, "evaluate on the centre crop; without: on whole images")
     test_on_val: bool = option(False, "split the training images 80/20 and test on the 20%%")
     val_on_trainset: bool = option(False, "validate on the training images of the step")
     cross_val: bool = option(False, "hold out 20%% of the step's training images for validation")

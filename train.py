@@ -146,7 +146,7 @@ def train_one_epoch(
         labels = labels.to(device, non_blocking=True).long()
         # Not later: the gradients of the last iteration would lie beside the activations of this one.
         updater.clear()
-        losses = _forward(model, teacher, method, images, labels, updater.precision)
+        losses = forward_losses(model, teacher, method, images, labels, updater.precision)
         updater.step(losses)
         meter.add(losses)
         if number % print_interval == 0 or number == len(loader):
@@ -155,7 +155,7 @@ def train_one_epoch(
             report(means, updater.iteration)
 
 
-def _forward(
+def forward_losses(
     model: nn.Module,
     teacher: SegmentationNet | None,
     method: Method,

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from config import DataConfig
 from dataset import voc
 from dataset.base import DatasetSpec, Sample, StepDataset
 from dataset.index import load_index
 from dataset.labels import seen_lut, training_lut
-from dataset.sampler import EvalSampler, TrainSampler
+from dataset.sampler import EvalBatchSampler, TrainSampler
 from dataset.splits import Split, SplitRules
 from dataset.transform import Transform, crop_transform, derive_seed, train_transform, whole_image
 from tasks import Task
@@ -27,7 +28,7 @@ class Loaders:
     """Loaders of one step. A batch is images uint8 (B,3,H,W) and labels uint8 (B,H,W), 255 to be ignored.
 
     `train` leaves out a last batch that is not full; call `train.sampler.set_epoch(epoch)` before each pass.
-    `val` and `test` hold each sample once over all processes.
+    `val` and `test` hold each sample once over all processes; with whole images a batch is of pictures of one size.
     """
 
     train: DataLoader
@@ -55,14 +56,16 @@ def build_loaders(config: DataConfig, task: Task, step: int, *, seed: int, rank:
     lut_of_seen = seen_lut(task, step, ignore_background=config.ignore_test_bg, class_of=spec.class_of)
 
     def eval_loader(samples: Sequence[Sample], lut: np.ndarray) -> DataLoader:
+        crop = config.crop_size, config.crop_size
         transform: Transform = crop_transform(config.crop_size) if config.crop_val else whole_image
-        return _loader(
-            StepDataset(samples, lut, transform, step_seed),
-            EvalSampler(len(samples), rank=rank, world_size=world_size),
-            # Whole images differ in size, so they cannot be stacked.
-            batch_size=config.batch_size if config.crop_val else 1,
-            num_workers=config.num_workers,
+        batches = EvalBatchSampler(
+            [crop if config.crop_val else sample.size for sample in samples],
+            # As much as a batch of training: whole images may be larger than its crops.
+            max_pixels=config.batch_size * config.crop_size**2,
+            rank=rank,
+            world_size=world_size,
         )
+        return _loader(StepDataset(samples, lut, transform, step_seed), config.num_workers, batch_sampler=batches)
 
     train_sampler = TrainSampler(
         len(sets.train), batch_size=config.batch_size, rank=rank, world_size=world_size, seed=step_seed
@@ -70,11 +73,11 @@ def build_loaders(config: DataConfig, task: Task, step: int, *, seed: int, rank:
     return Loaders(
         train=_loader(
             StepDataset(sets.train, train_lut, train_transform(config.crop_size), step_seed),
-            train_sampler,
+            config.num_workers,
+            sampler=train_sampler,
             batch_size=config.batch_size,
-            num_workers=config.num_workers,
             # Training starts a new pass all the time; evaluation is rare, so its workers may go in between.
-            persistent=True,
+            persistent_workers=config.num_workers > 0,
         ),
         val=eval_loader(sets.val, train_lut),
         test=eval_loader(sets.test, lut_of_seen),
@@ -84,11 +87,12 @@ def build_loaders(config: DataConfig, task: Task, step: int, *, seed: int, rank:
 def load_split(spec: DatasetSpec, root: Path, name: str) -> Split:
     """The samples of split `name` with the classes that occur in each."""
     samples = spec.list_samples(root, name)
-    values = load_index(samples, root=root, name=f"{spec.name}-{name}", label_values=spec.label_values)
+    values, sizes = load_index(samples, root=root, name=f"{spec.name}-{name}", label_values=spec.label_values)
     classes = np.zeros_like(values)
     for value in spec.label_values:
         classes[:, spec.class_of[value]] |= values[:, value]
-    return Split(samples, classes)
+    sized = [sample._replace(size=tuple(size)) for sample, size in zip(samples, sizes.tolist(), strict=True)]
+    return Split(sized, classes)
 
 
 def require_full_batch(train: DataLoader) -> None:
@@ -104,16 +108,13 @@ def require_full_batch(train: DataLoader) -> None:
     )
 
 
-def _loader(
-    dataset: StepDataset, sampler: Sampler, *, batch_size: int, num_workers: int, persistent: bool = False
-) -> DataLoader:
+def _loader(dataset: StepDataset, num_workers: int, **options: Any) -> DataLoader:
+    """A loader whose workers, of one thread each, keep two batches ready each, in memory that a GPU can fetch from."""
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
         num_workers=num_workers,
-        persistent_workers=persistent and num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         # Its own, so that starting a pass draws nothing from the generator of the main process.
         generator=torch.Generator(),
+        **options,
     )

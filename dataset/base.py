@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dataset.labels import map_labels
 from dataset.reading import read_image, read_mask
 from dataset.splits import StepSets, select_by_class
 from dataset.transform import Transform, derive_seed, fixed_randomness
@@ -20,6 +21,7 @@ class Sample(NamedTuple):
 
     image: Path
     mask: Path
+    size: tuple[int, int] | None = None  # height and width in pixels, where the index has been asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,4 +60,4 @@ class StepDataset(Dataset):
         image, mask = read_image(sample.image), read_mask(sample.mask)
         with fixed_randomness(derive_seed(self.seed, epoch, index)):
             image, mask = self.transform(image, torch.from_numpy(mask))
-        return image, torch.from_numpy(self.lut[mask.numpy()])
+        return image, torch.from_numpy(map_labels(mask.numpy(), self.lut))

@@ -1,36 +1,44 @@
-"""The class index: which label values occur in which mask. Scanned once, by many processes, then kept.
+"""The class index: which label values occur in which mask, and its size. Scanned once, on all cores, then kept.
 
 The file lies in DATA_ROOT/.index/, or in the user's cache folder where that cannot be written. It carries a
 fingerprint of the list of files with their sizes and times of change: another one means another scan.
 """
 
 import hashlib
-import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
 
 from dataset.base import Sample
-from dataset.reading import image_size, read_mask
+from dataset.reading import image_size, labels_in
 from utils.distributed import main_process_first
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.log import log
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of the fingerprint: raise it when a scan means something else, so that old files are not read."""
 
-MASKS_PER_PROCESS = 2000
-"""Masks, at about 1 ms each, for which one more process is worth the seconds that it takes to start."""
+
+BUNDLE = 32
+"""Samples that a thread takes at a time."""
 
 
-def load_index(samples: Sequence[Sample], *, root: Path, name: str, label_values: frozenset[int]) -> np.ndarray:
-    """(N,256) bool: which label values occur in the mask of each sample, from disk or by a scan.
+class Index(NamedTuple):
+    """What a scan finds out about N samples."""
+
+    values: np.ndarray  # (N,256) bool: which label values occur in the mask
+    sizes: np.ndarray  # (N,2): height and width in pixels
+
+
+def load_index(samples: Sequence[Sample], *, root: Path, name: str, label_values: frozenset[int]) -> Index:
+    """The index of `samples`, from disk or by a scan.
 
     `name` tells the indices in one root apart. A scan also checks the files: UserError for the first one that
     is missing, no label map, of another size than its image, or that holds a label not in `label_values`.
@@ -38,11 +46,11 @@ def load_index(samples: Sequence[Sample], *, root: Path, name: str, label_values
     key = fingerprint(samples, root, label_values)
     # Other processes come when the main one is done: they find its file.
     with main_process_first():
-        bits = _read(name, root, key)
-        if bits is None:
-            bits = scan_masks(samples, label_values, title=f"class index of {name}")
-            _write(bits, name, root, key)
-    return np.unpackbits(bits, axis=1).view(bool)
+        index = _read(name, root, key)
+        if index is None:
+            index = scan_masks(samples, label_values, title=f"class index of {name}")
+            _write(index, name, root, key)
+    return index
 
 
 def fingerprint(samples: Sequence[Sample], root: Path, label_values: frozenset[int]) -> str:
@@ -50,7 +58,7 @@ def fingerprint(samples: Sequence[Sample], root: Path, label_values: frozenset[i
     digest = hashlib.blake2b(f"{FORMAT} {sorted(label_values)}".encode(), digest_size=16)
     prefix = len(str(root))
     for sample in samples:
-        for path in map(str, sample):
+        for path in (str(sample.image), str(sample.mask)):
             try:
                 status = os.stat(path)
             except OSError as error:
@@ -62,38 +70,40 @@ def fingerprint(samples: Sequence[Sample], root: Path, label_values: frozenset[i
 
 
 def scan_masks(
-    samples: Sequence[Sample], label_values: frozenset[int], *, title: str, num_processes: int | None = None
-) -> np.ndarray:
-    """(N,32) uint8: packed bits of the index. By default as many processes as there are cores and work."""
-    if num_processes is None:
-        num_processes = min(_num_cores(), len(samples) // MASKS_PER_PROCESS)
-    scan = partial(scan_sample, label_values=label_values)
-    if num_processes <= 1:
-        return np.stack(list(_with_bar(map(scan, samples), len(samples), title)))
-    # Not fork: this process may hold a CUDA context and threads by now.
-    with multiprocessing.get_context("spawn").Pool(num_processes) as pool:
-        return np.stack(list(_with_bar(pool.imap(scan, samples, chunksize=32), len(samples), title)))
+    samples: Sequence[Sample], label_values: frozenset[int], *, title: str, num_threads: int | None = None
+) -> Index:
+    """Read every mask; by default with a thread per core.
+
+    Threads, since PIL lets others run while it decodes, and they start at once: processes would spend longer on
+    importing torch than on the masks of VOC.
+    """
+    # In bundles: handing over samples one by one would keep the threads waiting for each other.
+    bundles = [samples[start : start + BUNDLE] for start in range(0, len(samples), BUNDLE)]
+    rows: list[tuple[np.ndarray, tuple[int, int]]] = []
+    with (
+        ThreadPoolExecutor(num_threads or _num_cores()) as pool,
+        tqdm(total=len(samples), desc=title, unit="mask", disable=None) as bar,
+    ):
+        for scanned in pool.map(lambda bundle: [scan_sample(sample, label_values) for sample in bundle], bundles):
+            rows += scanned
+            bar.update(len(scanned))
+    values, sizes = zip(*rows, strict=True)
+    return Index(np.stack(values), np.array(sizes))
 
 
-def scan_sample(sample: Sample, label_values: frozenset[int]) -> np.ndarray:
-    """(32,) uint8: one bit for each of the 256 label values that occurs in the mask of `sample`."""
-    mask = read_mask(sample.mask)
-    height, width = mask.shape
+def scan_sample(sample: Sample, label_values: frozenset[int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """(256,) bool: which label values occur in the mask of `sample`; and its height and width."""
+    occurs, (width, height) = labels_in(sample.mask)
     size = image_size(sample.image)
     if size != (width, height):
         raise UserError(
             f"mask {sample.mask} is {width} x {height} pixels and its image {sample.image} {size[0]} x "
             f"{size[1]}; both must have the same size"
         )
-    occurs = np.bincount(mask.ravel(), minlength=256) > 0
     strange = sorted({*np.flatnonzero(occurs).tolist()} - label_values)
     if strange:
         raise UserError(f"mask {sample.mask} holds label {strange[0]}; allowed: {_ranges(sorted(label_values))}")
-    return np.packbits(occurs)
-
-
-def _with_bar(rows: Iterator[np.ndarray], count: int, title: str) -> Iterator[np.ndarray]:
-    return iter(tqdm(rows, total=count, desc=title, unit="mask", disable=None))
+    return occurs, (height, width)
 
 
 def _places(name: str, root: Path) -> tuple[Path, Path]:
@@ -103,13 +113,13 @@ def _places(name: str, root: Path) -> tuple[Path, Path]:
     return root / ".index" / f"{name}.npz", cache / "rcil" / owner / f"{name}.npz"
 
 
-def _read(name: str, root: Path, key: str) -> np.ndarray | None:
-    """The packed bits of an index with the fingerprint `key`; None where no such file can be read."""
+def _read(name: str, root: Path, key: str) -> Index | None:
+    """The index with the fingerprint `key`; None where no such file can be read."""
     for path in _places(name, root):
         try:
             with np.load(path, allow_pickle=False) as file:
                 if str(file["fingerprint"]) == key:
-                    return file["bits"]
+                    return Index(np.unpackbits(file["bits"], axis=1).view(bool), file["sizes"])
             log.info("%s is of other files; scanning again", path)
         except FileNotFoundError:
             continue
@@ -118,12 +128,13 @@ def _read(name: str, root: Path, key: str) -> np.ndarray | None:
     return None
 
 
-def _write(bits: np.ndarray, name: str, root: Path, key: str) -> None:
+def _write(index: Index, name: str, root: Path, key: str) -> None:
     """Keep the index in the first place that can be written; without one, only the next run is slower."""
     for path in _places(name, root):
         try:
             with atomic_write(path) as file:
-                np.savez(file, fingerprint=np.array(key), bits=bits)
+                bits = np.packbits(index.values, axis=1)
+                np.savez(file, fingerprint=np.array(key), bits=bits, sizes=index.sizes)
             return
         except OSError as error:
             log.info("the class index cannot be kept in %s (%s)", path.parent, error.strerror)

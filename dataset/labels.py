@@ -11,7 +11,7 @@ BACKGROUND = 0
 
 
 def build_lut(order: Sequence[int], visible: Collection[int], *, hidden_to: int, class_of: Sequence[int]) -> np.ndarray:
-    """Table (256,) uint8, to be applied as `lut[mask]`.
+    """Table (256,) uint8, to be applied with `map_labels`.
 
     A class of `visible` becomes its position in `order`, 255 stays 255, all others become `hidden_to`.
     `class_of`: class id, or 255, of each of the 256 label values of the mask.
@@ -42,3 +42,8 @@ def seen_lut(task: Task, step: int, *, ignore_background: bool, class_of: Sequen
     if ignore_background:
         lut[lut == BACKGROUND] = IGNORE_INDEX
     return lut
+
+
+def map_labels(mask: np.ndarray, lut: np.ndarray) -> np.ndarray:
+    """lut[mask], uint8 (H,W), by way of bytes: numpy would turn the mask into indices of eight bytes each first."""
+    return np.frombuffer(bytearray(mask).translate(lut.tobytes()), dtype=np.uint8).reshape(mask.shape)

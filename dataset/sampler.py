@@ -1,6 +1,6 @@
 """Which sample goes to which process and batch, as (epoch, index) pairs. Nothing global is drawn from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -37,14 +37,25 @@ class TrainSampler(Sampler[tuple[int, int]]):
         return ((self.epoch, index) for index in order.tolist())
 
 
-class EvalSampler(Sampler[tuple[int, int]]):
-    """Every world_size-th sample from `rank` on: no sample twice, so the shares may differ in size by one."""
+class EvalBatchSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of samples of one size, every world_size-th sample from `rank` on: no sample twice, the shares of the
+    processes may differ by one.
 
-    def __init__(self, size: int, *, rank: int, world_size: int) -> None:
-        self.indices = range(rank, size, world_size)
+    `sizes`: height and width of each sample as it comes to the network. A batch has at most `max_pixels` pixels, and
+    one sample at least.
+    """
+
+    def __init__(self, sizes: Sequence[tuple[int, int]], *, max_pixels: int, rank: int, world_size: int) -> None:
+        of_size: dict[tuple[int, int], list[int]] = {}
+        for index in range(rank, len(sizes), world_size):
+            of_size.setdefault(sizes[index], []).append(index)
+        self.batches = []
+        for (height, width), indices in of_size.items():
+            length = max(1, max_pixels // (height * width))
+            self.batches += [indices[start : start + length] for start in range(0, len(indices), length)]
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((0, index) for index in self.indices)
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return ([(0, index) for index in batch] for batch in self.batches)

@@ -54,11 +54,11 @@ def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Ten
     student_logits, teacher_logits = at_least_float32(student_logits), at_least_float32(teacher_logits)
     num_old = teacher_logits.shape[1]
     background, old_classes, new_classes = _split(student_logits, 1, num_old)
-    background = torch.cat([background, new_classes], dim=1).logsumexp(1, keepdim=True)
-    merged = torch.cat([background, old_classes], dim=1)
-    # The merged logits keep the normaliser Z of all channels: softmax over them is the student's p.
-    per_pixel = (teacher_logits.softmax(1) * merged.log_softmax(1)).sum(1) / num_old
-    return -per_pixel.mean()
+    background = torch.cat([background, new_classes], dim=1).logsumexp(1)
+    # sum_c p_c (Z - q_c) = Z - sum_c p_c q_c, with Z of all channels: no map of all the student's log p has to be kept.
+    p_background, p_old_classes = _split(teacher_logits.softmax(1), 1)
+    expected = p_background[:, 0] * background + (p_old_classes * old_classes).sum(1)
+    return (student_logits.logsumexp(1) - expected).mean() / num_old
 
 
 def fold_new_into_background(student_logits: Tensor, num_old: int) -> Tensor:

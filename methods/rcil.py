@@ -101,16 +101,16 @@ class RCIL(Method):
         config = self.config
         num_new = self.num_seen - self.num_old if self.new_classes_arrive else self.num_seen
         adaptive = math.sqrt(self.num_seen / num_new)
-        differences = {}
-        for name, map_ in student.features.items():
-            if name == "logits_small":
-                map_ = fold_new_into_background(map_, self.num_old)
-            differences[name] = squared_difference(teacher.features[name], map_)
-        small_logits = differences.pop("logits_small")
-        features = list(differences.values())
-        spatial_maps = [*features, small_logits] if config.pod_logits else features
-        spatial = [spatial_cube_distance(difference, config.pool_sizes) for difference in spatial_maps]
-        channel = [channel_cube_distance(difference) for difference in features]
+        spatial, channel = [], []
+        for name, seen in student.features.items():
+            small = name == "logits_small"
+            seen = fold_new_into_background(seen, self.num_old) if small else seen
+            # One map at a time: the difference of a large one is as large, and not needed any more after this.
+            difference = squared_difference(teacher.features[name], seen)
+            if config.pod_logits or not small:
+                spatial.append(spatial_cube_distance(difference, config.pool_sizes))
+            if not small:
+                channel.append(channel_cube_distance(difference))
         return {
             "cube_spatial": adaptive * _weighted_mean(spatial, config.spatial_factors),
             "cube_channel": adaptive * _weighted_mean(channel, config.channel_factors),

@@ -14,8 +14,9 @@ from torchvision.transforms import functional
 
 def map_labels(mask: np.ndarray, order: Sequence[int], visible: Sequence[int]) -> np.ndarray:
     """Labels (H, W) uint8 as a step sees them: a visible class becomes its position in `order`, 255 stays, else 0."""
-    position = {label: order.index(label) for label in visible}
-    return np.vectorize(lambda label: position.get(label, 255 if label == 255 else 0), otypes=[np.uint8])(mask)
+    return np.vectorize(
+        lambda label: order.index(label) if label in visible else 255 if label == 255 else 0, otypes=[np.uint8]
+    )(mask)
 
 
 def load_sample(

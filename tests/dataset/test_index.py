@@ -10,12 +10,16 @@ import torch.multiprocessing as mp
 from PIL import Image
 
 from dataset import index as index_module
-from dataset.index import load_index, scan_masks
+from dataset.index import Index, load_index, scan_masks
 from dataset.voc import SPEC, list_samples
 from utils.errors import UserError
 
 
 def load(root: Path) -> np.ndarray:
+    return load_both(root).values
+
+
+def load_both(root: Path) -> Index:
     return load_index(list_samples(root, "train"), root=root, name="voc-train", label_values=SPEC.label_values)
 
 
@@ -42,6 +46,12 @@ def test_index_is_a_walk_over_the_pixels(voc):
     index = load(voc.root)
     assert (index.shape, index.dtype) == ((len(voc.train), 256), bool)
     assert found(index) == expected(voc)
+
+
+def test_sizes_are_those_of_the_masks(voc):
+    for _ in ("scanned", "read"):
+        sizes = load_both(voc.root).sizes
+        assert [tuple(size) for size in sizes] == [voc.masks[name].shape for name in voc.train]
 
 
 def test_second_load_reads_the_file_and_no_mask(voc):
@@ -105,10 +115,11 @@ def test_without_a_writable_folder_the_cache_serves(voc, tmp_path: Path):
     assert files[0].stat().st_mtime_ns == before
 
 
-def test_several_processes_find_the_same(voc):
+def test_several_threads_find_the_same(voc):
     samples = list_samples(voc.root, "train")
-    one, two = (scan_masks(samples, SPEC.label_values, title="test", num_processes=n) for n in (1, 2))
-    np.testing.assert_array_equal(one, two)
+    one, three = (scan_masks(samples, SPEC.label_values, title="test", num_threads=n) for n in (1, 3))
+    np.testing.assert_array_equal(one.values, three.values)
+    np.testing.assert_array_equal(one.sizes, three.sizes)
 
 
 def refuse(voc, text: str) -> None:

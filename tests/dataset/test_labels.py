@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dataset.labels import build_lut, seen_lut, training_lut
+from dataset.labels import build_lut, map_labels, seen_lut, training_lut
 from tasks import Task, get_task
 
 IDENTITY = tuple(range(256))
@@ -71,3 +71,13 @@ def test_a_domain_task_keeps_all_classes(masking: str):
     for step in range(task.num_steps):
         lut = training_lut(task, step, data_masking=masking, class_of=IDENTITY)
         assert lut[:19].tolist() == list(range(19)) and lut[255] == 255
+
+
+def test_map_labels_is_a_look_up_of_every_pixel():
+    random = np.random.default_rng(0)
+    lut, mask = random.integers(0, 256, 256, dtype=np.uint8), random.integers(0, 256, (9, 14), dtype=np.uint8)
+    for view in (mask, mask[:, ::-1], mask.T):
+        expected = [[lut[value] for value in row] for row in view.tolist()]
+        mapped = map_labels(view, lut)
+        np.testing.assert_array_equal(mapped, expected)
+        assert mapped.dtype == np.uint8 and mapped.flags.writeable

@@ -12,6 +12,7 @@ from torch import Tensor
 from config import DataConfig
 from dataset import DATASETS, Loaders, build_loaders, require_full_batch
 from tasks import FACTS, get_task
+from tests.dataset.conftest import write_pair
 from utils.errors import UserError, one_line
 
 
@@ -55,18 +56,35 @@ def test_batches_are_uint8_of_the_crop_size(voc, config: DataConfig):
 def test_whole_images_hold_the_labels_of_their_masks(voc, config: DataConfig):
     loaders = build(dataclasses.replace(config, crop_val=False), 1)
     task = get_task("voc", "15-5")
-    names = [i for i in voc.val if voc.labels(i) - {0, 255}]
-    for name, (images, labels) in zip(names, loaders.test, strict=True):
-        mask = voc.masks[name]
-        expected = np.where(mask == 255, 255, np.searchsorted(task.order(1), mask))
-        np.testing.assert_array_equal(labels[0], expected)
-        assert images.shape == (1, 3, *mask.shape)
-        # As with workers: another layout in memory would change the last digits of the network.
-        assert images.is_contiguous()
-    new = [i for i in voc.val if voc.labels(i) & set(task.new_classes(1))]
-    for name, (_, labels) in zip(new, loaders.val, strict=True):
-        mask = voc.masks[name]
-        np.testing.assert_array_equal(labels[0], np.where((mask == 255) | (mask > 15), mask, 0))
+    for loader, see in (
+        (loaders.test, lambda mask: np.where(mask == 255, 255, np.searchsorted(task.order(1), mask))),
+        (loaders.val, lambda mask: np.where((mask == 255) | (mask > 15), mask, 0)),
+    ):
+        names = [sample.image.stem for sample in loader.dataset.samples]
+        seen = set()
+        for keys, (images, labels) in zip(loader.batch_sampler, loader, strict=True):
+            # Another layout in memory would change the last digits of the network.
+            assert images.is_contiguous()
+            for (_, index), image, found in zip(keys, images, labels, strict=True):
+                mask = voc.masks[names[index]]
+                np.testing.assert_array_equal(found, see(mask))
+                assert image.shape == (3, *mask.shape)
+                seen.add(index)
+        assert seen == set(range(len(names)))
+
+
+def test_whole_images_of_one_size_come_together(voc, config: DataConfig):
+    shape = 40, 44
+    for name in voc.val[::2]:
+        voc.masks[name] = np.resize(voc.masks[name], shape)
+        write_pair(
+            voc.root / "JPEGImages" / f"{name}.jpg", voc.root / "SegmentationClassAug" / f"{name}.png", voc.masks[name]
+        )
+    loader = build(dataclasses.replace(config, crop_val=False, crop_size=64), 1).test
+    counts = [len(labels) for _, labels in loader if labels.shape[1:] == shape]
+    # Four crops of 64 have as many pixels as nine such images.
+    assert sum(counts) == sum(sample.size == shape for sample in loader.dataset.samples)
+    assert sorted(counts, reverse=True) == [9, 1]
 
 
 def test_options_of_the_labels_arrive(voc, config: DataConfig):

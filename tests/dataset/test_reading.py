@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset.reading import image_size, read_image, read_mask
+from dataset.reading import image_size, labels_in, read_image, read_mask
 from utils.errors import UserError
 
 LABELS = np.random.default_rng(0).integers(0, 256, (12, 17)).astype(np.uint8)
@@ -26,11 +26,25 @@ def test_masks_of_one_channel_are_read(tmp_path: Path, mode: str):
     np.testing.assert_array_equal(mask, LABELS)
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+def test_labels_are_found_in_masks_of_every_mode(tmp_path: Path, mode: str):
+    path = tmp_path / "mask.png"
+    file = Image.fromarray(LABELS.astype(np.uint16 if mode == "I;16" else np.uint8))
+    if mode == "P":
+        file.putpalette([255 - value // 3 for value in range(768)])
+    file.save(path)
+    occurs, size = labels_in(path)
+    assert np.flatnonzero(occurs).tolist() == sorted({int(value) for value in LABELS.ravel()})
+    assert (occurs.shape, size) == ((256,), (17, 12))
+
+
 def test_other_masks_are_refused(tmp_path: Path):
     path = tmp_path / "mask.png"
     Image.fromarray(np.stack([LABELS] * 3, axis=2)).save(path)
     with pytest.raises(UserError, match=r"mask .*mask\.png has mode RGB; .*one channel.* L, P, "):
         read_mask(path)
+    with pytest.raises(UserError, match=r"mask .*mask\.png has mode RGB; .*one channel.* L, P, "):
+        labels_in(path)
     Image.fromarray(LABELS.astype(np.uint16) + 1000).save(path)
     with pytest.raises(UserError, match=r"mask\.png holds labels 1\d\d\d to 1\d\d\d; label values are 0 to 255"):
         read_mask(path)
@@ -46,7 +60,7 @@ def test_images_are_rgb_whatever_the_file_holds(tmp_path: Path, suffix: str):
     assert image_size(path) == (17, 12)
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask, image_size])
+@pytest.mark.parametrize("read", [read_image, read_mask, labels_in, image_size])
 @pytest.mark.parametrize("damage", ["missing", "empty", "text", "folder"])
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, read, damage: str):
     path = tmp_path / "file.png"

@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from dataset.sampler import EvalSampler, TrainSampler
+from dataset.sampler import EvalBatchSampler, TrainSampler
 
 
 def batches(size: int, *, world_size: int, global_batch: int, epoch: int = 0, seed: int = 1) -> list[set]:
@@ -49,8 +49,18 @@ def test_passes_and_seeds_shuffle_differently_and_repeat():
 @pytest.mark.parametrize("size", [0, 1, 2, 7, 8])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_shares_are_a_partition(size: int, world_size: int):
-    shares = [EvalSampler(size, rank=rank, world_size=world_size) for rank in range(world_size)]
-    keys = [key for share in shares for key in share]
-    assert sorted(keys) == [(0, index) for index in range(size)]
-    assert [len(share) for share in shares] == [len(list(share)) for share in shares]
+    samplers = [
+        EvalBatchSampler([(8, 8)] * size, max_pixels=3 * 64, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    shares = [[key for batch in sampler for key in batch] for sampler in samplers]
+    assert sorted(key for share in shares for key in share) == [(0, index) for index in range(size)]
+    assert [len(sampler) for sampler in samplers] == [-(-len(share) // 3) for share in shares]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_batches_of_evaluation_are_of_one_size_and_not_too_large():
+    sizes = [(3, 4), (4, 3), (3, 4), (10, 10), (3, 4), (4, 3), (3, 4), (10, 10)]
+    batches = list(EvalBatchSampler(sizes, max_pixels=36, rank=0, world_size=1))
+    assert sorted(index for batch in batches for _, index in batch) == list(range(len(sizes)))
+    assert sorted(batches) == [[(0, 0), (0, 2), (0, 4)], [(0, 1), (0, 5)], [(0, 3)], [(0, 6)], [(0, 7)]]
