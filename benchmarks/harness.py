@@ -97,12 +97,13 @@ def peak_memory(module: str, *arguments: object) -> float:
 
 def print_peak(work: Action) -> None:
     """Do `work` and print by how many bytes the peak of memory rose: of the GPU where there is one."""
-    before = _peak()
+    before = peak_bytes()
     work()
-    print(_peak() - before)
+    print(peak_bytes() - before)
 
 
-def _peak() -> int:
+def peak_bytes() -> int:
+    """The peak of memory of this process so far: of the GPU where there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     # Not resource.getrusage: a child process starts with the peak of its parent there.

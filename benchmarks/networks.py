@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.harness import device
 from benchmarks.obvious import losses as obvious
@@ -42,11 +42,13 @@ def make_method(name: str, step: int) -> Method:
     return METHODS[name](METHODS[name].Config(), TASK, step)
 
 
-def make_pair(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> tuple[SegmentationNet, SegmentationNet]:
+def make_pair(
+    config: ModelConfig, *, new_classes: int = 1, dtype: torch.dtype = torch.float32
+) -> tuple[SegmentationNet, SegmentationNet]:
     """Our student and teacher as step 1 begins."""
     torch.manual_seed(0)
     previous = build_network(config, branches=2, classes_per_head=TASK.classes_per_head(0)).to(dtype)
-    student = build_student(previous, new_classes=1, init_weights=True, init_bias=False).to(dtype)
+    student = build_student(previous, new_classes=new_classes, init_weights=True, init_bias=False).to(dtype)
     make_method("RCIL", 1).prepare(student)
     student.place_(device(), dtype)
     teacher = previous.for_inference().to(device())
@@ -62,18 +64,14 @@ def make_obvious_pair(
     previous = build_network(config, branches=2, classes_per_head=TASK.classes_per_head(0)).to(dtype)
     student = build_student(previous, new_classes=1, init_weights=True, init_bias=False).to(dtype)
     make_method("RCIL", 1).prepare(student)
-    teacher = _obvious(config, previous, TASK.classes_per_head(0), merged=False)
-    return _obvious(config, student, TASK.classes_per_head(1), merged=True).train(), teacher
+    teacher = make_obvious(config, previous, TASK.classes_per_head(0))
+    return make_obvious(config, student, TASK.classes_per_head(1), merged=True).train(), teacher
 
 
-def make_obvious(config: ModelConfig, network: SegmentationNet, classes_per_head: tuple[int, ...]) -> ObviousNetwork:
-    """The network of step 0 in the obvious form."""
-    return _obvious(config, network, classes_per_head, merged=False)
-
-
-def _obvious(
-    config: ModelConfig, network: SegmentationNet, classes_per_head: tuple[int, ...], *, merged: bool
+def make_obvious(
+    config: ModelConfig, network: SegmentationNet, classes_per_head: tuple[int, ...], *, merged: bool = False
 ) -> ObviousNetwork:
+    """`network` in the obvious form: of step 0, to be evaluated, or with a `merged` branch, to be trained."""
     made = ObviousNetwork(
         backbone=config.backbone,
         width=config.width,
@@ -89,16 +87,25 @@ def _obvious(
     return made.to(device(), memory_format=torch.contiguous_format)
 
 
-def our_iteration(student: SegmentationNet, teacher: SegmentationNet, batch: tuple[Tensor, Tensor]) -> Iteration:
-    """One update as train.py does it."""
+def our_iteration(
+    student: SegmentationNet,
+    teacher: SegmentationNet,
+    batch: tuple[Tensor, Tensor],
+    *,
+    model: nn.Module | None = None,
+    num_new: int = 1,
+) -> Iteration:
+    """One update as train.py does it; `model` is what wraps the student, if anything does."""
     precision = Precision(device(), mixed=device().type == "cuda")
     optimizer = build_optimizer(student.parameter_groups(), OptimConfig(), LR)
     updater = Updater(optimizer, build_schedule(optimizer, OptimConfig(), MANY), precision)
     method = make_method("RCIL", 1)
+    method.num_seen = method.num_old + num_new
+    called = model or student
 
     def iteration() -> dict[str, Tensor]:
         updater.clear()
-        losses = forward_losses(student, teacher, method, *batch, precision)
+        losses = forward_losses(called, teacher, method, *batch, precision)
         updater.step(losses)
         return losses
 
