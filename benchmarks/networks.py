@@ -21,6 +21,9 @@ from utils.optim import build_optimizer, build_schedule
 TASK = get_task("voc", "15-1")
 NUM_OLD = TASK.num_old(1)
 SMALL = {"backbone": "resnet26", "width": 8, "head_channels": 16}
+BODIES = {"resnet26": {"width": 32, "head_channels": 128}, "resnet101": {}}
+"""The size of the demo, and that of the paper."""
+
 LR = 0.001
 MANY = 10**6
 """Iterations of a schedule that a benchmark never comes to the end of."""

@@ -17,13 +17,12 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.harness import median_seconds, parser, peak_bytes, report
-from benchmarks.networks import make_batch, make_pair, our_iteration
+from benchmarks.networks import BODIES, make_batch, make_pair, our_iteration
 from config import ModelConfig
 from utils.distributed import init_distributed, shut_down
 
 BASE = {"crop": 256, "batch": 2, "classes": 1, "processes": 1}
 GROWTH = {"crop": (128, 256, 384, 512), "batch": (2, 4, 8), "classes": (1, 5, 20, 100), "processes": (1, 2)}
-BODIES = {"resnet26": {"width": 32, "head_channels": 128}, "resnet101": {}}
 
 
 def measure(backbone: str, setting: dict[str, int], repeats: int) -> None:

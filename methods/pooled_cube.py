@@ -26,7 +26,7 @@ class _SquaredDifference(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[None, Tensor]:
         (student,) = ctx.saved_tensors
-        return None, gradient.mul(student).mul_(-2).to(student.dtype)
+        return None, gradient.mul(student).mul_(-2)
 
 
 class _Distance(torch.autograd.Function):

@@ -223,3 +223,20 @@ def test_without_a_date_a_run_goes_on_in_its_newest_table(trained: Workplace, wo
     assert workplace.main(options) == 0
     assert newer.read_bytes() == trained.results().read_bytes()
     assert older.read_bytes() == other.read_bytes() != newer.read_bytes()
+
+
+def test_a_compiled_run_is_the_same_run(trained: Workplace, workplace: Workplace):
+    """Compilers take minutes, so the compiled functions run as they are here; benchmarks/compile.py compiles."""
+    with torch.compiler.set_stance("force_eager"):
+        assert workplace.run("--step", 0, 1, "--compile") == 0
+    for step in (0, 1):
+        assert_same(load(workplace.checkpoint(step)), load(trained.checkpoint(step)))
+
+
+def test_a_profile_lies_with_the_logs_and_changes_nothing(
+    trained: Workplace, workplace: Workplace, capsys: pytest.CaptureFixture
+):
+    assert workplace.run("--step", 0, "--profile", 2) == 0
+    assert [path.name for path in (workplace.logs() / "profile").iterdir()] == ["step0.json"]
+    assert "2 iterations traced in" in capsys.readouterr().out
+    assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))

@@ -54,6 +54,64 @@ def test_merged_network_equals_the_network(form, norm, output_stride):
     assert not any(parameter.requires_grad for parameter in merged.parameters())
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_network_for_inference_equals_the_network(form, norm):
+    network = build(form, norm_act=norm, stem_activation=form == "plain").eval()
+    before = copy_state(network)
+    for dtype, allowed in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        network, x = network.to(dtype), images(1).to(dtype)
+        expected, made = network(x), network.for_inference()(x)
+        assert largest_difference(made.logits, expected.logits) < allowed
+        for name, feature in expected.features.items():
+            assert largest_difference(made.features[name], feature) < allowed, name
+    assert same(copy_state(network), before)
+    inference = network.for_inference()
+    assert not any(isinstance(module, Norm) for module in inference.body.modules())
+    assert not inference.training and not any(parameter.requires_grad for parameter in inference.parameters())
+    assert same(copy_state(inference.for_inference()), copy_state(inference))
+
+
+def storages(network: nn.Module) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
+
+
+def test_a_teacher_shares_the_frozen_convolutions_of_its_student():
+    previous = build("dual")
+    student = build_student(previous, new_classes=2, init_weights=True, init_bias=False)
+    student.freeze_merged_()
+    student.place_(torch.device("cpu"), torch.float32)
+    teacher = previous.for_inference()
+    expected = teacher(images()).logits
+    teacher.share_frozen_(student)
+    frozen = storages(nn.ModuleList(site.conv for site in student.sites()))
+    assert storages(teacher) & storages(student) == frozen and len(frozen) == 2 * 12
+    assert torch.equal(teacher(images()).logits, expected)
+
+
+def test_a_teacher_of_another_network_keeps_its_own():
+    student, teacher = build("frozen"), build("dual").for_inference()
+    with torch.no_grad():
+        for site in student.sites():
+            site.conv.bias[0] += 1
+    teacher.share_frozen_(student)
+    assert not storages(teacher) & storages(student)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_and_their_gradients_lie_channels_last(form):
+    """The fused optimiser takes it for granted that both lie alike, and is wrong without a word where they do not."""
+    network = build(form).place_(torch.device("cpu"), torch.float32)
+    output = network(images())
+    assert all(feature.is_contiguous(memory_format=torch.channels_last) for feature in output.features.values())
+    output.logits.square().mean().backward()
+    for name, parameter in network.named_parameters():
+        if parameter.dim() == 4:
+            assert parameter.is_contiguous(memory_format=torch.channels_last), name
+        if parameter.requires_grad:
+            assert parameter.grad.stride() == parameter.stride(), name
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_site_alone_equals_its_merged_form(form):
     network = build(form).double().eval()

@@ -6,7 +6,7 @@ from torch import nn
 
 from config import OptimConfig
 from utils.errors import UserError
-from utils.optim import build_optimizer, build_schedule, rate_factor
+from utils.optim import build_optimizer, build_schedule, load_optimizer_, rate_factor
 
 N = 40
 
@@ -113,3 +113,22 @@ def test_steps_equal_sgd_by_hand():
         w = w - 0.2 * (gradient + 0.9 * v)
         optimizer.step()
     torch.testing.assert_close(weight.detach().double(), w, atol=1e-6, rtol=1e-6)
+
+
+def test_a_state_goes_on_though_it_lies_otherwise_in_memory():
+    """As one from a checkpoint of a network in another layout does."""
+    start, gradients = torch.randn(4, 3, 5, 5), [torch.randn(4, 3, 5, 5) for _ in range(2)]
+    results = []
+    for layout, saved_layout in ((torch.contiguous_format,) * 2, (torch.channels_last, torch.contiguous_format)):
+        parameter = nn.Parameter(start.clone(memory_format=layout))
+        optimizer = build_optimizer({"body": [parameter]}, OptimConfig(), 0.1)
+        parameter.grad = gradients[0].contiguous(memory_format=layout)
+        optimizer.step()
+        state = optimizer.state_dict()
+        buffers = state["state"][0]
+        buffers["momentum_buffer"] = buffers["momentum_buffer"].contiguous(memory_format=saved_layout)
+        load_optimizer_(optimizer, state)
+        parameter.grad = gradients[1].contiguous(memory_format=layout)
+        optimizer.step()
+        results.append(parameter.detach())
+    torch.testing.assert_close(results[1], results[0], rtol=1e-6, atol=1e-6)

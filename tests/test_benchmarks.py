@@ -1,0 +1,55 @@
+"""The obvious formulation that the benchmarks compare with computes what the project computes."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import harness
+from benchmarks.iteration import check_rcil
+from benchmarks.networks import TASK, make_obvious
+from benchmarks.obvious.data import map_labels
+from config import ModelConfig
+from dataset import labels
+from dataset.voc import SPEC
+from segmentation_module import build_network
+from tests.helpers import largest_difference, randomise_, small_config
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where float64 has no other precision beside it."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+def test_an_iteration_of_rcil():
+    assert check_rcil() < 1e-9
+
+
+def test_evaluation():
+    config: ModelConfig = small_config()
+    network = randomise_(build_network(config, branches=2, classes_per_head=(3,)), seed=0).double()
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    expected = make_obvious(config, network, (3,))(images)[0]
+    assert largest_difference(network.for_inference()(images).logits, expected) < 1e-9
+
+
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_label_mapping(step: int):
+    mask = np.random.default_rng(0).choice([*range(21), 255], (20, 30)).astype(np.uint8)
+    lut = labels.training_lut(TASK, step, data_masking="current", class_of=SPEC.class_of)
+    expected = map_labels(mask, TASK.order(step), TASK.new_classes(step))
+    np.testing.assert_array_equal(labels.map_labels(mask, lut), expected)
+
+
+def test_a_wrong_result_ends_a_benchmark():
+    assert harness.check("loss", 0.1, 0.2) == 0.1
+    for difference in (0.3, float("nan")):
+        with pytest.raises(SystemExit, match="loss: ours differs from the obvious formulation by"):
+            harness.check("loss", difference, 0.2)
+
+
+def test_both_are_timed_in_turn():
+    calls = []
+    row = harness.compare("x", lambda: calls.append("obvious"), lambda: calls.append("ours"), repeats=3, warmup=2)
+    assert calls == ["obvious", "ours"] * 5
+    assert row.ratio == pytest.approx(row.obvious / row.ours)
