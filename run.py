@@ -122,7 +122,10 @@ def train_student(
         student.compile()
         if teacher is not None:
             teacher.compile()
-    model = DistributedDataParallel(student) if dist.world_size > 1 else student
+    model: torch.nn.Module = student
+    if dist.world_size > 1:
+        # Statistics are the same everywhere already, or those of the first process count: see below.
+        model = DistributedDataParallel(student, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def report(losses: dict[str, float], iteration: int) -> None:
         run.report.losses(step, iteration, losses, updater.lr)

@@ -6,6 +6,7 @@ backward pass. All in the dtype of d, which is at least float32; autocast has no
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -83,7 +84,7 @@ def _spatial(difference: Tensor, pool_sizes: tuple[int, ...], *, with_gradient: 
     room_both = maps.new_empty(batch * (height + 1) * (width + 1) * channels)
     distances = []
     for size in pool_sizes:
-        rows, columns = window_sums(height, size, maps), window_sums(width, size, maps)
+        rows, columns = (window_sums(length, size, maps.dtype, maps.device) for length in (height, width))
         new_height, new_width = len(rows), len(columns)
         half = room_rows[: batch * new_height * width * channels].view(batch, new_height, width * channels)
         half_per_row = half.view(batch * new_height, width, channels)
@@ -130,9 +131,10 @@ def _inverse(norms: Tensor) -> Tensor:
     return torch.where(norms > 0, 1 / norms, 0)
 
 
-def window_sums(length: int, size: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=256)
+def window_sums(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(length + 2 (size // 2) - size + 1, length) matrix of ones and zeros: row i sums the window that starts at
-    i - size // 2, zeros beyond the ends."""
-    starts = torch.arange(length + 2 * (size // 2) - size + 1, device=like.device)[:, None] - size // 2
-    positions = torch.arange(length, device=like.device)
-    return ((positions >= starts) & (positions < starts + size)).to(like.dtype)
+    i - size // 2, zeros beyond the ends. The same object each time: not to be changed."""
+    starts = torch.arange(length + 2 * (size // 2) - size + 1, device=device)[:, None] - size // 2
+    positions = torch.arange(length, device=device)
+    return ((positions >= starts) & (positions < starts + size)).to(dtype)

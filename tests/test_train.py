@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from config import DataConfig, ModelConfig, OptimConfig
 from dataset import Loaders, build_loaders
 from dataset.transform import normalise
 from methods import METHODS
-from segmentation_module import SegmentationNet, build_network
+from segmentation_module import SegmentationNet, build_network, build_student
 from tasks import get_task
-from train import LossMeter, Precision, Updater, evaluate, predict_samples, train_one_epoch
+from train import LossMeter, Precision, Updater, evaluate, forward_losses, predict_samples, train_one_epoch
 from utils.errors import UserError
 from utils.optim import build_optimizer, build_schedule
 
@@ -104,6 +105,43 @@ def test_mixed_precision_learns_nearly_the_same(config: DataConfig):
 def test_an_epoch_ends_when_a_loss_is_not_finite(config: DataConfig):
     with pytest.raises(UserError, match="loss 'ce' became nan"):
         epoch(network(), loaders(config).train, lr=1e30, interval=1)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the host wait for a device: values and sizes that only the device knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.name().removeprefix("aten::") in ("_local_scalar_dense", "nonzero", "masked_select", "equal"):
+            self.seen.append(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+def test_no_iteration_waits_for_the_device(config: DataConfig):
+    """Of ten of step 1, with all losses of RCIL; the figures are fetched once, at the end."""
+    previous = network()
+    student = build_student(previous, new_classes=1, init_weights=True, init_bias=False)
+    method = METHODS["RCIL"](METHODS["RCIL"].Config(), TASK, 1)
+    method.prepare(student)
+    student.place_(CPU, torch.float32).train()
+    teacher = previous.for_inference()
+    optimizer = build_optimizer(student.parameter_groups(), OptimConfig(), 0.001)
+    updater = Updater(optimizer, build_schedule(optimizer, OptimConfig(), 10), Precision(CPU, mixed=False))
+    images, labels = next(iter(loaders(config).train))
+    meter = LossMeter()
+    with Waits() as waits:
+        for _ in range(10):
+            updater.clear()
+            losses = forward_losses(student, teacher, method, normalise(images), labels.long(), updater.precision)
+            updater.step(losses)
+            meter.add(losses)
+        assert not waits.seen
+        # tolist() of the figures passes by the dispatcher; a value asked for does not.
+        losses["ce"].item()
+        assert waits.seen == ["aten::_local_scalar_dense"]
 
 
 def counts(config: DataConfig, *, rank: int = 0, world_size: int = 1) -> Tensor:

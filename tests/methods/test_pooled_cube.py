@@ -88,4 +88,4 @@ def test_window_sums(length: int, size: int):
     x = torch.arange(1.0, length + 1)
     padded = [0.0] * (size // 2) + x.tolist() + [0.0] * (size // 2)
     expected = [sum(padded[start : start + size]) for start in range(len(padded) - size + 1)]
-    assert (window_sums(length, size, x) @ x).tolist() == expected
+    assert (window_sums(length, size, x.dtype, x.device) @ x).tolist() == expected
