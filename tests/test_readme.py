@@ -12,6 +12,7 @@ from argparser import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
 SHELL_LINES = [
     line.split("  #")[0].strip()
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -35,6 +36,11 @@ def test_scripts_and_tools_are_there(name: str):
     assert (ROOT / name).is_file()
     if name.endswith(".sh"):
         subprocess.run(["sh", "-n", str(ROOT / name)], check=True)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m benchmarks\.(\w+)", README + BENCHMARKS))))
+def test_benchmarks_are_there(name: str):
+    assert (ROOT / "benchmarks" / f"{name}.py").is_file()
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
