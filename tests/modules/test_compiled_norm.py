@@ -110,8 +110,11 @@ def train_network(form: str, dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
     network = small_network(branches=1 if form == "plain" else 2, norm_act="iabn").to(dtype)
     if form == "frozen":
         network.freeze_merged_()
+    network.place_(torch.device("cpu"), dtype)
+    served = compiled_norm.knows("cpu", dtype)
     images = torch.randn(2, 3, 64, 64, dtype=dtype).requires_grad_()
-    made = network(images).logits
+    made, features = network(images)
+    assert features["layer4"].is_contiguous() == served, "the compiled norm is not in use, or should not be"
     made.backward(torch.randn(made.shape, dtype=dtype))
     gradients = [parameter.grad for parameter in network.parameters() if parameter.requires_grad]
     return made.detach(), [images.grad, *gradients, *network.buffers()]
