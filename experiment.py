@@ -16,7 +16,7 @@ from methods import METHODS
 from methods.base import Method
 from metrics.report import Reporter
 from modules.public_names import heads_of, to_public
-from segmentation_module import SegmentationNet, build_first_student, build_student, load_network
+from segmentation_module import SegmentationNet, build_first_student, build_student, freeze_parts_, load_network
 from tasks import Task
 from utils.checkpoint import load_checkpoint, save_checkpoint, step_path
 from utils.distributed import Dist
@@ -95,6 +95,25 @@ class Experiment:
             init_weights=method.init_balanced,
             init_bias=method.init_bias,
         )
+
+    def networks(
+        self, step: int, student: SegmentationNet | None, method: Method, *, dtype: torch.dtype, is_first: bool
+    ) -> tuple[SegmentationNet, SegmentationNet | None]:
+        """Student, unless there is one to go on with, and teacher of `step`, on the device; None if it has no teacher.
+
+        `dtype`: that of the activations in training. What is not needed of the network before is let go.
+        """
+        previous = self.load_previous(step, is_first=is_first)
+        if student is None:
+            student = self.new_student(step, previous)
+            method.prepare(student)
+        freeze_parts_(student, body=self.config.model.freeze, norms=self.config.model.fix_bn)
+        student.place_(self.dist.device, dtype)
+        if previous is None or not method.needs_teacher:
+            return student, None
+        teacher = previous.for_inference().to(self.dist.device)
+        teacher.share_frozen_(student)
+        return student, teacher
 
     def save(self, step: int, student: SegmentationNet, *, finished: bool, state: Checkpoint) -> None:
         """Write the checkpoint of `step` (SPEC 9); `state` holds everything but the weights."""

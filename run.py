@@ -23,7 +23,7 @@ from methods.base import Method
 from metrics.report import Reporter
 from metrics.results import results_path
 from metrics.scores import Scores
-from segmentation_module import SegmentationNet, freeze_parts_
+from segmentation_module import SegmentationNet
 from tasks import Task
 from train import Precision, Updater, evaluate, predict_samples, train_one_epoch
 from utils.distributed import Dist, barrier, broadcast_buffers, init_distributed, shut_down
@@ -56,32 +56,9 @@ def train_step(run: Experiment, step: int, *, is_first: bool) -> SegmentationNet
     require_full_batch(loaders.train)
     method = run.method(step)
     precision = Precision(run.dist.device, mixed=run.config.opt_level == "O1")
-    student, teacher = _make_networks(run, step, student, method, precision, is_first=is_first)
+    student, teacher = run.networks(step, student, method, dtype=precision.activations, is_first=is_first)
     train_student(run, step, student, teacher, method, loaders, precision, saved)
     return student
-
-
-def _make_networks(
-    run: Experiment,
-    step: int,
-    student: SegmentationNet | None,
-    method: Method,
-    precision: Precision,
-    *,
-    is_first: bool,
-) -> tuple[SegmentationNet, SegmentationNet | None]:
-    """Student, unless there is one to go on with, and teacher of a step, ready on the device."""
-    previous = run.load_previous(step, is_first=is_first)
-    if student is None:
-        student = run.new_student(step, previous)
-        method.prepare(student)
-    freeze_parts_(student, body=run.config.model.freeze, norms=run.config.model.fix_bn)
-    student.place_(run.dist.device, precision.activations)
-    if previous is None or not method.needs_teacher:
-        return student, None
-    teacher = previous.for_inference().to(run.dist.device)
-    teacher.share_frozen_(student)
-    return student, teacher
 
 
 def _require_two_values(config: RunConfig, dist: Dist) -> None:
