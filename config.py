@@ -148,7 +148,7 @@ class RunConfig(Checked):
     visualize: bool = option(True, "draw pictures")
     debug: bool = option(False, "log more")
     profile: int = option(0, "trace this many iterations of each step and log what took longest")
-    compile: bool = option(False, "compile the networks with torch.compile: minutes at the start, then faster on GPUs")
+    compile: bool = option(False, "compile the networks with torch.compile: minutes at the start; no gain on CPUs")
     print_interval: int = option(10, "iterations between two loss figures on screen and in TensorBoard")
     val_interval: int = option(15, "epochs between two validations; the last epoch always has one")
     ckpt_interval: int = option(1, "epochs between two checkpoints; the last epoch always has one")

@@ -95,14 +95,7 @@ def train_student(
         f"step {step}: {len(loaders.train.dataset)} training images, epochs {start + 1} to {epochs} of "
         f"{len(loaders.train)} iterations, learning rate {lr:g}"
     )
-    if config.compile:
-        student.compile()
-        if teacher is not None:
-            teacher.compile()
-    model: torch.nn.Module = student
-    if dist.world_size > 1:
-        # Statistics are the same everywhere already, or those of the first process count: see below.
-        model = DistributedDataParallel(student, broadcast_buffers=False, gradient_as_bucket_view=True)
+    model = _wrapped(student, teacher, config, dist)
 
     def report(losses: dict[str, float], iteration: int) -> None:
         run.report.losses(step, iteration, losses, updater.lr)
@@ -134,6 +127,20 @@ def train_student(
             progress = {"epoch": done, "best_score": best_score}
             run.save(step, student, finished=finished, state=updater.state() | progress)
     barrier()
+
+
+def _wrapped(
+    student: SegmentationNet, teacher: SegmentationNet | None, config: RunConfig, dist: Dist
+) -> torch.nn.Module:
+    """The student as it is called in training; both networks compiled, where `--compile` asks for it."""
+    if config.compile:
+        student.compile()
+        if teacher is not None:
+            teacher.compile()
+    if dist.world_size == 1:
+        return student
+    # Statistics are the same everywhere already, or those of the first process count: see train_student.
+    return DistributedDataParallel(student, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def test_step(run: Experiment, step: int, network: SegmentationNet) -> None:

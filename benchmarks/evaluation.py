@@ -29,10 +29,10 @@ def main() -> None:
             images, _ = make_batch(crop, options.batch)
             expected = spelled_out(images)[0]
             difference = check("logits", relative_difference(ours(images).logits, expected), 1e-4)
-            for name, other in (("obvious form", spelled_out), ("our own two branches", dual)):
+            for name, other in (("the obvious form", spelled_out), ("our own two branches", dual)):
                 rows.append(
                     compare(
-                        f"{options.batch} x {crop}, against the {name}",
+                        f"{options.batch} x {crop}, against {name}",
                         lambda other=other, images=images: other(images),
                         lambda images=images: ours(images),
                         repeats=options.repeats,

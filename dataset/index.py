@@ -74,8 +74,8 @@ def scan_masks(
 ) -> Index:
     """Read every mask; by default with a thread per core.
 
-    Threads, since PIL lets others run while it decodes, and they start at once: processes would spend longer on
-    importing torch than on the masks of VOC.
+    Threads, since PIL lets others run while it decodes, and they start at once: processes would first spend
+    seconds on importing torch.
     """
     # In bundles: handing over samples one by one would keep the threads waiting for each other.
     bundles = [samples[start : start + BUNDLE] for start in range(0, len(samples), BUNDLE)]
