@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
-from dataset import DATASETS
+from dataset import open_dataset, open_task
+from dataset.base import DatasetSpec
 from methods import METHODS, WITHOUT_EFFECT, read_authors_spelling
-from tasks import Task, get_task
+from tasks import Task
 from utils.errors import UserError
 
 PARTS = {"data": DataConfig, "model": ModelConfig, "optim": OptimConfig}
@@ -35,6 +36,7 @@ class Parsed(NamedTuple):
     """A parsed command line."""
 
     config: RunConfig
+    spec: DatasetSpec
     task: Task
     steps: tuple[int, ...]
     provenance: Provenance
@@ -60,9 +62,12 @@ def parse(arguments: Sequence[str]) -> Parsed:
     if method_name not in METHODS:
         raise UserError(f"--method {method_name}: choose from {', '.join(METHODS)}")
     data = DataConfig(**_of(DataConfig, typed))
-    if data.dataset not in DATASETS:
-        raise UserError(f"--dataset {data.dataset}: choose from {', '.join(DATASETS)}")
-    task = get_task(data.dataset, data.task)
+    if "task" in typed and "class_order" in typed:
+        raise UserError("--task and --class_order both say which classes come when; give one")
+    spec = open_dataset(data)
+    task = open_task(data, spec)
+    if data.overlap is not None and len(spec.scenarios) == 1:
+        notes.append(f"--overlap has no effect: {spec.name} deals out its images {spec.scenarios[0]}")
     steps = _steps(typed.get("step", ("all",)), task)
     for name in ("lr", "epochs"):
         if name in typed:
@@ -80,7 +85,7 @@ def parse(arguments: Sequence[str]) -> Parsed:
         **_of(RunConfig, values),
     )
     by_hand = {name: value for name, value in typed.items() if name in vars(namespace)}
-    return Parsed(config, task, steps, Provenance(by_hand, preset, notes), local_rank)
+    return Parsed(config, spec, task, steps, Provenance(by_hand, preset, notes), local_rank)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -37,10 +37,23 @@ class Checked:
 class DataConfig(Checked):
     """Which images and labels a step sees (SPEC 1, 2)."""
 
-    data_root: Path | None = option(None, "folder of the data set (default: data/DATASET)")
+    data_root: Path | None = option(None, "folder of the data set (default: data/voc, data/ade, data/cityscapes)")
     dataset: str = option("voc", "data set; the names are those of dataset.DATASETS")
     task: str = option("15-1", "class order X-Y: X classes in step 0, then Y a step; or an alias, or offline")
-    overlap: bool = option(False, "overlapped setting: images may hold classes of later steps")
+    class_order: Path | None = option(
+        None, "file with a class order of one's own, instead of --task: a line a step, names with commas in between"
+    )
+    overlap: bool | None = option(None, "short for --scenario overlapped; without it the scenario is disjoint")
+    scenario: str | None = option(
+        None,
+        "images of a step: all that show its classes; those that show none of later steps; or each image in one step",
+        choices=("overlapped", "disjoint", "partitioned"),
+    )
+    domain_test: str = option(
+        "public",
+        "test images of domains: as in the published runs, some of which earlier steps trained on; or never any such",
+        choices=("public", "clean"),
+    )
     data_masking: str = option(
         "current",
         "labels kept in training: of the new classes, also of the old, or new with all else ignored",
@@ -60,11 +73,9 @@ class DataConfig(Checked):
         self.require(self.crop_size >= 32, "crop_size", "at least 32, the stride of the network's deepest features")
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
         self.require(self.num_workers >= 0, "num_workers", "0 or more")
-
-    @property
-    def root(self) -> Path:
-        """The folder to read."""
-        return self.data_root or Path("data") / self.dataset
+        if None not in (self.overlap, self.scenario) and self.overlap != (self.scenario == "overlapped"):
+            switch = "--overlap" if self.overlap else "--no-overlap"
+            raise UserError(f"{switch} and --scenario {self.scenario} contradict each other; give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from config import RunConfig
-from dataset import Loaders, build_loaders
+from dataset import Loaders, build_loaders, scenario_of, select_steps
+from dataset.base import DatasetSpec
+from dataset.splits import StepSets, refuse_empty
 from dataset.transform import derive_seed
 from methods import METHODS
 from methods.base import Method
@@ -21,7 +23,7 @@ from tasks import Task
 from utils.checkpoint import load_checkpoint, save_checkpoint, step_path
 from utils.distributed import Dist
 from utils.errors import UserError
-from utils.identity import check_identity, identity_of
+from utils.identity import Identity, check_identity, identity_of
 from utils.profiling import Watch, profiled
 
 Checkpoint = dict[str, Any]
@@ -32,7 +34,9 @@ class Experiment:
     """One run of run.py over the steps of a task."""
 
     config: RunConfig
+    spec: DatasetSpec
     task: Task
+    steps: tuple[int, ...]  # those that run
     dist: Dist
     report: Reporter
 
@@ -40,10 +44,34 @@ class Experiment:
         """The checkpoint that `step` writes."""
         return step_path(self.config.checkpoint, self.task.name, self.task.dataset, self.config.name, step)
 
+    @cached_property
+    def sets(self) -> list[StepSets]:
+        """The images of every step of the task. The first look reads the data set, and logs how many they are.
+
+        UserError where a step that runs has none.
+        """
+        sets = select_steps(self.config.data, self.spec, self.task)
+        for step in self.steps:
+            refuse_empty(sets[step], self.task, step)
+        arriving = [self.spec.arriving(self.task, step) for step in range(self.task.num_steps)]
+        self.report.images(arriving, [tuple(map(len, of_step)) for of_step in sets], self.scenario)
+        return sets
+
+    @property
+    def scenario(self) -> str:
+        """Which images serve a step."""
+        return scenario_of(self.config.data, self.spec)
+
     def loaders(self, step: int) -> Loaders:
         """The data of `step` for this process."""
         seed, dist = self.config.random_seed, self.dist
-        return build_loaders(self.config.data, self.task, step, seed=seed, rank=dist.rank, world_size=dist.world_size)
+        data = self.config.data, self.spec, self.task, step, self.sets[step]
+        return build_loaders(*data, seed=seed, rank=dist.rank, world_size=dist.world_size)
+
+    def identity(self, step: int) -> Identity:
+        """What a checkpoint of `step` is of."""
+        names = tuple(self.spec.class_names[label] for label in self.task.order(step))
+        return identity_of(self.config, self.task, step, scenario=self.scenario, class_names=names)
 
     def method(self, step: int) -> Method:
         """The method, told about `step`."""
@@ -53,7 +81,7 @@ class Experiment:
         """Network and checkpoint of `step` from the file `path`. Raises UserError if it is of anything else."""
         checkpoint = load_checkpoint(path, f"the checkpoint of step {step}")
         weights = checkpoint["model_state"]
-        check_identity(checkpoint, identity_of(self.config, self.task, step), path)
+        check_identity(checkpoint, self.identity(step), path)
         heads, found = self.task.classes_per_head(step), heads_of(weights)
         if heads != found:
             raise UserError(
@@ -118,7 +146,7 @@ class Experiment:
     def save(self, step: int, student: SegmentationNet, *, finished: bool, state: Checkpoint) -> None:
         """Write the checkpoint of `step` (SPEC 9); `state` holds everything but the weights."""
         trainer_state = state["trainer_state"] | {
-            "identity": identity_of(self.config, self.task, step),
+            "identity": self.identity(step),
             "finished": finished,
         }
         weights = to_public(student.state_dict())

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from argparser import Parsed, parse
 from config import RunConfig, at_step
-from dataset import DATASETS, Loaders, require_full_batch
+from dataset import Loaders, require_full_batch, scenario_of
 from experiment import Checkpoint, Experiment
 from methods.base import Method
 from metrics.report import Reporter
@@ -32,13 +32,13 @@ from utils.log import log, setup_logging
 from utils.optim import build_optimizer, build_schedule
 
 
-def run_steps(run: Experiment, steps: Sequence[int]) -> None:
+def run_steps(run: Experiment) -> None:
     """Every step in turn: train what is not trained yet, score what is not scored yet."""
-    for step in steps:
+    for step in run.steps:
         if run.config.test:
             network, _ = run.load(run.config.ckpt or run.path(step), step)
         else:
-            network = train_step(run, step, is_first=step == steps[0])
+            network = train_step(run, step, is_first=step == run.steps[0])
         if network is not None:
             test_step(run, step, network)
 
@@ -168,13 +168,12 @@ def score(run: Experiment, step: int, network: SegmentationNet, loader: Any, wha
 
 def build_report(parsed: Parsed, dist: Dist) -> Reporter:
     """The reporter of a run, and its first words."""
-    config, task = parsed.config, parsed.task
-    spec = DATASETS[task.dataset]
+    config, spec, task = parsed.config, parsed.spec, parsed.task
     order = task.order(task.num_steps - 1)
-    setting = task.dataset if task.kind == "domain" else "overlapped" if config.data.overlap else "disjoint"
     log.info(
-        f"{config.method_name} on {task.dataset} {task.name}, {setting}: step {' '.join(map(str, parsed.steps))} of "
-        f"{task.num_steps}, {dist.world_size} process(es) on {dist.device.type}"
+        f"{config.method_name} on {spec.name} {task.name}, {scenario_of(config.data, spec)}: "
+        f"step {' '.join(map(str, parsed.steps))} of {task.num_steps}, {dist.world_size} process(es) on "
+        f"{dist.device.type}"
     )
     for source, values in (("typed", parsed.provenance.typed), ("preset", parsed.provenance.preset)):
         log.info(f"  {source}: " + ", ".join(f"{name} {_shown(value)}" for name, value in values.items()))
@@ -213,7 +212,7 @@ def main(arguments: Sequence[str]) -> int:
         setup_logging(dist.is_main, parsed.config.debug)
         torch.backends.cudnn.benchmark = True
         report = build_report(parsed, dist)
-        run_steps(Experiment(parsed.config, parsed.task, dist, report), parsed.steps)
+        run_steps(Experiment(parsed.config, parsed.spec, parsed.task, parsed.steps, dist, report))
         report.close(pictures=parsed.config.visualize)
         shut_down()
     except UserError as error:

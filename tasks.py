@@ -1,11 +1,14 @@
 """Tasks: in which order the classes, or the domains, of a data set arrive (SPEC 1).
 
 `X-Y` means X classes in step 0 (the background comes on top) and Y in every later step. Orders that no rule
-can say are facts in data/DATASET_class_orders.json: the list of classes of each step, by task name.
+can say are facts in data/DATASET_class_orders.json: the list of classes of each step, by task name. A user's own
+order is a text file with a line a step.
 """
 
+import difflib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,33 +20,14 @@ ORDERS_FOLDER = Path(__file__).parent / "data"
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the X-Y rule needs. A unit is what arrives: a class (no background), or a domain."""
+    """What the X-Y rule needs of a data set. A unit is what arrives: a class (no background), or a domain."""
 
-    kind: Literal["class", "domain"]
+    dataset: str
+    kind: Literal["class", "domain"] = "class"
     num_units: int
     num_classes: int  # outputs at the end, background included where there is one
-    published: tuple[str, ...]
+    published: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()  # (what users type, the task that is meant)
-
-
-FACTS: dict[str, Facts] = {
-    "voc": Facts(
-        kind="class",
-        num_units=20,
-        num_classes=21,
-        published=("19-1", "15-5", "15-1", "10-1", "5-3", "offline"),
-        aliases=(("15-5s", "15-1"),),
-    ),
-    "ade": Facts(
-        kind="class",
-        num_units=150,
-        num_classes=151,
-        published=("100-50", "100-10", "100-5", "50-50", "offline"),
-        aliases=(("50", "50-50"),),
-    ),
-    "cityscapes_domain": Facts(kind="domain", num_units=21, num_classes=19, published=("11-5", "11-1", "1-1")),
-    "cityscape": Facts(kind="class", num_units=19, num_classes=20, published=("10-9",)),
-}
 
 
 @dataclass(frozen=True)
@@ -106,25 +90,66 @@ class Task:
         return tuple(len(arrived) for arrived in self.steps[: step + 1])
 
 
-def get_task(dataset: str, name: str) -> Task:
+def get_task(facts: Facts, name: str) -> Task:
     """The task that a user calls `name`. Aliases become the name they stand for, in `Task.name` too.
 
-    UserError where the data set is unknown or the task does not divide it.
+    UserError where the task does not divide the data set.
     """
-    if dataset not in FACTS:
-        raise UserError(f"--dataset {dataset}: choose from {', '.join(FACTS)}")
-    facts = FACTS[dataset]
     name = dict(facts.aliases).get(name, name)
-    orders = _named_orders(dataset)
+    orders = _named_orders(facts.dataset)
     if name in orders:
         steps = orders[name]
     elif name == "offline":
         steps = _steps_by_rule(facts, facts.num_units, 0)
     else:
-        first, later = _parse_rule(dataset, name, tuple(orders))
+        first, later = _parse_rule(facts, name, tuple(orders))
         steps = _steps_by_rule(facts, first, later)
         name = f"{first}-{later}"
-    return Task(name, dataset, facts.kind, steps, facts.num_classes)
+    return Task(name, facts.dataset, facts.kind, steps, facts.num_classes)
+
+
+def read_class_order(facts: Facts, path: Path, class_names: Sequence[str]) -> Task:
+    """The task that a text file spells: a line a step, its classes by name or number, with commas in between.
+
+    Empty lines and what follows a # are skipped; the background belongs to step 0 whether it is named or not. The
+    task is called as the file. UserError unless each class arrives in exactly one step.
+    """
+    if facts.kind == "domain":
+        raise UserError(f"--class_order {path}: {facts.dataset} learns domains, not classes; use --task")
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise UserError(f"--class_order {path} cannot be read ({reason}); give a text file, a line a step") from error
+    steps: list[list[int]] = []
+    for number, line in enumerate(lines, 1):
+        words = [word.strip() for word in line.split("#")[0].split(",")]
+        if any(words):
+            place = f"--class_order {path}, line {number}"
+            steps.append([_class_id(word, class_names, place) for word in words if word])
+    arrived = [label for step in steps for label in step]
+    twice = sorted({label for label in arrived if arrived.count(label) > 1})
+    missing = sorted({*range(1, facts.num_classes)} - {*arrived})
+    for labels, fault in ((twice, "more than once"), (missing, "nowhere")):
+        if labels:
+            named = ", ".join(f"{label} ({class_names[label]})" for label in labels)
+            raise UserError(f"--class_order {path}: each class belongs on one line; {fault}: {named}")
+    if 0 in arrived and 0 not in steps[0]:
+        raise UserError(f"--class_order {path}: class 0 ({class_names[0]}) belongs to the first line")
+    steps[0] = [0, *(label for label in steps[0] if label != 0)]
+    return Task(path.stem, facts.dataset, "class", tuple(map(tuple, steps)), facts.num_classes)
+
+
+def _class_id(word: str, class_names: Sequence[str], place: str) -> int:
+    """The class that `word`, a name or a number, means."""
+    if word in class_names:
+        return list(class_names).index(word)
+    if word.isdecimal() and int(word) < len(class_names):
+        return int(word)
+    near = difflib.get_close_matches(word, class_names, n=1, cutoff=0.0)[0]
+    raise UserError(
+        f"{place}: no class {word!r}; give names or numbers up to {len(class_names) - 1}; the nearest name is {near}"
+    )
 
 
 def _named_orders(dataset: str) -> dict[str, tuple[tuple[int, ...], ...]]:
@@ -135,11 +160,11 @@ def _named_orders(dataset: str) -> dict[str, tuple[tuple[int, ...], ...]]:
     return {name: tuple(tuple(arrived) for arrived in steps) for name, steps in orders.items()}
 
 
-def _parse_rule(dataset: str, name: str, named: tuple[str, ...]) -> tuple[int, int]:
+def _parse_rule(facts: Facts, name: str, named: tuple[str, ...]) -> tuple[int, int]:
     """(X, Y) of an X-Y task that divides the data set, else UserError."""
-    facts = FACTS[dataset]
+    dataset = facts.dataset
     units = "classes" if facts.kind == "class" else "domains"
-    known = ", ".join((*facts.published, *dict(facts.aliases)))
+    known = ", ".join((*facts.published, *dict(facts.aliases))) or "offline"
     if named:
         known += f", {named[0]} .. {named[-1]}"
     match = re.fullmatch(r"(\d+)-(\d+)", name)

@@ -27,7 +27,7 @@ from tasks import get_task
 
 CROP = 512
 IN_A_ROW = 16
-TASK = get_task("voc", "15-1")
+TASK = get_task(SPEC.facts, "15-1")
 STEP = 1
 ORDER, VISIBLE = TASK.order(STEP), TASK.new_classes(STEP)
 

@@ -10,6 +10,7 @@ from benchmarks.harness import device
 from benchmarks.obvious import losses as obvious
 from benchmarks.obvious.network import ObviousNetwork
 from config import ModelConfig, OptimConfig
+from dataset.voc import SPEC
 from methods import METHODS
 from methods.base import Method
 from modules.public_names import PREFIX, to_public
@@ -18,7 +19,7 @@ from tasks import get_task
 from train import Precision, Updater, forward_losses
 from utils.optim import build_optimizer, build_schedule
 
-TASK = get_task("voc", "15-1")
+TASK = get_task(SPEC.facts, "15-1")
 NUM_OLD = TASK.num_old(1)
 SMALL = {"backbone": "resnet26", "width": 8, "head_channels": 16}
 BODIES = {"resnet26": {"width": 32, "head_channels": 128}, "resnet101": {}}

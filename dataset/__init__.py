@@ -1,6 +1,6 @@
 """From the configuration to the loaders of a step. A new data set is a file here and a line in DATASETS."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,78 @@ import torch
 from torch.utils.data import DataLoader
 
 from config import DataConfig
-from dataset import voc
+from dataset import ade, cityscapes, folder, voc
 from dataset.base import DatasetSpec, Sample, StepDataset
 from dataset.index import load_index
 from dataset.labels import seen_lut, training_lut
 from dataset.sampler import EvalBatchSampler, TrainSampler
-from dataset.splits import Split, SplitRules
+from dataset.splits import Split, SplitRules, StepSets
 from dataset.transform import Transform, crop_transform, derive_seed, train_transform, whole_image
-from tasks import Task
+from tasks import Task, get_task, read_class_order
 from utils.errors import UserError
 
-DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (voc.SPEC,)}
+DATASETS: dict[str, Callable[[Path | None], DatasetSpec]] = {
+    "voc": lambda root: voc.SPEC,
+    "ade": lambda root: ade.SPEC,
+    "cityscapes_domain": lambda root: cityscapes.DOMAIN_SPEC,
+    "cityscape": lambda root: cityscapes.CLASS_SPEC,
+    "folder": folder.spec,
+}
+"""What --dataset names: from --data_root, where it is given, to the data set."""
+
+
+def open_dataset(config: DataConfig) -> DatasetSpec:
+    """The data set of a run. UserError where there is none such, or where options do not fit it."""
+    if config.dataset not in DATASETS:
+        raise UserError(f"--dataset {config.dataset}: choose from {', '.join(DATASETS)}")
+    spec = DATASETS[config.dataset](config.data_root)
+    _refuse_misfits(config, spec)
+    return spec
+
+
+def _refuse_misfits(config: DataConfig, spec: DatasetSpec) -> None:
+    """UserError for options that the data set, or another option, leaves without a meaning."""
+    if config.scenario and config.scenario not in spec.scenarios:
+        raise UserError(
+            f"--scenario {config.scenario}: {spec.name} deals out its images {spec.scenarios[0]}; leave it out"
+        )
+    if config.cross_val and config.val_on_trainset:
+        raise UserError("--cross_val and --val_on_trainset both say where validation images come from; give one")
+    if spec.facts.kind == "class" and config.domain_test != "public":
+        raise UserError(f"--domain_test {config.domain_test}: {spec.name} has no domains; leave it out")
+    if spec.facts.kind == "domain" and config.test_on_val:
+        raise UserError(f"--test_on_val: {spec.name} takes its test images from both splits; see --domain_test")
+    if spec.facts.kind == "domain" and config.ignore_test_bg:
+        raise UserError(f"--ignore_test_bg: {spec.name} has no background; leave it out")
+
+
+def open_task(config: DataConfig, spec: DatasetSpec) -> Task:
+    """The task of a run: that of --class_order, else that of --task."""
+    if config.class_order:
+        return read_class_order(spec.facts, config.class_order, spec.class_names)
+    return get_task(spec.facts, config.task)
+
+
+def scenario_of(config: DataConfig, spec: DatasetSpec) -> str:
+    """Which images serve a step: what the options say where the data set leaves a choice."""
+    if len(spec.scenarios) == 1:
+        return spec.scenarios[0]
+    return config.scenario or ("overlapped" if config.overlap else "disjoint")
+
+
+def select_steps(config: DataConfig, spec: DatasetSpec, task: Task) -> list[StepSets]:
+    """The samples of every step of the task. UserError where the data are not what they should be."""
+    rules = SplitRules(
+        scenario=scenario_of(config, spec),
+        domain_test=config.domain_test,
+        test_on_val=config.test_on_val,
+        val_on_trainset=config.val_on_trainset,
+        cross_val=config.cross_val,
+    )
+    # Absolute, so that the index is the same whatever folder the run was started from.
+    root = (config.data_root or Path("data") / spec.folder).absolute()
+    train, val = (load_split(spec, root, name) for name in ("train", "val"))
+    return [spec.select(train, val, task, step, rules) for step in range(task.num_steps)]
 
 
 @dataclass(frozen=True)
@@ -36,21 +97,18 @@ class Loaders:
     test: DataLoader
 
 
-def build_loaders(config: DataConfig, task: Task, step: int, *, seed: int, rank: int, world_size: int) -> Loaders:
-    """The data of one step, for process `rank` of `world_size`. UserError where the data do not serve."""
-    if config.dataset not in DATASETS:
-        raise UserError(f"--dataset {config.dataset}: choose from {', '.join(DATASETS)}")
-    spec = DATASETS[config.dataset]
-    rules = SplitRules(
-        overlap=config.overlap,
-        test_on_val=config.test_on_val,
-        val_on_trainset=config.val_on_trainset,
-        cross_val=config.cross_val,
-    )
-    # Absolute, so that the index is the same whatever folder the run was started from.
-    root = config.root.absolute()
-    train, val = (load_split(spec, root, name) for name in ("train", "val"))
-    sets = spec.select(train, val, task, step, rules)
+def build_loaders(
+    config: DataConfig,
+    spec: DatasetSpec,
+    task: Task,
+    step: int,
+    sets: StepSets,
+    *,
+    seed: int,
+    rank: int,
+    world_size: int,
+) -> Loaders:
+    """The data of one step, its `sets`, for process `rank` of `world_size`."""
     step_seed = derive_seed(seed, step)
     train_lut = training_lut(task, step, data_masking=config.data_masking, class_of=spec.class_of)
     lut_of_seen = seen_lut(task, step, ignore_background=config.ignore_test_bg, class_of=spec.class_of)
@@ -87,7 +145,7 @@ def build_loaders(config: DataConfig, task: Task, step: int, *, seed: int, rank:
 def load_split(spec: DatasetSpec, root: Path, name: str) -> Split:
     """The samples of split `name` with the classes that occur in each."""
     samples = spec.list_samples(root, name)
-    values, sizes = load_index(samples, root=root, name=f"{spec.name}-{name}", label_values=spec.label_values)
+    values, sizes = load_index(samples, root=root, name=f"{spec.folder}-{name}", label_values=spec.label_values)
     classes = np.zeros_like(values)
     for value in spec.label_values:
         classes[:, spec.class_of[value]] |= values[:, value]

@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 
 from dataset.labels import map_labels
 from dataset.reading import read_image, read_mask
-from dataset.splits import StepSets, select_by_class
+from dataset.splits import SCENARIOS, StepSets, select_by_class
 from dataset.transform import Transform, derive_seed, fixed_randomness
+from tasks import Facts, Task
 
 
 class Sample(NamedTuple):
@@ -22,19 +23,46 @@ class Sample(NamedTuple):
     image: Path
     mask: Path
     size: tuple[int, int] | None = None  # height and width in pixels, where the index has been asked
+    domain: int | None = None  # where the data set has domains: its number
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSizes:
+    """Images of each step of a task in a scenario, as a correct copy of the data set gives them (SPEC 2)."""
+
+    task: str
+    scenario: str
+    train: tuple[int, ...]
+    test: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
     """All that is particular to one data set. A new one is a file with such a spec and a line in DATASETS."""
 
-    name: str
+    facts: Facts
+    folder: str  # where it lies below data/ unless --data_root says otherwise
     class_names: tuple[str, ...]  # by class id
     palette: tuple[tuple[int, int, int], ...]  # RGB, 0..255, by class id
+    domain_names: tuple[str, ...] = ()  # where domains arrive
     label_values: frozenset[int]  # what a mask file may hold; each is below 256
     class_of: tuple[int, ...] = tuple(range(256))  # class id, or 255, of each of the 256 label values
-    list_samples: Callable[[Path, str], list[Sample]]  # (root, "train" | "val"); UserError where files lack
+    list_samples: Callable[[Path, str], list[Sample]]  # (root, "train" | "val"); UserError where folders lack
     select: Callable[..., StepSets] = select_by_class  # which samples serve a step; see dataset/splits.py
+    scenarios: tuple[str, ...] = tuple(SCENARIOS)  # those that `select` knows
+    num_images: tuple[int, int] | None = None  # training and validation images of a complete copy
+    step_sizes: tuple[StepSizes, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        return self.facts.dataset
+
+    def arriving(self, task: Task, step: int) -> list[str]:
+        """Names of the classes, or domains, that `step` brings."""
+        if task.kind == "domain":
+            return [self.domain_names[domain] for domain in task.domains(step)]
+        return [self.class_names[label] for label in task.new_classes(step)]
 
 
 class StepDataset(Dataset):

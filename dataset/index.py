@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset.base import Sample
-from dataset.reading import image_size, labels_in
+from dataset.reading import count_labels, image_size
 from utils.distributed import main_process_first
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -58,15 +58,22 @@ def fingerprint(samples: Sequence[Sample], root: Path, label_values: frozenset[i
     digest = hashlib.blake2b(f"{FORMAT} {sorted(label_values)}".encode(), digest_size=16)
     prefix = len(str(root))
     for sample in samples:
-        for path in (str(sample.image), str(sample.mask)):
-            try:
-                status = os.stat(path)
-            except OSError as error:
-                raise UserError(
-                    f"{path} is listed but cannot be read ({error.strerror}); restore it, or mend the list"
-                ) from error
-            digest.update(f"{path[prefix:]} {status.st_size} {status.st_mtime_ns}\n".encode())
+        for path, status in zip(sample[:2], _require_files(sample), strict=True):
+            digest.update(f"{str(path)[prefix:]} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+def _require_files(sample: Sample) -> list[os.stat_result]:
+    """Size and times of image and mask. UserError where one is missing."""
+    found = []
+    for path, role in ((sample.image, "image"), (sample.mask, f"mask of the image {sample.image}:")):
+        try:
+            found.append(os.stat(path))
+        except OSError as error:
+            raise UserError(
+                f"{role} {path} cannot be read ({error.strerror}); restore it, or take the image out of the data set"
+            ) from error
+    return found
 
 
 def scan_masks(
@@ -88,22 +95,25 @@ def scan_masks(
             rows += scanned
             bar.update(len(scanned))
     values, sizes = zip(*rows, strict=True)
-    return Index(np.stack(values), np.array(sizes))
+    return Index(np.stack(values) > 0, np.array(sizes))
 
 
 def scan_sample(sample: Sample, label_values: frozenset[int]) -> tuple[np.ndarray, tuple[int, int]]:
-    """(256,) bool: which label values occur in the mask of `sample`; and its height and width."""
-    occurs, (width, height) = labels_in(sample.mask)
+    """Pixels of each label value in the mask of `sample`, (256,) int64, and its height and width.
+
+    UserError where image or mask is no such file, where their sizes differ, and for a label not in `label_values`.
+    """
+    counts, (width, height) = count_labels(sample.mask)
     size = image_size(sample.image)
     if size != (width, height):
         raise UserError(
             f"mask {sample.mask} is {width} x {height} pixels and its image {sample.image} {size[0]} x "
             f"{size[1]}; both must have the same size"
         )
-    strange = sorted({*np.flatnonzero(occurs).tolist()} - label_values)
+    strange = sorted({*np.flatnonzero(counts).tolist()} - label_values)
     if strange:
         raise UserError(f"mask {sample.mask} holds label {strange[0]}; allowed: {_ranges(sorted(label_values))}")
-    return occurs, (height, width)
+    return counts, (height, width)
 
 
 def _places(name: str, root: Path) -> tuple[Path, Path]:

@@ -15,8 +15,11 @@ from torch import Tensor
 
 from utils.errors import UserError
 
-MASK_MODES = ("L", "P", "I", "I;16", "I;16B", "I;16L")
+MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 """PIL's names of images with one integer per pixel. 16 bits are fine as long as the values stay below 256."""
+
+LOSSY_FORMATS = ("JPEG", "WEBP", "JPEG2000", "MPO", "AVIF")
+"""Formats that may change a pixel, and so its label."""
 
 
 def read_image(path: Path) -> Tensor:
@@ -34,19 +37,22 @@ def read_mask(path: Path) -> np.ndarray:
     if mask.dtype == np.uint8:
         return mask
     if mask.min() < 0 or mask.max() > 255:
-        raise UserError(f"mask {path} holds labels {mask.min()} to {mask.max()}; label values are 0 to 255")
+        raise UserError(
+            f"mask {path} holds values from {mask.min()} to {mask.max()}, as files of instances do; label values are "
+            "0 to 255"
+        )
     return mask.astype(np.uint8)
 
 
-def labels_in(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
-    """Which label values occur in a mask, (256,) bool, and its (width, height). UserError as for `read_mask`."""
+def count_labels(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    """Pixels of each label value in a mask, (256,) int64, and its (width, height). UserError as for `read_mask`."""
     with _opened(path, "mask") as file:
         _require_mask_mode(file, path)
         if file.mode in ("L", "P"):
             # PIL counts in the decoded image itself, faster than numpy does in a copy of it.
-            return np.array(file.histogram()) > 0, file.size
+            return np.array(file.histogram()), file.size
     mask = read_mask(path)
-    return np.bincount(mask.ravel(), minlength=256) > 0, mask.shape[::-1]
+    return np.bincount(mask.ravel(), minlength=256), mask.shape[::-1]
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -56,6 +62,8 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def _require_mask_mode(file: Image.Image, path: Path) -> None:
+    if file.format in LOSSY_FORMATS:
+        raise UserError(f"mask {path} is a {file.format} file, which may change labels; save masks as PNG")
     if file.mode not in MASK_MODES:
         raise UserError(
             f"mask {path} has mode {file.mode}; a mask has one channel of label values: mode {', '.join(MASK_MODES)}"
@@ -68,6 +76,8 @@ def _opened(path: Path, role: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
             yield file
+    except UserError:  # of the block itself
+        raise
     # What PIL raises for broken files, as found by feeding it some.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__

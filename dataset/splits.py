@@ -1,6 +1,6 @@
 """Which samples a step trains, validates and tests on (SPEC 2): pure functions of what occurs where."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,10 +28,11 @@ class Split(NamedTuple):
 class SplitRules:
     """The options of DataConfig of the same names."""
 
-    overlap: bool
-    test_on_val: bool
-    val_on_trainset: bool
-    cross_val: bool
+    scenario: str
+    domain_test: str = "public"
+    test_on_val: bool = False
+    val_on_trainset: bool = False
+    cross_val: bool = False
 
 
 class StepSets(NamedTuple):
@@ -55,51 +56,101 @@ def showing(classes: np.ndarray, labels: Iterable[int]) -> np.ndarray:
     return classes[:, list(labels)].any(axis=1)
 
 
-def free_of_future(classes: np.ndarray, seen: Iterable[int]) -> np.ndarray:
-    """(N,) bool: in which masks every pixel is of `seen` classes, background or ignored."""
-    return ~np.delete(classes, [0, *seen, IGNORE_INDEX], axis=1).any(axis=1)
+def overlapped(classes: np.ndarray, task: Task, step: int) -> np.ndarray:
+    """(N,) bool: masks that show a class of `step`; what else they show does not matter."""
+    return showing(classes, task.new_classes(step))
 
 
-def select_by_class(train: Split, val: Split, task: Task, step: int, rules: SplitRules) -> StepSets:
+def disjoint(classes: np.ndarray, task: Task, step: int) -> np.ndarray:
+    """(N,) bool: masks that show a class of `step` and none of a later one."""
+    seen = (*task.old_classes(step), *task.new_classes(step))
+    of_later_steps = np.delete(classes, [0, *seen, IGNORE_INDEX], axis=1).any(axis=1)
+    return overlapped(classes, task, step) & ~of_later_steps
+
+
+def partitioned(classes: np.ndarray, task: Task, step: int) -> np.ndarray:
+    """(N,) bool: masks of `step` where each image serves one step of the task and no other (arXiv 2405.09858).
+
+    An image is of one of the classes that it shows, drawn with equal chances and the same way always, whatever the
+    task; it serves the step of that class. One that shows no class is background, and serves step 0.
+    """
+    present = classes.copy()
+    present[:, [0, IGNORE_INDEX]] = False
+    count = present.sum(axis=1)
+    drawn = np.floor(np.random.RandomState(1).random_sample(len(classes)) * count)
+    owner = np.where(count > 0, (present.cumsum(axis=1) > drawn[:, None]).argmax(axis=1), 0)
+    return np.isin(owner, task.steps[step])
+
+
+Scenario = Callable[[np.ndarray, Task, int], np.ndarray]
+"""(classes (N,256), task, step) -> (N,) bool: which training images serve the step."""
+
+SCENARIOS: dict[str, Scenario] = {"overlapped": overlapped, "disjoint": disjoint, "partitioned": partitioned}
+
+
+def select_by_class(
+    train: Split, val: Split, task: Task, step: int, rules: SplitRules, *, scenarios: Mapping[str, Scenario] = SCENARIOS
+) -> StepSets:
     """The sets of a class-incremental step.
 
-    Training: images that show a class of the step and, unless `overlap`, none of a later one. Validation: as
-    overlapped, from the val split. Test: val images that show a class seen so far. The rules change where
-    validation and test images come from. UserError where a set would be empty.
+    Training: what the scenario says. Validation: as overlapped, from the val split. Test: val images that show a
+    class seen so far. The other rules change where validation and test images come from.
     """
-    if rules.cross_val and rules.val_on_trainset:
-        raise UserError("--cross_val and --val_on_trainset both say where validation images come from; give one")
-    new, old = task.new_classes(step), task.old_classes(step)
     test = val
     if rules.test_on_val:
         kept, held_out = shuffled_parts(len(train.samples))
         train, test = train.take(kept), train.take(held_out)
-    chosen = showing(train.classes, new)
-    if not rules.overlap:
-        chosen &= free_of_future(train.classes, (*new, *old))
-    train_set = train.take(np.flatnonzero(chosen)).samples
-    val_set = val.take(np.flatnonzero(showing(val.classes, new))).samples
+    train_set = train.take(np.flatnonzero(scenarios[rules.scenario](train.classes, task, step))).samples
+    val_set = val.take(np.flatnonzero(overlapped(val.classes, task, step))).samples
+    test_set = test.take(np.flatnonzero(showing(test.classes, task.order(step)[1:]))).samples
+    return StepSets(*_with_own_validation(train_set, val_set, rules), list(test_set))
+
+
+def select_by_domain(train: Split, val: Split, task: Task, step: int, rules: SplitRules) -> StepSets:
+    """The sets of a domain-incremental step; each sample knows its domain.
+
+    Both splits together are dealt out anew: of the domains of the step, shuffled, the first 80% train and the rest
+    validates. Test, as the published figures were measured: the last 20% of such a shuffle over all domains seen so
+    far, which at later steps holds images that earlier steps trained on. `domain_test` "clean": what each step so
+    far held out itself.
+    """
+    samples = [*train.samples, *val.samples]
+
+    def parts(steps: Iterable[int]) -> tuple[list[Any], list[Any]]:
+        domains = {domain for number in steps for domain in task.domains(number)}
+        shown = [sample for sample in samples if sample.domain in domains]
+        return tuple([shown[position] for position in part] for part in shuffled_parts(len(shown)))
+
+    train_set, val_set = parts([step])
+    if rules.domain_test == "clean":
+        test_set = [sample for number in range(step + 1) for sample in parts([number])[1]]
+    else:
+        test_set = parts(range(step + 1))[1]
+    return StepSets(*_with_own_validation(train_set, val_set, rules), test_set)
+
+
+def _with_own_validation(train: Sequence[Any], val: Sequence[Any], rules: SplitRules) -> tuple[list[Any], list[Any]]:
+    """Training and validation images after the rules that take the latter from the former."""
     if rules.val_on_trainset:
-        val_set = train_set
+        val = train
     elif rules.cross_val:
-        kept, held_out = shuffled_parts(len(train_set))
-        train_set, val_set = [train_set[i] for i in kept], [train_set[i] for i in held_out]
-    test_set = test.take(np.flatnonzero(showing(test.classes, (*old, *new)))).samples
-    sets = StepSets(list(train_set), list(val_set), list(test_set))
-    _refuse_empty(sets, task, step)
-    return sets
+        kept, held_out = shuffled_parts(len(train))
+        train, val = [train[i] for i in kept], [train[i] for i in held_out]
+    return list(train), list(val)
 
 
-def _refuse_empty(sets: StepSets, task: Task, step: int) -> None:
+def refuse_empty(sets: StepSets, task: Task, step: int) -> None:
+    """UserError where a set of `step` is empty."""
     mend = {
-        "train": "add images to the train list, choose another --task, or give --overlap",
-        "val": "add images to the val list, or give --val_on_trainset or --cross_val",
-        "test": "add images to the val list, or choose another --task",
+        "train": "add images to the training split, choose another --task, or another --scenario",
+        "val": "add images to the val split, or give --val_on_trainset or --cross_val",
+        "test": "add images to the val split, or choose another --task",
     }
     for name, samples in sets._asdict().items():
         if not samples:
-            labels = ", ".join(map(str, task.new_classes(step)))
+            units = "domains" if task.kind == "domain" else "classes"
+            arriving = ", ".join(map(str, task.domains(step) or task.new_classes(step)))
             raise UserError(
-                f"--task {task.name}: step {step} (classes {labels}) is a step with no image in its {name} "
+                f"--task {task.name}: step {step} ({units} {arriving}) is a step with no image in its {name} "
                 f"set; {mend[name]}"
             )

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from dataset.base import DatasetSpec, Sample
+from dataset.base import DatasetSpec, Sample, StepSizes
+from tasks import Facts
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError
 from utils.log import log
@@ -28,6 +29,34 @@ IMAGES = "JPEGImages"
 MASKS = ("SegmentationClassAug", "SegmentationClass")
 
 
+STEP_SIZES = (
+    StepSizes(
+        task="15-1",
+        scenario="overlapped",
+        train=(9568, 487, 299, 491, 500, 548),
+        test=(1240, 1277, 1329, 1353, 1421, 1449),
+    ),
+    StepSizes(
+        task="15-1",
+        scenario="disjoint",
+        train=(8437, 378, 299, 420, 500, 548),
+        test=(1240, 1277, 1329, 1353, 1421, 1449),
+    ),
+    StepSizes(
+        task="10-1",
+        scenario="overlapped",
+        train=(6139, 528, 1177, 444, 482, 3898, 487, 299, 491, 500, 548),
+        test=(869, 893, 1005, 1081, 1140, 1240, 1277, 1329, 1353, 1421, 1449),
+    ),
+    StepSizes(
+        task="10-1",
+        scenario="disjoint",
+        train=(3706, 188, 868, 227, 201, 3247, 378, 299, 420, 500, 548),
+        test=(869, 893, 1005, 1081, 1140, 1240, 1277, 1329, 1353, 1421, 1449),
+    ),
+)
+
+
 def voc_palette(num_colours: int) -> tuple[tuple[int, int, int], ...]:
     """The devkit's RGB: bits 0, 3, 6 of a class id are the top bits of red, 1, 4, 7 green, 2, 5 blue."""
     return tuple(
@@ -49,6 +78,10 @@ def list_samples(root: Path, split: str) -> list[Sample]:
             folder = MASKS[0] if mask in refined else MASKS[1]
             samples.append(Sample(root / IMAGES / f"{columns[0]}.jpg", root / folder / mask))
         elif len(columns) == 2:
+            if Path(columns[1]).suffix.lower() in (".jpg", ".jpeg"):
+                raise UserError(
+                    f"{path}, line {number}: the mask {columns[1]} is a JPEG; a line is IMAGE MASK: swap the columns"
+                )
             samples.append(Sample(*(root / column.lstrip("/") for column in columns)))
         elif columns:
             raise UserError(
@@ -82,9 +115,18 @@ def _find_list(root: Path, split: str) -> Path:
 
 
 SPEC = DatasetSpec(
-    name="voc",
+    facts=Facts(
+        dataset="voc",
+        num_units=20,
+        num_classes=21,
+        published=("19-1", "15-5", "15-1", "10-1", "5-3", "offline"),
+        aliases=(("15-5s", "15-1"),),
+    ),
+    folder="voc",
     class_names=CLASS_NAMES,
     palette=voc_palette(len(CLASS_NAMES)),
     label_values=frozenset((*range(len(CLASS_NAMES)), IGNORE_INDEX)),
     list_samples=list_samples,
+    num_images=(10582, 1449),
+    step_sizes=STEP_SIZES,
 )

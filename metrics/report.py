@@ -10,7 +10,7 @@ from metrics.figures import curve
 from metrics.pictures import draw_samples, save_picture
 from metrics.results import Row, read_rows, write_row
 from metrics.scores import Scores
-from metrics.tables import run_table, step_table
+from metrics.tables import images_table, run_table, step_table
 from utils.log import log
 
 
@@ -38,6 +38,10 @@ class Reporter:
         self.num_first = num_first
         self.is_main = is_main
         self.board = Board(folder, is_main)
+
+    def images(self, arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[int]], scenario: str) -> None:
+        """How many images train, validate and test each step of the task, and the names of what arrives in it."""
+        log.info("\n" + images_table(arriving, counts, title=f"images per step, {scenario}") + "\n")
 
     def losses(self, step: int, iteration: int, losses: dict[str, float], lr: float) -> None:
         """Mean losses by name up to `iteration` of `step`, and the learning rate."""

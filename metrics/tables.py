@@ -10,6 +10,7 @@ WIDTH = 100
 MAX_NAME = 14
 """Characters of a class name that are shown, so that four columns fit."""
 MAX_RUN_NAME = 58
+MAX_LIST = 66
 MAX_COMPARED_NAME = 32
 
 
@@ -53,6 +54,18 @@ def step_table(scores: Scores, class_names: Sequence[str], num_old: int, title: 
     body = _columns(cells)
     rule = "─" * min(WIDTH, max(map(len, [title, groups, accuracies, *body])))
     return "\n".join([title, rule, *body, rule, groups, accuracies])
+
+
+def images_table(arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[int]], title: str) -> str:
+    """A row per step: training, validation and test images (`counts`), and the names of what arrives."""
+    lists = ["new", *(shorten(f"{len(names)}: {', '.join(names)}", MAX_LIST) for names in arriving)]
+    width = max(map(len, lists))
+    header, *lists = (text.ljust(width) for text in lists)
+    cells = [
+        (str(step), *map("{:,}".format, of_step), names)
+        for step, (of_step, names) in enumerate(zip(counts, lists, strict=True))
+    ]
+    return f"{title}\n" + _grid(("step", "train", "val", "test", header), cells, left=0)
 
 
 def run_table(rows: Sequence[Row], num_first: int) -> str:

@@ -10,12 +10,31 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
-from config import ModelConfig
+from config import DataConfig, ModelConfig
+from dataset import DATASETS, Loaders, build_loaders, open_dataset, open_task, select_steps
 from modules.norm import Norm
 from segmentation_module import SegmentationNet, build_network
+from tasks import Task, get_task
 from utils.distributed import init_distributed, shut_down
 
 NORMS = ("iabn_sync", "iabn", "abn", "std")
+
+
+SPECS = {name: spec(None) for name, spec in DATASETS.items() if name != "folder"}
+"""The data sets that are the same wherever they lie."""
+
+
+def task_of(dataset: str, name: str) -> Task:
+    """The task that `--dataset dataset --task name` means."""
+    return get_task(SPECS[dataset].facts, name)
+
+
+def loaders_of(config: DataConfig, step: int, *, seed: int = 42, rank: int = 0, world_size: int = 1) -> Loaders:
+    """The loaders that a run with `config` has at `step`."""
+    spec = open_dataset(config)
+    task = open_task(config, spec)
+    sets = select_steps(config, spec, task)[step]
+    return build_loaders(config, spec, task, step, sets, seed=seed, rank=rank, world_size=world_size)
 
 
 def small_config(**fields: Any) -> ModelConfig:

@@ -95,8 +95,3 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(config, options: dic
 def test_a_list_by_step_serves_the_later_steps_with_its_last_value():
     assert [at_step((1, 2), step) for step in range(4)] == [1, 2, 2, 2]
     assert [at_step((5,), step) for step in range(2)] == [5, 5]
-
-
-def test_the_data_lie_below_data_unless_said_otherwise(tmp_path: Path):
-    assert DataConfig().root == Path("data/voc")
-    assert DataConfig(data_root=tmp_path).root == tmp_path

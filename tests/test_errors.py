@@ -80,7 +80,7 @@ def test_the_checkpoint_of_another_task_step_or_network(trained: Workplace, work
     path = trained.checkpoint(0)
     step_1 = ["--step", 1, "--step_ckpt", path]
     refused(workplace, *step_1, "--task", "19-1", says=f"{path} is of another run: it has task .*mend --task")
-    refused(workplace, *step_1, "--no-overlap", says="it has overlap True, this run False; .*mend --overlap")
+    refused(workplace, *step_1, "--no-overlap", says="it has scenario overlapped, this run disjoint; .*mend --scenario")
     refused(workplace, *step_1, "--backbone", "resnet50", says="it has backbone resnet26, this run resnet50")
     refused(workplace, *step_1, "--method", "FT", says="it has branches 2, this run 1")
     refused(workplace, "--step", 2, "--step_ckpt", path, says=f"{path} is of another run: it has ")
@@ -89,11 +89,11 @@ def test_the_checkpoint_of_another_task_step_or_network(trained: Workplace, work
 
 def test_overlap_forgotten_at_step_0(trained: Workplace, workplace: Workplace, refused):
     workplace.take_checkpoints(trained, 0)
-    refused(workplace, "--step", 0, "--no-overlap", says="it has overlap True, this run False")
+    refused(workplace, "--step", 0, "--no-overlap", says="it has scenario overlapped, this run disjoint")
     checkpoint = torch.load(workplace.checkpoint(0), weights_only=True)
-    checkpoint["trainer_state"]["identity"]["overlap"] = False
+    checkpoint["trainer_state"]["identity"]["scenario"] = "disjoint"
     torch.save(checkpoint, workplace.checkpoint(0))
-    refused(workplace, "--step", 1, says="it has overlap False, this run True; .*mend --overlap")
+    refused(workplace, "--step", 1, says="it has scenario disjoint, this run overlapped; .*mend --scenario")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from argparser import parse
+from dataset import scenario_of
 from utils.errors import UserError
 from utils.identity import Identity, check_identity, identity_of
 
@@ -13,7 +14,9 @@ PATH = Path("folder/15-1-voc_name_0.pth")
 
 def identity(line: str, step: int) -> Identity:
     parsed = parse(line.split())
-    return identity_of(parsed.config, parsed.task, step)
+    names = [parsed.spec.class_names[label] for label in parsed.task.order(step)]
+    scenario = scenario_of(parsed.config.data, parsed.spec)
+    return identity_of(parsed.config, parsed.task, step, scenario=scenario, class_names=names)
 
 
 def checkpoint(line: str, step: int) -> dict:
@@ -23,8 +26,9 @@ def checkpoint(line: str, step: int) -> dict:
 @pytest.mark.parametrize(
     ("option", "made_with", "asked_for"),
     [
-        ("overlap", "", "--overlap"),
-        ("overlap", "--overlap", ""),
+        ("scenario", "", "--overlap"),
+        ("scenario", "--overlap", ""),
+        ("scenario", "--overlap", "--scenario partitioned"),
         ("task", "--task 15-1", "--task 19-1"),
         ("backbone", "--backbone resnet50", ""),
         ("output_stride", "--output_stride 8", ""),

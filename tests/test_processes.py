@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from config import DataConfig, OptimConfig
-from dataset import build_loaders
 from methods import METHODS
 from segmentation_module import SegOutput, build_student
-from tasks import get_task
-from tests.helpers import run_processes, small_network
+from tests.helpers import loaders_of, run_processes, small_network, task_of
 from tests.workplace import Workplace
 from train import Precision, Updater, evaluate, train_one_epoch
 from utils.distributed import world_size
@@ -42,11 +40,16 @@ class InFloat64(nn.Module):
 def work(rank: int, folder: Path) -> dict[str, Tensor]:
     """Losses by iteration of an epoch of step 1 of task 15-5, and the confusion matrix after it."""
     processes = world_size()
-    task = get_task("voc", "15-5")
+    task = task_of("voc", "15-5")
     config = DataConfig(
-        data_root=folder / "voc", overlap=True, crop_size=64, batch_size=BATCH // processes, num_workers=0
+        data_root=folder / "voc",
+        task="15-5",
+        overlap=True,
+        crop_size=64,
+        batch_size=BATCH // processes,
+        num_workers=0,
     )
-    loaders = build_loaders(config, task, 1, seed=7, rank=rank, world_size=processes)
+    loaders = loaders_of(config, 1, seed=7, rank=rank, world_size=processes)
     assert len(loaders.train) >= 5 and len(loaders.test.dataset) % 2
     torch.manual_seed(0)
     previous = small_network(classes_per_head=(16,), drop_path=False)

@@ -10,11 +10,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metrics.report import Reporter
-from tasks import get_task
+from tests.helpers import task_of
 from tests.workplace import Workplace
 
 KEYS = {"epoch", "model_state", "optimizer_state", "scheduler_state", "best_score", "trainer_state"}
-TASK = get_task("voc", "15-1")
+TASK = task_of("voc", "15-1")
 
 
 def load(path: Path) -> dict:

@@ -12,17 +12,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from config import DataConfig, ModelConfig, OptimConfig
-from dataset import Loaders, build_loaders
+from dataset import Loaders
 from dataset.transform import normalise
 from methods import METHODS
 from segmentation_module import SegmentationNet, build_network, build_student
-from tasks import get_task
+from tests.helpers import loaders_of, task_of
 from train import LossMeter, Precision, Updater, evaluate, forward_losses, predict_samples, train_one_epoch
 from utils.errors import UserError
 from utils.optim import build_optimizer, build_schedule
 
 CPU = torch.device("cpu")
-TASK = get_task("voc", "15-1")
+TASK = task_of("voc", "15-1")
 QUIET = {"device": CPU, "title": "test", "quiet": True}
 
 
@@ -38,7 +38,7 @@ def config(shapes: Path) -> DataConfig:
 
 
 def loaders(config: DataConfig, *, rank: int = 0, world_size: int = 1) -> Loaders:
-    return build_loaders(config, TASK, 0, seed=1, rank=rank, world_size=world_size)
+    return loaders_of(config, 0, seed=1, rank=rank, world_size=world_size)
 
 
 def epoch(

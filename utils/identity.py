@@ -1,5 +1,6 @@
 """What a checkpoint is of, so that a wrong one is not taken for the right one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ Identity = dict[str, Any]
 """Option -> value, for all that makes a step's network what it is."""
 
 
-def identity_of(config: RunConfig, task: Task, step: int) -> Identity:
-    """The identity of the network of `step` in a run."""
+def identity_of(config: RunConfig, task: Task, step: int, *, scenario: str, class_names: Sequence[str]) -> Identity:
+    """The identity of the network of `step` in a run; `class_names` of its outputs."""
     return {
         "dataset": task.dataset,
         "task": [list(arrived) for arrived in task.steps[: step + 1]],
         "step": step,
-        "overlap": config.data.overlap,
+        "classes": list(class_names),
+        "scenario": scenario,
         "branches": config.method.branches,
         "backbone": config.model.backbone,
         "output_stride": config.model.output_stride,
@@ -33,7 +35,8 @@ def check_identity(checkpoint: dict[str, Any], expected: Identity, path: Path) -
     found = (checkpoint.get("trainer_state") or {}).get("identity", {})
     for option, value in found.items():
         if expected.get(option) != value:
+            mend = "data_root" if option == "classes" else option
             raise UserError(
                 f"{path} is of another run: it has {option} {value}, this run {expected.get(option)}; "
-                f"give the file of this run, or another --name, or mend --{option}"
+                f"give the file of this run, or another --name, or mend --{mend}"
             )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dataset.labels import build_lut, map_labels, seen_lut, training_lut
-from tasks import Task, get_task
+from tasks import Task
+from tests.helpers import task_of
 
 IDENTITY = tuple(range(256))
 TASKS = [("voc", "15-1"), ("voc", "10-1"), ("voc", "15-5s_q"), ("ade", "100-50"), ("cityscape", "10-9")]
@@ -37,7 +38,7 @@ def seen_pixel(label: int, task: Task, step: int, ignore_background: bool) -> in
 @pytest.mark.parametrize("masking", ["current", "current+old", "new"])
 @pytest.mark.parametrize(("dataset", "name"), TASKS)
 def test_training_table_is_the_walk_over_pixels(dataset: str, name: str, masking: str):
-    task = get_task(dataset, name)
+    task = task_of(dataset, name)
     for step in range(task.num_steps):
         mask = random_labels(task, step)
         lut = training_lut(task, step, data_masking=masking, class_of=IDENTITY)
@@ -49,7 +50,7 @@ def test_training_table_is_the_walk_over_pixels(dataset: str, name: str, masking
 @pytest.mark.parametrize("ignore_background", [False, True])
 @pytest.mark.parametrize(("dataset", "name"), TASKS)
 def test_test_table_is_the_walk_over_pixels(dataset: str, name: str, ignore_background: bool):
-    task = get_task(dataset, name)
+    task = task_of(dataset, name)
     for step in range(task.num_steps):
         mask = random_labels(task, step)
         lut = seen_lut(task, step, ignore_background=ignore_background, class_of=IDENTITY)
@@ -67,7 +68,7 @@ def test_raw_label_values_pass_through_the_classes_of_the_data_set():
 
 @pytest.mark.parametrize("masking", ["current", "current+old", "new"])
 def test_a_domain_task_keeps_all_classes(masking: str):
-    task = get_task("cityscapes_domain", "11-5")
+    task = task_of("cityscapes_domain", "11-5")
     for step in range(task.num_steps):
         lut = training_lut(task, step, data_masking=masking, class_of=IDENTITY)
         assert lut[:19].tolist() == list(range(19)) and lut[255] == 255

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from config import DataConfig
-from dataset import DATASETS, Loaders, build_loaders, require_full_batch
-from tasks import FACTS, get_task
+from dataset import Loaders, require_full_batch
 from tests.dataset.conftest import write_pair
+from tests.helpers import SPECS, loaders_of, task_of
 from utils.errors import UserError, one_line
 
 
@@ -21,9 +21,8 @@ def config(voc) -> DataConfig:
     return DataConfig(data_root=voc.root, task="15-5", overlap=True, crop_size=32, batch_size=4, num_workers=0)
 
 
-def build(config: DataConfig, step: int = 0, *, seed: int = 42, rank: int = 0, world_size: int = 1) -> Loaders:
-    task = get_task(config.dataset, config.task)
-    return build_loaders(config, task, step, seed=seed, rank=rank, world_size=world_size)
+def build(config: DataConfig, step: int = 0, **options: int) -> Loaders:
+    return loaders_of(config, step, **options)
 
 
 def one_pass(loader, epoch: int | None = None) -> list[tuple[Tensor, Tensor]]:
@@ -39,7 +38,7 @@ def assert_same(left: list, right: list) -> None:
 
 
 def test_batches_are_uint8_of_the_crop_size(voc, config: DataConfig):
-    task = get_task("voc", "15-5")
+    task = task_of("voc", "15-5")
     loaders = build(config, 1)
     for loader in (loaders.train, loaders.val, loaders.test):
         for images, labels in loader:
@@ -55,7 +54,7 @@ def test_batches_are_uint8_of_the_crop_size(voc, config: DataConfig):
 
 def test_whole_images_hold_the_labels_of_their_masks(voc, config: DataConfig):
     loaders = build(dataclasses.replace(config, crop_val=False), 1)
-    task = get_task("voc", "15-5")
+    task = task_of("voc", "15-5")
     for loader, see in (
         (loaders.test, lambda mask: np.where(mask == 255, 255, np.searchsorted(task.order(1), mask))),
         (loaders.val, lambda mask: np.where((mask == 255) | (mask > 15), mask, 0)),
@@ -165,9 +164,7 @@ def test_a_batch_larger_than_the_step_is_refused(config: DataConfig):
 
 def test_an_unknown_data_set_is_refused(config: DataConfig):
     with pytest.raises(UserError, match=r"--dataset coco: choose from voc"):
-        build_loaders(
-            dataclasses.replace(config, dataset="coco"), get_task("voc", "15-5"), 0, seed=1, rank=0, world_size=1
-        )
+        build(dataclasses.replace(config, dataset="coco"))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -182,8 +179,12 @@ def test_a_broken_image_is_named_on_one_line(voc, config: DataConfig, num_worker
     assert line.startswith(f"image {path} cannot be read (") and line.endswith("; restore the file")
 
 
-def test_every_data_set_has_a_task_rule_and_names_for_all_classes():
-    for name, spec in DATASETS.items():
-        assert spec.name == name
-        assert len(spec.class_names) == len(spec.palette) == FACTS[name].num_classes
-        assert all(spec.class_of[value] < FACTS[name].num_classes or value == 255 for value in spec.label_values)
+@pytest.mark.parametrize("name", SPECS)
+def test_every_data_set_has_a_name_a_colour_and_a_label_value_for_each_class(name: str):
+    spec = SPECS[name]
+    num_classes = spec.facts.num_classes
+    assert spec.name == name
+    assert len(set(spec.class_names)) == len(spec.palette) == num_classes
+    shown = {spec.class_of[value] for value in spec.label_values} - {255}
+    # A class without a label value is the background of a data set that labels no background.
+    assert shown == set(range(num_classes)) - ({0} if name == "cityscape" else set())

@@ -6,15 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from dataset.splits import Split, SplitRules, StepSets, select_by_class, shuffled_parts
-from tasks import get_task
+from dataset.splits import Split, SplitRules, StepSets, refuse_empty, select_by_class, shuffled_parts
+from tests.helpers import task_of
 from utils.errors import UserError
 
-PLAIN = {"overlap": True, "test_on_val": False, "val_on_trainset": False, "cross_val": False}
 
-
-def rules(**changes: bool) -> SplitRules:
-    return SplitRules(**{**PLAIN, **changes})
+def rules(**changes: object) -> SplitRules:
+    return SplitRules(**{"scenario": "overlapped", **changes})
 
 
 def split_of(names: list[str], masks: dict[str, np.ndarray]) -> Split:
@@ -28,26 +26,26 @@ def split_of(names: list[str], masks: dict[str, np.ndarray]) -> Split:
 def select(voc) -> Callable[..., StepSets]:
     """select(task_name, step, **rules) on one small data set; samples are ids."""
     train, val = split_of(voc.train, voc.masks), split_of(voc.val, voc.masks)
-    return lambda name, step, **changes: select_by_class(train, val, get_task("voc", name), step, rules(**changes))
+    return lambda name, step, **changes: select_by_class(train, val, task_of("voc", name), step, rules(**changes))
 
 
-@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("scenario", ["overlapped", "disjoint"])
 @pytest.mark.parametrize("name", ["15-5", "10-5", "15-5s_b", "10-10", "offline"])
-def test_sets_are_those_of_a_walk_over_the_pixels(voc, select, name: str, overlap: bool):
-    task = get_task("voc", name)
+def test_sets_are_those_of_a_walk_over_the_pixels(voc, select, name: str, scenario: str):
+    task = task_of("voc", name)
     for step in range(task.num_steps):
         new, old = set(task.new_classes(step)), set(task.old_classes(step))
         train = [i for i in voc.train if voc.labels(i) & new]
-        if not overlap:
+        if scenario == "disjoint":
             train = [i for i in train if all(label in new | old | {0, 255} for label in voc.labels(i))]
-        sets = select(name, step, overlap=overlap)
+        sets = select(name, step, scenario=scenario)
         assert sets.train == train
         assert sets.val == [i for i in voc.val if voc.labels(i) & new]
         assert sets.test == [i for i in voc.val if voc.labels(i) & (old | new)]
 
 
 def test_disjoint_and_overlapped_differ_here(select):
-    assert len(select("15-5", 0, overlap=False).train) < len(select("15-5", 0, overlap=True).train)
+    assert len(select("15-5", 0, scenario="disjoint").train) < len(select("15-5", 0).train)
 
 
 def test_shuffled_parts_are_80_and_20_percent_and_never_change():
@@ -61,7 +59,7 @@ def test_shuffled_parts_are_80_and_20_percent_and_never_change():
 def test_test_on_val_holds_20_percent_of_the_training_images_out_of_all_steps(voc, select):
     first, rest = shuffled_parts(len(voc.train))
     kept, held_out = {voc.train[i] for i in first}, {voc.train[i] for i in rest}
-    task = get_task("voc", "10-10")
+    task = task_of("voc", "10-10")
     for step in range(task.num_steps):
         sets = select("10-10", step, test_on_val=True)
         new, seen = set(task.new_classes(step)), set(task.order(step)) - {0}
@@ -91,14 +89,10 @@ def test_test_sets_grow(select):
 def test_a_step_without_images_is_refused(voc):
     train, val = split_of(voc.train, voc.masks), split_of(voc.val, voc.masks)
     bare = val.take(np.flatnonzero(~val.classes[:, 20]))
-    task = get_task("voc", "19-1")
+    task = task_of("voc", "19-1")
+    sets = select_by_class(train, bare, task, 1, rules())
     with pytest.raises(UserError, match=r"step 1 \(classes 20\) is a step with no image in its val set.*--cross_val"):
-        select_by_class(train, bare, task, 1, rules())
-    assert select_by_class(train, bare, task, 1, rules(val_on_trainset=True)).val
+        refuse_empty(sets, task, 1)
+    refuse_empty(select_by_class(train, bare, task, 1, rules(val_on_trainset=True)), task, 1)
     with pytest.raises(UserError, match="no image in its train set"):
-        select_by_class(bare, val, task, 1, rules())
-
-
-def test_two_sources_of_validation_images_are_refused(select):
-    with pytest.raises(UserError, match="--cross_val and --val_on_trainset"):
-        select("15-5", 0, cross_val=True, val_on_trainset=True)
+        refuse_empty(select_by_class(bare, val, task, 1, rules()), task, 1)

@@ -6,12 +6,12 @@ import torch
 from methods.finetune import FT
 from methods.losses import cross_entropy
 from segmentation_module import SegOutput
-from tasks import get_task
+from tests.helpers import task_of
 
 
 @pytest.mark.parametrize("step", [0, 1])
 def test_the_loss_is_plain_cross_entropy(step: int):
-    task = get_task("voc", "15-1")
+    task = task_of("voc", "15-1")
     classes = task.num_seen(step)
     torch.manual_seed(0)
     logits, labels = torch.randn(2, classes, 5, 4), torch.randint(classes, (2, 5, 4))

@@ -8,7 +8,7 @@ from config import OptimConfig, option_fields
 from methods import METHODS, WITHOUT_EFFECT, read_authors_spelling
 from methods.base import Method, MethodConfig
 from methods.rcil import RCILConfig
-from tasks import FACTS, get_task
+from tests.helpers import SPECS, task_of
 
 AUTHORS = {"pod": "local", "pod_logits": True, "unce": True, "unkd": True, "loss_kd": 100.0, "init_balanced": True}
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -22,10 +22,12 @@ def test_a_method_has_a_config_and_losses_of_its_own(name: str):
 
 
 @every_method
-@pytest.mark.parametrize(("dataset", "task"), [(name, task) for name in FACTS for task in FACTS[name].published])
+@pytest.mark.parametrize(
+    ("dataset", "task"), [(name, task) for name, spec in SPECS.items() for task in spec.facts.published]
+)
 def test_presets_set_options_that_exist_to_values_that_are_allowed(name: str, dataset: str, task: str):
     method = METHODS[name]
-    preset = method.preset(dataset, get_task(dataset, task))
+    preset = method.preset(dataset, task_of(dataset, task))
     known = {config: {spec.name for spec in fields(config)} for config in (method.Config, OptimConfig)}
     assert preset.keys() <= set.union(*known.values()) and {"lr", "epochs"} <= preset.keys()
     for config, names in known.items():
@@ -44,7 +46,7 @@ def test_presets_set_options_that_exist_to_values_that_are_allowed(name: str, da
     ],
 )
 def test_rcil_learns_as_in_spec_7(dataset: str, task: str, lr: tuple, epochs: tuple):
-    preset = METHODS["RCIL"].preset(dataset, get_task(dataset, task))
+    preset = METHODS["RCIL"].preset(dataset, task_of(dataset, task))
     assert (preset["lr"], preset["epochs"]) == (lr, epochs)
 
 

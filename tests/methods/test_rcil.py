@@ -11,7 +11,8 @@ from config import ModelConfig, OptimConfig
 from methods.rcil import RCIL, RCILConfig
 from modules.public_names import to_public
 from segmentation_module import SegmentationNet, SegOutput, build_network, build_student
-from tasks import Task, get_task
+from tasks import Task
+from tests.helpers import task_of
 from tests.methods import spec_losses as spec
 from tests.methods.spec_losses import IGNORED
 from utils.errors import UserError
@@ -78,7 +79,7 @@ def test_the_whole_objective_when_classes_arrive(dataset, task, step, num_old, n
         "ce": spec.unbiased_cross_entropy(student.logits, y, num_old),
         "kd": 100 * spec.unbiased_distillation(student.logits, teacher.logits),
     } | {name: adaptive * value for name, value in cubes.items()}
-    check(method(get_task(dataset, task), step).losses(student, teacher, y), expected)
+    check(method(task_of(dataset, task), step).losses(student, teacher, y), expected)
 
 
 @pytest.mark.parametrize(("task", "step"), [("11-5", 1), ("11-1", 4)])
@@ -87,18 +88,18 @@ def test_the_whole_objective_when_domains_arrive(task, step):
     expected = {"ce": spec.cross_entropy(student.logits, y)} | cube(
         teacher, student, 19, factors={"spatial": (5e-4, 1e-4), "channel": (1e-4, 0.0)}
     )
-    check(method(get_task("cityscapes_domain", task), step).losses(student, teacher, y), expected)
+    check(method(task_of("cityscapes_domain", task), step).losses(student, teacher, y), expected)
 
 
 @pytest.mark.parametrize(("dataset", "task", "classes"), [("voc", "15-1", 16), ("cityscapes_domain", "11-5", 19)])
 def test_step_0_is_plain_cross_entropy(dataset, task, classes):
     student, y = output(classes, seed=2), labels(classes)
     expected = {"ce": spec.cross_entropy(student.logits, y)}
-    check(method(get_task(dataset, task), 0).losses(student, None, y), expected)
+    check(method(task_of(dataset, task), 0).losses(student, None, y), expected)
 
 
 def test_each_part_has_its_switch():
-    task, teacher, student, y = get_task("voc", "15-1"), output(16, seed=1), output(17, seed=2), labels(17)
+    task, teacher, student, y = task_of("voc", "15-1"), output(16, seed=1), output(17, seed=2), labels(17)
     whole = method(task, 1).losses(student, teacher, y)
     assert "kd" not in method(task, 1, loss_kd=0.0).losses(student, teacher, y)
     assert method(task, 1, pod="none").losses(student, teacher, y).keys() == {"ce", "kd"}
@@ -114,13 +115,13 @@ def test_without_the_small_logits_the_last_factor_is_that_of_pre_logits():
     maps = [spec.spatial(teacher.features[name], student.features[name], (3, 4)) for name in FEATURES]
     expected = math.sqrt(17) * (2 * sum(maps[:-1]) + 7 * maps[-1]) / 5
     options = {"pod_logits": False, "spatial_factors": (2.0, 7.0), "pool_sizes": (3, 4)}
-    losses = method(get_task("voc", "15-1"), 1, **options).losses(student, teacher, y)
+    losses = method(task_of("voc", "15-1"), 1, **options).losses(student, teacher, y)
     assert float(losses["cube_spatial"]) == pytest.approx(expected, rel=1e-10)
 
 
 def test_distillation_changes_no_feature_that_a_caller_holds():
     teacher, student, y = output(16, seed=1), output(17, seed=2), labels(17)
-    method(get_task("voc", "15-1"), 1).losses(student, teacher, y)
+    method(task_of("voc", "15-1"), 1).losses(student, teacher, y)
     for now, before in ((teacher, output(16, seed=1)), (student, output(17, seed=2))):
         assert torch.equal(now.logits, before.logits) and now.features.keys() == before.features.keys()
         assert all(torch.equal(now.features[name], before.features[name]) for name in before.features)
@@ -162,7 +163,7 @@ def is_frozen(name: str) -> bool:
 
 
 def test_one_iteration_of_step_1_changes_what_spec_4_lets_train_and_nothing_else():
-    task, previous = get_task("voc", "15-1"), network_of_step_0()
+    task, previous = task_of("voc", "15-1"), network_of_step_0()
     teacher = previous.merged()
     student = build_student(previous, new_classes=1, init_weights=True, init_bias=False)
     rcil = method(task, 1)
@@ -185,7 +186,7 @@ def test_one_iteration_of_step_1_changes_what_spec_4_lets_train_and_nothing_else
 
 
 def test_step_0_and_plain_networks_train_everything():
-    task = get_task("voc", "15-1")
+    task = task_of("voc", "15-1")
     network = network_of_step_0()
     method(task, 0).prepare(network)
     assert network.form == "dual" and all(parameter.requires_grad for parameter in network.parameters())
