@@ -146,11 +146,16 @@ def load_split(spec: DatasetSpec, root: Path, name: str) -> Split:
     """The samples of split `name` with the classes that occur in each."""
     samples = spec.list_samples(root, name)
     values, sizes = load_index(samples, root=root, name=f"{spec.folder}-{name}", label_values=spec.label_values)
+    sized = [sample._replace(size=tuple(size)) for sample, size in zip(samples, sizes.tolist(), strict=True)]
+    return make_split(spec, sized, values)
+
+
+def make_split(spec: DatasetSpec, samples: Sequence[Sample], values: np.ndarray) -> Split:
+    """A split of N samples; `values` (N,256) bool: which label values occur in the mask of each."""
     classes = np.zeros_like(values)
     for value in spec.label_values:
         classes[:, spec.class_of[value]] |= values[:, value]
-    sized = [sample._replace(size=tuple(size)) for sample, size in zip(samples, sizes.tolist(), strict=True)]
-    return Split(sized, classes)
+    return Split(samples, classes)
 
 
 def require_full_batch(train: DataLoader) -> None:

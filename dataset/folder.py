@@ -20,7 +20,7 @@ CLASSES_FILE = "classes.txt"
 Colour = tuple[int, int, int]
 
 _LINE = re.compile(
-    r"(?P<name>.*?)(?:\s+(?:#(?P<hex>[0-9a-fA-F]{6})|(?P<red>\d{1,3})\s+(?P<green>\d{1,3})\s+(?P<blue>\d{1,3})))?\s*"
+    r"(?P<name>.*?)(?:(?:^|\s+)(?:#(?P<hex>[0-9a-fA-F]{6})|(?P<red>\d{1,3})\s+(?P<green>\d{1,3})\s+(?P<blue>\d{1,3})))?\s*"
 )
 
 

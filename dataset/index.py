@@ -6,10 +6,10 @@ fingerprint of the list of files with their sizes and times of change: another o
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,9 +25,11 @@ from utils.log import log
 FORMAT = "2"
 """Part of the fingerprint: raise it when a scan means something else, so that old files are not read."""
 
-
 BUNDLE = 32
 """Samples that a thread takes at a time."""
+
+
+Result = TypeVar("Result")
 
 
 class Index(NamedTuple):
@@ -84,18 +86,26 @@ def scan_masks(
     Threads, since PIL lets others run while it decodes, and they start at once: processes would first spend
     seconds on importing torch.
     """
+    rows = map_in_threads(lambda sample: scan_sample(sample, label_values), samples, title, num_threads)
+    values, sizes = zip(*rows, strict=True)
+    return Index(np.stack(values) > 0, np.array(sizes))
+
+
+def map_in_threads(
+    work: Callable[[Sample], Result], samples: Sequence[Sample], title: str, num_threads: int | None = None
+) -> list[Result]:
+    """`work` of every sample, in their order, with a progress bar; by default with a thread per core."""
     # In bundles: handing over samples one by one would keep the threads waiting for each other.
     bundles = [samples[start : start + BUNDLE] for start in range(0, len(samples), BUNDLE)]
-    rows: list[tuple[np.ndarray, tuple[int, int]]] = []
+    results: list[Result] = []
     with (
         ThreadPoolExecutor(num_threads or _num_cores()) as pool,
         tqdm(total=len(samples), desc=title, unit="mask", disable=None) as bar,
     ):
-        for scanned in pool.map(lambda bundle: [scan_sample(sample, label_values) for sample in bundle], bundles):
-            rows += scanned
-            bar.update(len(scanned))
-    values, sizes = zip(*rows, strict=True)
-    return Index(np.stack(values) > 0, np.array(sizes))
+        for done in pool.map(lambda bundle: [work(sample) for sample in bundle], bundles):
+            results += done
+            bar.update(len(done))
+    return results
 
 
 def scan_sample(sample: Sample, label_values: frozenset[int]) -> tuple[np.ndarray, tuple[int, int]]:

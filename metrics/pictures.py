@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +16,7 @@ from utils.files import atomic_write
 PANEL = 240
 """Side that a small picture is scaled up to, about; a larger one stays as it is."""
 MARGIN, GAP, HEADER, SWATCH = 16, 8, 26, 14
+SHEET_WIDTH = 600
 PAPER, INK, IGNORED = (255, 255, 255), (36, 41, 47), (225, 225, 225)
 FRAME = (175, 184, 193)
 TITLES = ("image", "ground truth", "prediction")
@@ -33,9 +35,7 @@ def draw_samples(
     label order, as `class_names`; 255 is drawn light grey. Tensors on the CPU will do too.
     """
     images, labels, predictions = np.asarray(images), np.asarray(labels), np.asarray(predictions)
-    palette = np.array(palette, dtype=np.uint8).reshape(-1, 3)
-    palette = np.concatenate([palette, np.zeros((256 - len(palette), 3), np.uint8)])
-    palette[IGNORE_INDEX] = IGNORED
+    palette = _full_palette(palette)
     count, _, height, width = images.shape
     factor = max(1, round(PANEL / max(height, width)))
     cell = (width * factor, height * factor)
@@ -60,10 +60,62 @@ def draw_samples(
     return page
 
 
+class SheetRow(NamedTuple):
+    """A title and pairs of an image (h,w,3) and its labels (h,w), uint8; 255 is drawn light grey."""
+
+    title: str
+    cells: Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+def draw_sheet(rows: Sequence[SheetRow], palette: ArrayLike, class_names: Sequence[str]) -> Image.Image:
+    """A contact sheet: rows of image | labels, image | labels, ... under their titles; below, the classes that occur.
+
+    `palette` (up to 256,3): colours in label order, as `class_names`.
+    """
+    colours = _full_palette(palette)
+    cells = [cell for row in rows for cell in row.cells]
+    width = max((image.shape[1] for image, _ in cells), default=PANEL)
+    height = max((image.shape[0] for image, _ in cells), default=PANEL)
+    pair = 2 * width + 2 + 2 * GAP
+    num_pairs = max((len(row.cells) for row in rows), default=1)
+    page_width = max(2 * MARGIN + num_pairs * pair - 2 * GAP, SHEET_WIDTH)
+    shown = sorted({int(label) for _, labels in cells for label in np.unique(labels)})
+    legend = _legend(shown, colours, class_names, page_width - 2 * MARGIN)
+    row_height = HEADER + height + GAP
+    page = Image.new("RGB", (page_width, 2 * MARGIN + len(rows) * row_height + GAP + legend.height), PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
+    for number, row in enumerate(rows):
+        top = MARGIN + number * row_height
+        draw.text((MARGIN, top), _fitted(row.title, font, page_width - 2 * MARGIN), INK, font)
+        for column, (image, labels) in enumerate(row.cells):
+            left = MARGIN + column * pair
+            page.paste(Image.fromarray(image), (left, top + HEADER))
+            page.paste(Image.fromarray(colours[labels]), (left + image.shape[1] + 2, top + HEADER))
+    page.paste(legend, (MARGIN, page.height - MARGIN - legend.height))
+    return page
+
+
 def save_picture(image: Image.Image, path: Path) -> None:
     """Write a PNG, whole or not at all."""
     with atomic_write(path) as file:
         image.save(file, format="PNG")
+
+
+def _full_palette(palette: ArrayLike) -> np.ndarray:
+    """(256,3) uint8: the colours of `palette`, black for labels without one, light grey for what is ignored."""
+    colours = np.zeros((256, 3), np.uint8)
+    given = np.array(palette, dtype=np.uint8).reshape(-1, 3)
+    colours[: len(given)] = given
+    colours[IGNORE_INDEX] = IGNORED
+    return colours
+
+
+def _fitted(text: str, font: ImageFont.ImageFont, width: int) -> str:
+    """`text`, cut where it is wider than `width` pixels."""
+    length = len(text)
+    while font.getlength(shorten(text, length)) > width:
+        length -= 1
+    return shorten(text, length)
 
 
 def _legend(shown: Sequence[int], palette: np.ndarray, class_names: Sequence[str], width: int) -> Image.Image:

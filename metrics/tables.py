@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from metrics.results import Row, Summary, summary
 from metrics.scores import Scores, present_mean
@@ -66,6 +67,30 @@ def images_table(arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[in
         for step, (of_step, names) in enumerate(zip(counts, lists, strict=True))
     ]
     return f"{title}\n" + _grid(("step", "train", "val", "test", header), cells, left=0)
+
+
+class ClassCount(NamedTuple):
+    """How much of a class a data set holds."""
+
+    step: int  # that brings it
+    name: str
+    pixels: int  # in the training masks
+    train_images: int
+    val_images: int
+
+
+def classes_table(classes: Sequence[ClassCount]) -> str:
+    """Pixels of each class, as percent of all that have one, and the images that show it, in columns."""
+    total = max(1, sum(count.pixels for count in classes))
+    names = [shorten(count.name, MAX_NAME) for count in classes]
+    width = max(map(len, names))
+    cells = [
+        f"{count.step:>2}  {name:<{width}} {100 * count.pixels / total:6.2f}%"
+        f"{count.train_images:>7,} {count.val_images:>6,}"
+        for name, count in zip(names, classes, strict=True)
+    ]
+    title = f"step, class, percent of {total:,} labelled training pixels, training and validation images that show it"
+    return "\n".join([title, *_columns(cells)])
 
 
 def run_table(rows: Sequence[Row], num_first: int) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import Task
+from tasks import Facts, Task, read_class_order
 from tests.helpers import SPECS, task_of
 from utils.errors import UserError
 
@@ -108,3 +108,58 @@ def test_an_impossible_task_names_the_possible_ones(dataset: str, name: str, par
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+NAMES = ("ground", "cat", "big dog", "7", "cow")
+FACTS = Facts(dataset="mine", num_units=4, num_classes=5)
+
+
+def order_of(folder: Path, text: str) -> Task:
+    path = folder / "shuffled.txt"
+    path.write_text(text)
+    return read_class_order(FACTS, path, NAMES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cow, cat\nbig dog\n7\n",
+        "4,1\n2\n3",
+        "ground, cow, cat\n\nbig dog  # the old one\n# done\n7,\n",
+        "0, 4, cat\n 2 \n7",
+    ],
+)
+def test_a_class_order_is_read_by_name_and_number(tmp_path: Path, text: str):
+    task = order_of(tmp_path, text)
+    # "7" is a name, so it is class 3 and not class 7.
+    assert task.steps == ((0, 4, 1), (2,), (3,))
+    assert (task.name, task.dataset, task.kind, task.num_classes_total) == ("shuffled", "mine", "class", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cow, cat\nbig dog", "each class belongs on one line; nowhere: 3 (7)"),
+        ("", "nowhere: 1 (cat), 2 (big dog), 3 (7), 4 (cow)"),
+        ("cow, cat\nbig dog, cow\n7", "more than once: 4 (cow)"),
+        ("cow, kat\nbig dog\n7", "line 1: no class 'kat'; give names or numbers up to 4; the nearest name is cat"),
+        ("cow, cat\n\nbig dog\n9", "line 4: no class '9'"),
+        ("cow, cat\nbig dog, ground\n7", "class 0 (ground) belongs to the first line"),
+    ],
+)
+def test_a_class_order_that_is_none_is_refused(tmp_path: Path, text: str, says: str):
+    with pytest.raises(UserError) as caught:
+        order_of(tmp_path, text)
+    message = str(caught.value)
+    assert message.startswith(f"--class_order {tmp_path / 'shuffled.txt'}") and says in message and "\n" not in message
+
+
+def test_a_class_order_needs_a_file_of_text_and_a_data_set_of_classes(tmp_path: Path):
+    with pytest.raises(UserError, match=r"--class_order .*none\.txt cannot be read \(No such file"):
+        read_class_order(FACTS, tmp_path / "none.txt", NAMES)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"--class_order .*bytes cannot be read \(no text\)"):
+        read_class_order(FACTS, tmp_path / "bytes", NAMES)
+    cities = SPECS["cityscapes_domain"]
+    with pytest.raises(UserError, match="learns domains, not classes; use --task"):
+        read_class_order(cities.facts, tmp_path / "bytes", cities.class_names)

@@ -1,0 +1,195 @@
+"""Every scenario of every data set, from the files on, against a walk over the pixels of every image."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config import DataConfig
+from dataset import build_loaders, open_dataset, open_task, select_steps
+from dataset.cityscapes import DEALING_ORDER, DEALT_AT_MOST, deal
+from dataset.splits import StepSets
+from tasks import Task
+from tests.dataset.random_sets import (
+    RandomSet,
+    random_ade,
+    random_cityscapes,
+    random_folder,
+    random_voc,
+    seen_pixel,
+    training_pixel,
+)
+
+CLASS_SETS: dict[str, Callable[[Path, int], RandomSet]] = {
+    "voc": random_voc,
+    "ade": random_ade,
+    "folder": random_folder,
+    "cityscape": partial(random_cityscapes, first_class=1),
+}
+TASKS = {"voc": "10-5", "ade": "50-25", "folder": "2-2", "cityscape": "10-9"}
+
+
+def name_of(sample) -> str:
+    return sample.image.stem.removesuffix("_leftImg8bit")
+
+
+def sets_of(data: RandomSet, dataset: str, task: str, **options: object) -> tuple[Task, list[StepSets]]:
+    """The sets of all steps; samples are names."""
+    config = DataConfig(dataset=dataset, data_root=data.root, task=task, **options)
+    spec = open_dataset(config)
+    task = open_task(config, spec)
+    steps = select_steps(config, spec, task)
+    return task, [StepSets(*(list(map(name_of, part)) for part in sets)) for sets in steps]
+
+
+def owners(names: list[str], data: RandomSet) -> dict[str, int]:
+    """Scenario "partitioned": the class that each training image belongs to."""
+    random = np.random.RandomState(1)
+    result = {}
+    for name in names:
+        draw, shown = random.random_sample(), sorted(data.classes(name) - {0, 255})
+        result[name] = shown[int(draw * len(shown))] if shown else 0
+    return result
+
+
+def serves(name: str, data: RandomSet, task: Task, step: int, scenario: str, owner: dict[str, int]) -> bool:
+    """SPEC 2, sentence by sentence."""
+    shown, new, old = data.classes(name), set(task.new_classes(step)), set(task.old_classes(step))
+    if scenario == "partitioned":
+        return owner[name] in task.steps[step]
+    if scenario == "overlapped":
+        return bool(shown & new)
+    return bool(shown & new) and shown <= new | old | {0, 255}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("scenario", ["overlapped", "disjoint", "partitioned"])
+@pytest.mark.parametrize("dataset", ["voc", "ade", "folder"])
+def test_every_scenario_of_every_class_data_set(tmp_path: Path, dataset: str, scenario: str, seed: int):
+    data = CLASS_SETS[dataset](tmp_path, seed)
+    task, sets = sets_of(data, dataset, TASKS[dataset], scenario=scenario)
+    owner = owners(list(data.train), data)
+    assert task.num_steps >= 3
+    for step in range(task.num_steps):
+        new, seen = set(task.new_classes(step)), set(task.order(step)) - {0}
+        assert sets[step].train == [i for i in data.train if serves(i, data, task, step, scenario, owner)]
+        assert sets[step].val == [i for i in data.val if data.classes(i) & new]
+        assert sets[step].test == [i for i in data.val if data.classes(i) & seen]
+
+
+@pytest.mark.parametrize("dataset", ["voc", "ade", "folder"])
+def test_partitioned_covers_every_image_once_whatever_the_task(tmp_path: Path, dataset: str):
+    data = CLASS_SETS[dataset](tmp_path, 3)
+    by_class: dict[str, list[str]] = {}
+    for name in ("1-1", TASKS[dataset], "offline"):
+        task, sets = sets_of(data, dataset, name, scenario="partitioned")
+        assert sorted(image for of_step in sets for image in of_step.train) == sorted(data.train)
+        if name == "1-1":
+            by_class = {task.new_classes(step)[0]: of_step.train for step, of_step in enumerate(sets)}
+        # An image goes with its class, into whatever step that is.
+        for step, of_step in enumerate(sets):
+            assert set(of_step.train) == {image for label in task.new_classes(step) for image in by_class[label]}
+
+
+def test_an_image_without_any_class_serves_step_0_when_partitioned(tmp_path: Path):
+    data = random_folder(tmp_path, 4)
+    bare = [name for name in data.train if not data.classes(name) - {0, 255}]
+    _, sets = sets_of(data, "folder", "2-2", scenario="partitioned")
+    assert bare and set(bare) <= set(sets[0].train)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_cityscapes_by_class_deals_no_image_twice(tmp_path: Path, seed: int):
+    data = CLASS_SETS["cityscape"](tmp_path, seed)
+    task, sets = sets_of(data, "cityscape", "10-9")
+    taken: dict[str, int] = {}
+    for label in (17, 16, 15, 18, 4, 13, 5, 7, 9, 1, 2, 3, 6, 8, 10, 11, 12, 14, 19):
+        free = [name for name in data.train if name not in taken and label in data.classes(name)]
+        for name in free if label == 19 else free[:150]:
+            taken[name] = label
+    for step in range(2):
+        new, seen = set(task.new_classes(step)), set(task.order(step)) - {0}
+        assert sets[step].train == [name for name in data.train if taken.get(name) in new]
+        assert sets[step].val == [name for name in data.val if data.classes(name) & new]
+        assert sets[step].test == [name for name in data.val if data.classes(name) & seen]
+    assert sets[0].train and sets[1].train and not set(sets[0].train) & set(sets[1].train)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dealing_is_first_come_first_served(seed: int):
+    shows = np.random.default_rng(seed).random((400, 256)) < 0.02
+    order, at_most = (3, 1, 2), 5
+    expected = np.zeros(400, int)
+    for label in order:
+        count = 0
+        for image in range(400):
+            if shows[image, label] and expected[image] == 0 and (label == 2 or count < at_most):
+                expected[image] = label
+                count += 1
+    owner = deal(shows, order, at_most)
+    np.testing.assert_array_equal(owner, expected)
+    # The last class takes all that are left, beyond the limit too.
+    assert (owner == 3).sum() == at_most and (owner == 2).sum() == (shows[:, 2] & ~np.isin(owner, [3, 1])).sum()
+
+
+def test_the_dealing_order_names_every_class_once():
+    assert sorted(DEALING_ORDER) == list(range(1, 20)) and DEALT_AT_MOST == 150 and DEALING_ORDER[-1] == 19
+
+
+def domain_parts(names: list[str]) -> tuple[list[str], list[str]]:
+    indices = list(range(len(names)))
+    np.random.RandomState(1).shuffle(indices)
+    first = int(0.8 * len(names))
+    return [names[i] for i in indices[:first]], [names[i] for i in indices[first:]]
+
+
+@pytest.mark.parametrize("domain_test", ["public", "clean"])
+@pytest.mark.parametrize("name", ["11-5", "11-1", "1-1"])
+def test_cityscapes_by_domain(tmp_path: Path, name: str, domain_test: str):
+    data = random_cityscapes(tmp_path, 0, first_class=0)
+    task, sets = sets_of(data, "cityscapes_domain", name, domain_test=domain_test)
+    pooled = [*data.train, *data.val]
+    assert len(pooled) == 84
+    held_out: list[str] = []
+    for step in range(task.num_steps):
+        train, val = domain_parts([i for i in pooled if data.domain_of(i) in task.steps[step]])
+        seen = {domain for arrived in task.steps[: step + 1] for domain in arrived}
+        held_out += val
+        assert (sets[step].train, sets[step].val) == (train, val)
+        public = domain_parts([i for i in pooled if data.domain_of(i) in seen])[1]
+        assert sets[step].test == (held_out if domain_test == "clean" else public)
+    trained = {name for of_step in sets for name in of_step.train}
+    leaked = [name for of_step in sets for name in of_step.test if name in trained]
+    assert not leaked if domain_test == "clean" else leaked
+
+
+@pytest.mark.parametrize("masking", ["current", "current+old", "new"])
+@pytest.mark.parametrize("dataset", [*CLASS_SETS, "cityscapes_domain"])
+def test_labels_of_every_data_set_pixel_by_pixel(tmp_path: Path, dataset: str, masking: str):
+    write = CLASS_SETS.get(dataset) or partial(random_cityscapes, first_class=0)
+    data = write(tmp_path, 5)
+    ignore_background = masking == "new" and dataset != "cityscapes_domain"
+    config = DataConfig(
+        dataset=dataset,
+        data_root=data.root,
+        task=TASKS.get(dataset, "11-5"),
+        data_masking=masking,
+        ignore_test_bg=ignore_background,
+        crop_val=False,
+        num_workers=0,
+    )
+    spec = open_dataset(config)
+    task = open_task(config, spec)
+    for step, sets in enumerate(select_steps(config, spec, task)):
+        loaders = build_loaders(config, spec, task, step, sets, seed=0, rank=0, world_size=1)
+        for loader, see in (
+            (loaders.val, lambda label, step=step: training_pixel(label, task, step, masking)),
+            (loaders.test, lambda label, step=step: seen_pixel(label, task, step, ignore_background)),
+        ):
+            for index, sample in enumerate(loader.dataset.samples[:20]):
+                name = name_of(sample)
+                mask = data.val[name] if name in data.val else data.train[name]
+                expected = [[see(data.class_of(int(value))) for value in row] for row in mask]
+                np.testing.assert_array_equal(loader.dataset[0, index][1].numpy(), expected)
