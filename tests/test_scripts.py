@@ -7,9 +7,19 @@ from pathlib import Path
 import pytest
 
 from argparser import parse
+from dataset import scenario_of
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted((ROOT / "scripts/voc").glob("*.sh"))
+SCRIPTS = sorted(ROOT.glob("scripts/*/*.sh"))
+SETTINGS = {
+    "voc": [
+        f"{task}-{scenario}" for task in ("19-1", "15-5", "15-1", "10-1", "5-3") for scenario in ("overlap", "disjoint")
+    ],
+    "ade": [f"{task}-overlap" for task in ("100-50", "100-10", "100-5", "50-50")],
+    "cityscapes_domain": ["11-5", "11-1", "1-1"],
+    "cityscapes": ["10-9"],
+}
+LEARNS = {"voc": ((0.02, 0.001), (30,)), "ade": ((0.01, 0.001), (60,)), "cityscapes": ((0.02, 0.001), (50,))}
 
 
 def arguments_of(script: Path, folder: Path, *options: str, **environment: str) -> list[str]:
@@ -30,23 +40,27 @@ def arguments_of(script: Path, folder: Path, *options: str, **environment: str) 
 
 
 def test_there_is_a_script_for_every_setting():
-    settings = [
-        f"{task}-{setting}" for task in ("19-1", "15-5", "15-1", "10-1", "5-3") for setting in ("overlap", "disjoint")
-    ]
-    assert sorted(script.stem for script in SCRIPTS) == sorted(f"rcil_{setting}" for setting in settings)
+    expected = {f"{folder}/rcil_{setting}" for folder, settings in SETTINGS.items() for setting in settings}
+    assert {f"{script.parent.name}/{script.stem}" for script in SCRIPTS} == expected
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: f"{script.parent.name}/{script.stem}")
 def test_a_script_runs_its_setting_with_the_defaults_of_the_paper(script: Path, tmp_path: Path):
-    program, entry, *arguments = arguments_of(script, tmp_path, "--test", GPUS="1")
+    program, entry, *arguments = arguments_of(script, tmp_path, "--test", GPUS="1", SETTING="leaked")
     assert (program, entry) == ("python", "run.py")
-    config, task, steps, _, _ = parse(arguments)
-    assert script.stem == f"rcil_{task.name}-{'overlap' if config.data.overlap else 'disjoint'}"
-    assert steps == tuple(range(task.num_steps)) and config.test
+    config, spec, task, steps, provenance, _ = parse(arguments)
+    scenario = scenario_of(config.data, spec)
+    suffix = {"overlapped": "-overlap", "disjoint": "-disjoint"}.get(scenario, "")
+    assert script.stem == f"rcil_{task.name}{suffix}" and config.name == f"RCIL{suffix}"
+    assert (spec.folder, spec.facts.kind) == (script.parent.name.split("_")[0], task.kind)
+    assert (task.kind == "domain") == script.parent.name.endswith("_domain")
+    assert steps == tuple(range(task.num_steps)) and config.test and not provenance.notes
     assert config.data.batch_size == 24 and config.opt_level == "O1" and config.method_name == "RCIL"
-    assert config.optim.lr == (0.02, 0.001) and config.optim.epochs == (30,)
+    later = {"11-1": 0.004}.get(task.name, 0.002)
+    expected = LEARNS.get(script.parent.name, ((0.02, later), (50,)))
+    assert (config.optim.lr, config.optim.epochs) == expected
     assert config.model.backbone == "resnet101" and config.data.crop_size == 512
-    assert config.data.root == ROOT / "data/voc"
+    assert config.data.data_root is None
 
 
 def test_the_environment_sets_processes_batch_and_folder(tmp_path: Path):
@@ -56,7 +70,7 @@ def test_the_environment_sets_processes_batch_and_folder(tmp_path: Path):
     assert program == "torchrun"
     assert arguments[:4] == ["--standalone", "--nproc_per_node", "4", "run.py"]
     config = parse(arguments[4:]).config
-    assert config.data.batch_size == 6 and config.data.root == tmp_path / "voc"
+    assert config.data.batch_size == 6 and config.data.data_root == tmp_path / "voc"
     assert config.name == "mine" and config.optim.lr[0] == 0.1
 
 
