@@ -1,7 +1,8 @@
 """Draw the data set that ships with the project: `python tools/make_shapes.py --root data/shapes` (SPEC 13).
 
 The pictures depend on the options alone, not on the number of cores. The folder appears under its name once
-it is whole; a second run with the same options finds it and returns at once.
+it is whole; a second run with the same options finds it and returns at once. `--layout` takes the place of any of the
+real data sets: tools/shapes has a file for each.
 """
 
 import argparse
@@ -20,14 +21,24 @@ from tqdm import tqdm
 if __package__ in (None, ""):  # run as a script: the project's root is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.shapes import voc
+from tools.shapes import ade, cityscapes, folder, voc
 from tools.shapes.draw import draw_picture
+from tools.shapes.layout import Layout
 from utils.errors import UserError
 
 GENERATOR = 2
 """Version of the pictures. Raise it whenever a change of the code changes a pixel."""
 
+LAYOUTS: dict[str, Layout] = {
+    "voc": voc.LAYOUT,
+    "ade": ade.LAYOUT,
+    "cityscapes": cityscapes.LAYOUT,
+    "folder": folder.LAYOUT,
+}
 MARKER = "shapes.json"
+UNSAID = {"layout": "voc"}
+"""What a marker leaves out: it is older than the other layouts."""
+
 SPLITS = ("train", "val")
 IMAGES_PER_WORKER = 64
 """Below this a further process costs more to start than it saves."""
@@ -36,18 +47,21 @@ IMAGES_PER_WORKER = 64
 def make_shapes(
     root: str | Path,
     *,
+    layout: str = "voc",
     train: int = 2400,
     val: int = 400,
     size: int = 112,
     seed: int = 0,
     workers: int | None = None,
 ) -> bool:
-    """Draw `train` + `val` pictures of `size` x `size` pixels into the VOC layout under `root`.
+    """Draw `train` + `val` pictures of `size` x `size` pixels under `root`, in one of LAYOUTS.
 
     `workers` processes share the work (default: all cores). Returns False where the data was there already.
-    UserError: a number out of range, or a `root` that holds something else.
+    UserError: an unknown layout, a number out of range, or a `root` that holds something else.
     """
-    options = {"generator": GENERATOR, "train": train, "val": val, "size": size, "seed": seed}
+    if layout not in LAYOUTS:
+        raise UserError(f"--layout {layout!r}: choose from {', '.join(LAYOUTS)}")
+    options = {"layout": layout, "generator": GENERATOR, "train": train, "val": val, "size": size, "seed": seed}
     for name, least in (("train", 1), ("val", 1), ("size", 32), ("seed", 0)):
         if options[name] < least:
             raise UserError(f"--{name} {options[name]}: at least {least}")
@@ -66,7 +80,7 @@ def make_shapes(
     return True
 
 
-def _is_complete(root: Path, options: dict[str, int]) -> bool:
+def _is_complete(root: Path, options: dict[str, int | str]) -> bool:
     """Whether `root` holds this data set, rather than nothing; UserError where it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
@@ -74,52 +88,60 @@ def _is_complete(root: Path, options: dict[str, int]) -> bool:
     marker = root / MARKER
     if not marker.is_file():
         raise UserError(f"{root} is not empty and holds no {MARKER} of this tool: {advice}")
-    found = json.loads(marker.read_text())
+    found = UNSAID | json.loads(marker.read_text())
     if found != options:
         raise UserError(f"{root} was drawn with {_spelled(found)}, not with {_spelled(options)}: {advice}")
     return True
 
 
-def _spelled(options: dict[str, int]) -> str:
+def _spelled(options: dict[str, int | str]) -> str:
     return " ".join(f"{name} {value}" for name, value in options.items())
 
 
-def _draw_all(root: Path, options: dict[str, int], workers: int) -> None:
+def _draw_all(root: Path, options: dict[str, int | str], workers: int) -> None:
     """Draw everything under `root`, a folder that does not exist yet; the marker comes last."""
-    voc.make_folders(root)
+    root.mkdir(parents=True)
     jobs = [(split, index) for split in SPLITS for index in range(options[split])]
-    draw = partial(_draw_one, root, options["seed"], options["size"])
+    draw = partial(_draw_one, root, options["layout"], options["seed"], options["size"])
     workers = min(workers, -(-len(jobs) // IMAGES_PER_WORKER))
     progress = partial(tqdm, total=len(jobs), desc="shapes", unit="image", disable=None)
     if workers == 1:
-        names = list(progress(map(draw, jobs)))
+        for _ in progress(map(draw, jobs)):
+            pass
     else:
         # A caller that has imported torch has threads, which a forked child would inherit half-alive.
         # Ctrl-C is for this process alone: it cancels what is left and clears up.
         ignore_interrupt = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **ignore_interrupt) as pool:
-            names = list(progress(pool.map(draw, jobs, chunksize=16)))
-    for split in SPLITS:
-        voc.write_list(root, split, [name for name in names if name.startswith(split)])
-    (root / MARKER).write_text(json.dumps(options) + "\n")
+            for _ in progress(pool.map(draw, jobs, chunksize=16)):
+                pass
+    LAYOUTS[options["layout"]].finish(root, {split: options[split] for split in SPLITS})
+    said = {name: value for name, value in options.items() if (name, value) not in UNSAID.items()}
+    (root / MARKER).write_text(json.dumps(said) + "\n")
 
 
-def _draw_one(root: Path, seed: int, size: int, job: tuple[str, int]) -> str:
+def _draw_one(root: Path, layout: str, seed: int, size: int, job: tuple[str, int]) -> None:
     split, index = job
-    name = f"{split}_{index:05d}"
-    voc.write_picture(root, name, draw_picture(seed, SPLITS.index(split), index, size))
-    return name
+    num_classes, write_picture, _ = LAYOUTS[layout]
+    write_picture(root, split, index, draw_picture(seed, SPLITS.index(split), index, size, num_classes))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code, 2 after an error that is the user's to mend."""
     parser = argparse.ArgumentParser(
-        description="Draw the shapes data set in the VOC layout.",
+        description="Draw the shapes data set in the layout of a real one, or in a plain one.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--root", default="data/shapes", help="folder to write")
-    parser.add_argument("--train", type=int, default=2400, help="training images")
-    parser.add_argument("--val", type=int, default=400, help="validation images")
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        default="voc",
+        help="voc: 20 classes, all seen in 24 images of either split; ade: 150, in 150 images; cityscapes: 19, in 20 "
+        "images, and every city in 18; folder: those of voc in images/, masks/ and classes.txt",
+    )
+    parser.add_argument("--train", type=int, default=2400, help="training images, in any layout")
+    parser.add_argument("--val", type=int, default=400, help="validation images, in any layout")
     parser.add_argument("--size", type=int, default=112, help="side of the images, in pixels")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other images")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")

@@ -1,10 +1,13 @@
-"""tools/make_shapes.py: a VOC folder that depends on the options alone, and is whole or absent."""
+"""tools/make_shapes.py: a folder that depends on the options alone, and is whole or absent; what is on the pictures."""
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from colorsys import hsv_to_rgb
 from itertools import combinations
 from pathlib import Path
 
@@ -12,14 +15,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.make_shapes import main, make_shapes
-from tools.shapes.catalog import CLASSES, OUTLINE_AREA
+from tools.make_shapes import GENERATOR, LAYOUTS, main, make_shapes
+from tools.shapes.catalog import CLASSES, OUTLINE_AREA, shape_class
 from tools.shapes.draw import draw_picture
 from tools.shapes.scene import compose
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError
 
+in_every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 SCRIPT = Path(__file__).parents[2] / "tools" / "make_shapes.py"
+
+DIGEST = "e7dfb07f8c471d3f3b0d63e8d6f658c9278a1a0b0a806cb1d466bfd5fb8c70ba"
+COLOURS = {  # mean red, green and blue, and the deviation of all
+    "train_00000": (129.096, 122.58, 110.732, 49.018),
+    "train_00023": (150.409, 144.812, 137.93, 37.583),
+    "val_00000": (140.6, 95.678, 99.783, 44.206),
+}
+"""Labels, lists and marker of `tiny`, and three of its images."""
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +87,25 @@ def test_two_dozen_images_show_every_class(tiny: Path):
     assert shown == {*range(21), IGNORE_INDEX}
 
 
-def test_images_do_not_depend_on_the_number_of_workers(tmp_path: Path):
+def test_published_pictures_are_drawn_as_ever(tiny: Path):
+    # Digest and colours are those that the code drew before there were other layouts. A digest of the image files
+    # would depend on the JPEG encoder and on the processor's last digit.
+    digest = hashlib.sha256()
+    for path in sorted(tiny.rglob("*")):
+        if path.suffix == ".png":
+            digest.update(np.asarray(Image.open(path)).tobytes())
+        elif path.suffix in (".txt", ".json"):
+            digest.update(path.read_bytes())
+    assert digest.hexdigest() == DIGEST
+    for name, colour in COLOURS.items():
+        image = np.asarray(Image.open(tiny / "JPEGImages" / f"{name}.jpg"), dtype=float)
+        assert [*image.mean(axis=(0, 1)), image.std()] == pytest.approx(colour, abs=0.02), name
+
+
+@in_every_layout
+def test_images_do_not_depend_on_the_number_of_workers(tmp_path: Path, layout: str):
     for workers in (1, 2):
-        make_shapes(tmp_path / str(workers), train=100, val=30, size=32, workers=workers)
+        make_shapes(tmp_path / str(workers), layout=layout, train=70, val=20, size=32, workers=workers)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
@@ -90,8 +118,9 @@ def test_an_image_depends_on_seed_split_and_index_only(tiny: Path, tmp_path: Pat
     assert all(fewer[name] == whole[name] and fewer[name] != other[name] for name in images)
 
 
-def test_a_second_run_finds_the_data_complete(tmp_path: Path, capsys: pytest.CaptureFixture):
-    options = ["--root", str(tmp_path / "a"), "--train", "2", "--val", "1", "--size", "32"]
+@in_every_layout
+def test_a_second_run_finds_the_data_complete(tmp_path: Path, layout: str, capsys: pytest.CaptureFixture):
+    options = ["--root", str(tmp_path / "a"), "--layout", layout, "--train", "2", "--val", "1", "--size", "32"]
     assert main(options) == 0
     before = [path.stat().st_mtime_ns for path in sorted((tmp_path / "a").rglob("*"))]
     assert main(options) == 0
@@ -106,6 +135,24 @@ def test_a_folder_of_other_options_is_left_alone(tmp_path: Path, capsys: pytest.
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "train 2" in message and "--root" in message
     assert contents(tmp_path / "a") == before
+
+
+@in_every_layout
+def test_a_folder_of_another_layout_is_left_alone(tmp_path: Path, layout: str):
+    make_shapes(tmp_path / "a", layout=layout, train=2, val=1, size=32)
+    before = contents(tmp_path / "a")
+    for other in LAYOUTS.keys() - {layout}:
+        with pytest.raises(UserError, match=f"drawn with layout {layout} .*, not with layout {other} "):
+            make_shapes(tmp_path / "a", layout=other, train=2, val=1, size=32)
+    assert contents(tmp_path / "a") == before
+
+
+def test_a_folder_that_is_older_than_the_layouts_is_of_voc(tmp_path: Path):
+    old = {"generator": GENERATOR, "train": 2, "val": 1, "size": 32, "seed": 0}
+    (tmp_path / "shapes.json").write_text(json.dumps(old))
+    assert not make_shapes(tmp_path, train=2, val=1, size=32)
+    with pytest.raises(UserError, match="layout voc"):
+        make_shapes(tmp_path, layout="folder", train=2, val=1, size=32)
 
 
 def test_a_folder_of_the_user_is_left_alone(tmp_path: Path):
@@ -124,12 +171,21 @@ def test_numbers_out_of_range_are_named(tmp_path: Path, bad: dict[str, int]):
     assert not any(tmp_path.iterdir())
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path):
+def test_an_unknown_layout_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="--layout 'coco': choose from voc, ade"):
+        make_shapes(tmp_path / "a", layout="coco")
+    assert not any(tmp_path.iterdir())
+
+
+@in_every_layout
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, layout: str):
     command = [
         sys.executable,
         str(SCRIPT),
         "--root",
         str(tmp_path / "a"),
+        "--layout",
+        layout,
         "--train",
         "5000",
         "--workers",
@@ -137,26 +193,28 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path):
     ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".a.*/JPEGImages/*.jpg")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".a.*/**/*.png")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) != 0
+    assert time.monotonic() < deadline
     assert not any(tmp_path.iterdir())
 
 
 def test_objects_overlap_at_most_by_their_edges():
     rng = np.random.default_rng(0)
     for index in range(300):
-        placed = compose(rng, index, 112)
+        placed = compose(rng, index, 112, 20)
         for one, other in combinations(placed, 2):
             assert np.hypot(one.x - other.x, one.y - other.y) > 0.7 * (one.radius + other.radius)
         assert 1 <= len(placed) <= 4
 
 
-def test_every_class_on_a_picture_is_seen():
+@pytest.mark.parametrize("num_classes", [20, 150])
+def test_every_class_on_a_picture_is_seen(num_classes: int):
     for index in range(40):
-        picture = draw_picture(0, 0, index, 112)
-        placed = {item.label for item in compose(np.random.default_rng((0, 0, index)), index, 112)}
+        picture = draw_picture(0, 0, index, 112, num_classes)
+        placed = {item.label for item in compose(np.random.default_rng((0, 0, index)), index, 112, num_classes)}
         seen = {int(label) for label in np.unique(picture.labels[~picture.rim])}
         assert seen - {0} == placed
 
@@ -170,9 +228,40 @@ def test_classes_are_unlike_each_other_and_alike_in_size():
         assert abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2 == pytest.approx(OUTLINE_AREA)
 
 
+def test_variants_of_a_shape_differ_in_hue_alone():
+    for label in range(1, 161):
+        shape, original = shape_class(label), CLASSES[(label - 1) % 20]
+        assert (shape.name, shape.texture) == (original.name, original.texture)
+        assert shape.colour[1:] == original.colour[1:] and shape.second[1:] == original.second[1:]
+        if label <= 20:
+            assert (shape.colour, shape.second) == (original.colour, original.second)
+    for shape in range(1, 21):
+        for one, other in combinations([shape_class(label) for label in range(shape, 161, 20)], 2):
+            pairs = ((one.colour, other.colour), (one.second, other.second))
+            # On the canvas a hue strays by 9 degrees to either side, and by a few more in a coloured light.
+            turns = [min((a[0] - b[0]) % 360, (b[0] - a[0]) % 360) for a, b in pairs]
+            assert min(turns) >= 45
+            assert max(np.linalg.norm(rgb(a) - rgb(b)) for a, b in pairs) > 0.25
+
+
+def rgb(colour: tuple[float, float, float]) -> np.ndarray:
+    hue, saturation, value = colour
+    return np.array(hsv_to_rgb(hue / 360, saturation, value))
+
+
+def test_150_classes_come_one_by_one_and_then_at_random():
+    scenes = [
+        [item.label for item in compose(np.random.default_rng((0, 0, index)), index, 112, 150)] for index in range(1200)
+    ]
+    assert [labels[0] for labels in scenes[:150]] == [*range(1, 151)]
+    images = np.bincount([label for labels in scenes[150:] for label in set(labels)], minlength=151)
+    assert images[0] == 0 and len(images) == 151
+    assert images[1:].min() >= 4 and images[1:].max() <= 10 * images[1:].min()
+
+
 def test_disjoint_and_overlapped_15_1_differ_and_every_step_has_images():
     rngs = [np.random.default_rng((0, 0, index)) for index in range(2400)]  # those of the default data set
-    scenes = [{item.label for item in compose(rng, index, 112)} for index, rng in enumerate(rngs)]
+    scenes = [{item.label for item in compose(rng, index, 112, 20)} for index, rng in enumerate(rngs)]
     first, new = set(range(1, 16)), set(range(16, 21))
     overlapped = sum(bool(scene & first) for scene in scenes)
     disjoint = sum(scene <= first for scene in scenes)

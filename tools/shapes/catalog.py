@@ -1,9 +1,11 @@
-"""The 20 classes of the shapes data set: outline, two colours, texture, how often seen and how sociable.
+"""The classes of the shapes data set: outline, two colours, texture, how often seen and how sociable.
 
-A class is one combination that never changes; no colour, texture or tone alone tells the classes apart.
+A class is one combination that never changes; no colour, texture or tone alone tells the classes apart. There are 20,
+and for layouts that need more the same again in other hues.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -152,6 +154,25 @@ _TABLE = (
 
 CLASSES: tuple[ShapeClass, ...] = tuple(ShapeClass(name, _normalise(outline), *rest) for name, outline, *rest in _TABLE)
 """Class i + 1 of the masks is CLASSES[i]; 0 is background."""
+
+HUE_TURN = 45
+"""Degrees between the same colour of two variants, far beyond what light and chance do to it (+-9 and a cast)."""
+
+
+@cache
+def shape_class(label: int) -> ShapeClass:
+    """Class `label`, 1..160: class s + 20 v is variant v of shape s, the same but for the hues, turned on v times.
+
+    That shows on every shape, since none is of black and white alone.
+    """
+    variant, shape = divmod(label - 1, len(CLASSES))
+    original = CLASSES[shape]
+    colour, second = (
+        ((hue + HUE_TURN * variant) % 360, saturation, value)
+        for hue, saturation, value in (original.colour, original.second)
+    )
+    return replace(original, colour=colour, second=second)
+
 
 NUM_SCENES = 5
 """Classes whose ids leave the same remainder form a scene: they are seen together more often than others."""

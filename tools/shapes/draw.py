@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from tools.shapes.background import background
-from tools.shapes.catalog import CLASSES
+from tools.shapes.catalog import shape_class
 from tools.shapes.scene import PlacedObject, compose
 from tools.shapes.textures import TEXTURES
 
@@ -23,7 +23,7 @@ class Picture:
     """One drawn image with its labels."""
 
     image: np.ndarray  # (S, S, 3) uint8
-    labels: np.ndarray  # (S, S) uint8, 0 background, 1..20
+    labels: np.ndarray  # (S, S) uint8, 0 background, classes from 1
     rim: np.ndarray  # (S, S) bool, the pixels on either side of an object's edge
 
 
@@ -41,10 +41,10 @@ class _Window:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
-def draw_picture(seed: int, split: int, index: int, size: int) -> Picture:
-    """Picture `index` of a split, `size` pixels a side: a function of its arguments alone."""
+def draw_picture(seed: int, split: int, index: int, size: int, num_classes: int) -> Picture:
+    """Picture `index` of a split, `size` pixels a side, of `num_classes` classes: a function of its arguments alone."""
     rng = np.random.default_rng((seed, split, index))
-    objects = compose(rng, index, size)
+    objects = compose(rng, index, size, num_classes)
     canvas = background(rng, size)
     labels = np.zeros((size, size), np.uint8)
     instances = np.zeros((size, size), np.uint8)
@@ -63,7 +63,7 @@ def _draw_object(
 
     Returns the window and which of its pixels (h, w) belong to the object: those it covers by half or more.
     """
-    shape = CLASSES[placed.label - 1]
+    shape = shape_class(placed.label)
     outline = _turned_outline(placed)
     margin = placed.radius * (SHADOW_OFFSET + 2 * SHADOW_BLUR) + 1
     left, top = np.maximum(outline.min(axis=0) - margin, 0).astype(int)
@@ -83,7 +83,7 @@ def _draw_object(
 def _turned_outline(placed: PlacedObject) -> np.ndarray:
     """Corners (N, 2) of the object on the canvas, in pixels."""
     cos, sin = np.cos(placed.angle), np.sin(placed.angle)
-    outline = CLASSES[placed.label - 1].outline * (placed.stretch, 1 / placed.stretch)
+    outline = shape_class(placed.label).outline * (placed.stretch, 1 / placed.stretch)
     return outline @ np.array([(cos, sin), (-sin, cos)]) * placed.radius + (placed.x, placed.y)
 
 
@@ -112,7 +112,7 @@ def _surface(
     y = _sample_positions(window.top, window.bottom, n, placed.y, placed.radius)[:, None]
     pitch = rng.uniform(0.88, 1.12)
     cos, sin = np.float32(pitch * np.cos(placed.angle)), np.float32(pitch * np.sin(placed.angle))
-    texture = TEXTURES[CLASSES[placed.label - 1].texture]
+    texture = TEXTURES[shape_class(placed.label).texture]
     second = texture(x * cos + y * sin, y * cos - x * sin, np.float32(rng.random()))
     blend = sum(second[i::n, j::n].astype(np.float32) for i in range(n) for j in range(n)) / n**2
     x, y = x[::n], y[::n]

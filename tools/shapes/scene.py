@@ -20,7 +20,7 @@ SAME_SCENE = 6.0
 
 @dataclass(frozen=True)
 class PlacedObject:
-    """One object; lengths in pixels, angle in radians. `label` is the class id 1..20."""
+    """One object; lengths in pixels, angle in radians. `label` is the class id, from 1."""
 
     label: int
     x: float
@@ -30,10 +30,10 @@ class PlacedObject:
     stretch: float  # width over height before turning
 
 
-def compose(rng: np.random.Generator, index: int, size: int) -> list[PlacedObject]:
+def compose(rng: np.random.Generator, index: int, size: int, num_classes: int) -> list[PlacedObject]:
     """Objects of picture `index`, the lowest first; the first one is always there."""
     placed: list[PlacedObject] = []
-    for label in _labels(rng, index):
+    for label in _labels(rng, index, num_classes):
         radius = rng.uniform(*RADIUS) * size
         spot = _free_spot(rng, placed, radius, size)
         if spot is not None:
@@ -42,14 +42,14 @@ def compose(rng: np.random.Generator, index: int, size: int) -> list[PlacedObjec
     return placed
 
 
-def _labels(rng: np.random.Generator, index: int) -> list[int]:
+def _labels(rng: np.random.Generator, index: int, num_classes: int) -> list[int]:
     """Class ids of the objects, at most MAX_OBJECTS.
 
-    The first pictures of a split begin with one class each, so that two dozen pictures show all classes; from
-    there on the first class follows the golden ratio sequence, in proportion to the frequencies.
+    The first pictures of a split begin with one class each, so that a few more pictures than classes show them all;
+    from there on the first shape follows the golden ratio sequence, in proportion to the frequencies.
     """
-    if index < len(CLASSES):
-        first = index
+    if index < num_classes:
+        first = index % len(CLASSES)
     else:
         bounds = np.cumsum(_FREQUENCY)[:-1] / _FREQUENCY.sum()
         first = int(np.searchsorted(bounds, (index * _GOLDEN) % 1, side="right"))
@@ -60,7 +60,15 @@ def _labels(rng: np.random.Generator, index: int) -> list[int]:
         chosen.append(int(rng.choice(len(CLASSES), p=readiness / readiness.sum())))
     while len(chosen) < MAX_OBJECTS and rng.random() < 0.35:
         chosen.append(chosen[rng.integers(len(set(chosen)))])
-    return [choice + 1 for choice in chosen]
+    labels = [_variant(rng, shape, num_classes) for shape in chosen]
+    return [index + 1, *labels[1:]] if index < num_classes else labels
+
+
+def _variant(rng: np.random.Generator, shape: int, num_classes: int) -> int:
+    """The id of one of the classes that a shape, 0..19, is in; all are as likely."""
+    labels = range(shape + 1, num_classes + 1, len(CLASSES))
+    # With one class a shape nothing may be drawn from rng: those pictures are older than the variants.
+    return labels[0] if len(labels) == 1 else labels[rng.integers(len(labels))]
 
 
 def _free_spot(

@@ -1,44 +1,32 @@
-"""The VOC layout on disk (SPEC 2): JPEG images, palette PNG masks with a rim around objects, two lists."""
+"""The VOC layout (SPEC 2): JPEG images, palette PNG masks with a rim around objects, two lists."""
 
-from functools import cache
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from tools.shapes.draw import Picture
-from utils.constants import IGNORE_INDEX
+from tools.shapes.layout import Layout, write_jpeg, write_palette_mask
 
-LISTS = {"train": "list/train_aug.txt", "val": "list/val.txt"}
-
-
-def write_picture(root: Path, name: str, picture: Picture) -> None:
-    """Write JPEGImages/NAME.jpg and SegmentationClassAug/NAME.png into existing folders."""
-    # Full colour resolution: textures are a few pixels wide.
-    Image.fromarray(picture.image).save(root / "JPEGImages" / f"{name}.jpg", quality=92, subsampling=0)
-    mask = Image.fromarray(np.where(picture.rim, np.uint8(IGNORE_INDEX), picture.labels))
-    mask.putpalette(voc_palette())
-    mask.save(root / "SegmentationClassAug" / f"{name}.png")
+LISTS = {"train": "train_aug.txt", "val": "val.txt"}
 
 
-def write_list(root: Path, split: str, names: list[str]) -> None:
-    """Write the list file of a split, one line `/JPEGImages/x.jpg /SegmentationClassAug/x.png` a picture."""
-    lines = [f"/JPEGImages/{name}.jpg /SegmentationClassAug/{name}.png\n" for name in names]
-    (root / LISTS[split]).write_text("".join(lines))
+def write_picture(root: Path, split: str, index: int, picture: Picture) -> None:
+    """Write JPEGImages/SPLIT_INDEX.jpg and SegmentationClassAug/SPLIT_INDEX.png."""
+    image, mask = _paths(split, index)
+    write_jpeg(root / image, picture.image)
+    write_palette_mask(root / mask, picture)
 
 
-def make_folders(root: Path) -> None:
-    """Create the empty folders of the layout."""
-    for folder in ("JPEGImages", "SegmentationClassAug", "list"):
-        (root / folder).mkdir(parents=True)
+def write_lists(root: Path, counts: dict[str, int]) -> None:
+    """Write list/train_aug.txt and list/val.txt, one line `/JPEGImages/x.jpg /SegmentationClassAug/x.png` a picture."""
+    (root / "list").mkdir()
+    for split, count in counts.items():
+        lines = ("/{} /{}\n".format(*_paths(split, index)) for index in range(count))
+        (root / "list" / LISTS[split]).write_text("".join(lines))
 
 
-@cache
-def voc_palette() -> bytes:
-    """The 256 colours of the VOC devkit: octal digit i of the id gives bit 7 - i of red, green and blue."""
-    ids = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return palette.tobytes()
+def _paths(split: str, index: int) -> tuple[str, str]:
+    """Image and mask, below the root."""
+    name = f"{split}_{index:05d}"
+    return f"JPEGImages/{name}.jpg", f"SegmentationClassAug/{name}.png"
+
+
+LAYOUT = Layout(num_classes=20, write_picture=write_picture, finish=write_lists)
