@@ -122,7 +122,7 @@ def scan_sample(sample: Sample, label_values: frozenset[int]) -> tuple[np.ndarra
         )
     strange = sorted({*np.flatnonzero(counts).tolist()} - label_values)
     if strange:
-        raise UserError(f"mask {sample.mask} holds label {strange[0]}; allowed: {_ranges(sorted(label_values))}")
+        raise UserError(f"mask {sample.mask} holds label {strange[0]}; allowed: {ranges(sorted(label_values))}")
     return counts, (height, width)
 
 
@@ -166,7 +166,7 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ranges(values: Sequence[int]) -> str:
+def ranges(values: Sequence[int]) -> str:
     """Sorted numbers as text: 0..20, 255."""
     runs: list[list[int]] = []
     for value in values:

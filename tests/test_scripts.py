@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from argparser import parse
+from benchmarks.scripts import borrowed_environment
 from dataset import scenario_of
 
 ROOT = Path(__file__).parents[1]
@@ -24,14 +25,11 @@ LEARNS = {"voc": ((0.02, 0.001), (30,)), "ade": ((0.01, 0.001), (60,)), "citysca
 
 def arguments_of(script: Path, folder: Path, *options: str, **environment: str) -> list[str]:
     """What `script` starts, with an environment in which python and torchrun only print their arguments."""
-    bin_folder = folder / "bin"
-    bin_folder.mkdir(exist_ok=True)
+    borrowed_environment(folder)
     for name in ("python", "torchrun"):
-        program = bin_folder / name
+        program = folder / "bin" / name
         program.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@"\n')
         program.chmod(0o755)
-    lists = (ROOT / "requirements.txt").read_text() * 2
-    (folder / "requirements.txt.installed").write_text(lists)
     variables = os.environ | {"VENV": str(folder)} | environment
     done = subprocess.run(
         ["sh", str(script), *options], env=variables, cwd=folder, check=True, capture_output=True, text=True

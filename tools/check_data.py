@@ -20,12 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from config import DataConfig
 from dataset import DATASETS, open_dataset, open_task, scenario_of
 from dataset.base import DatasetSpec
+from dataset.index import ranges
 from dataset.splits import Split, SplitRules, StepSets
 from metrics.pictures import save_picture
 from metrics.tables import ClassCount, classes_table, images_table
 from tasks import Task
 from tools.inspection.compare import against_published, empty_steps, missing_classes
-from tools.inspection.scan import Survey, shared_images, survey, unused_files
+from tools.inspection.scan import Survey, count_files, shared_images, survey
 from tools.inspection.sheet import contact_sheet
 from utils.errors import UserError, one_line
 
@@ -59,7 +60,7 @@ def print_files(spec: DatasetSpec, train: Survey, val: Survey) -> None:
     """How many files there are, and of what kinds, sizes and label values."""
     findings = train.findings + val.findings
     print(f"{spec.name}: {len(train.findings):,} training and {len(val.findings):,} validation images with masks")
-    for folder, (there, used) in unused_files(findings).items():
+    for folder, (there, used) in count_files(findings).items():
         print(f"  {folder}: {there:,} files" + ("" if used == there else f", {used:,} of them used"))
     kinds = Counter(kind for finding in findings for kind in finding.kinds)
     print("  kinds: " + ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common()))
@@ -71,7 +72,7 @@ def print_files(spec: DatasetSpec, train: Survey, val: Survey) -> None:
         + (f", {len(sizes) - 4} others {rest:,}" if rest else "")
     )
     values = np.flatnonzero(train.counts().any(axis=0) | val.counts().any(axis=0))
-    print("  label values: " + " ".join(map(str, values)) + "\n")
+    print(f"  label values: {ranges(values.tolist())}\n")
 
 
 def print_task(

@@ -14,6 +14,9 @@ from dataset.reading import probe
 from dataset.splits import Split
 from utils.errors import UserError
 
+FEW_FOLDERS = 8
+"""More are counted together: Cityscapes has one for each city."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -86,14 +89,14 @@ def shared_images(train: Survey, val: Survey) -> list[str]:
     return [f"image {path} is listed for training and for validation" for path in both]
 
 
-def unused_files(findings: Sequence[Finding]) -> dict[Path, tuple[int, int]]:
-    """Folder -> (files in it, those that samples name), for each folder of images or masks."""
-    named: dict[Path, set[str]] = {}
-    for finding in findings:
-        for path in finding.sample[:2]:
-            named.setdefault(path.parent, set()).add(path.name)
-    return {
-        folder: (sum(path.is_file() for path in folder.iterdir()), len(names))
-        for folder, names in sorted(named.items())
-        if folder.is_dir()
-    }
+def count_files(findings: Sequence[Finding]) -> dict[Path, tuple[int, int]]:
+    """Folder -> (files in it, those that samples name), for the folders of images and masks, or those around them."""
+    named: dict[Path, int] = Counter(path.parent for finding in findings for path in set(finding.sample[:2]))
+    there = {folder: sum(path.is_file() for path in folder.iterdir()) for folder in named if folder.is_dir()}
+    if len(there) <= FEW_FOLDERS:
+        return {folder: (there[folder], named[folder]) for folder in sorted(there)}
+    totals: dict[Path, tuple[int, int]] = {}
+    for folder, count in there.items():
+        files, used = totals.get(folder.parent, (0, 0))
+        totals[folder.parent] = files + count, used + named[folder]
+    return dict(sorted(totals.items()))
