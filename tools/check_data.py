@@ -50,8 +50,9 @@ def check(config: DataConfig, sheet: Path) -> int:
         print("drawn by tools/make_shapes.py: not compared with the published numbers")
     else:
         problems += against_published(spec, *splits)
-    save_picture(contact_sheet(spec, task, sets), sheet)
-    print(f"contact sheet: {sheet}")
+    if any(of_step.train for of_step in sets):
+        save_picture(contact_sheet(spec, task, sets), sheet)
+        print(f"contact sheet: {sheet}")
     print_problems(problems)
     return len(problems)
 
