@@ -16,10 +16,19 @@ from metrics.tables import percent
 
 
 class Board:
-    """TensorBoard files in `logdir`; does nothing without one, or in a process that is not the main one."""
+    """TensorBoard files in `logdir`, from the first thing to be shown on; nothing unless this `is_main`."""
 
-    def __init__(self, logdir: Path | None, is_main: bool = True) -> None:
-        self._writer = SummaryWriter(str(logdir)) if logdir is not None and is_main else None
+    def __init__(self, logdir: Path, is_main: bool = True) -> None:
+        self.logdir = logdir
+        self.is_main = is_main
+        self._opened: SummaryWriter | None = None
+
+    @property
+    def _writer(self) -> SummaryWriter | None:
+        # Not before it is needed: a run that is refused leaves no file.
+        if self._opened is None and self.is_main:
+            self._opened = SummaryWriter(str(self.logdir))
+        return self._opened
 
     def scalars(self, values: Mapping[str, float | Tensor], iteration: int, group: str = "train") -> None:
         """Losses by name, learning rate and the like, as GROUP/NAME. Waits for tensors on a device."""
@@ -41,6 +50,11 @@ class Board:
         self._writer.add_text(f"{group}/classes", _markdown(scores, class_names), step)
         self.picture(f"{group}/confusion", _render(confusion_figure(scores.matrix, class_names)), step)
 
+    def text(self, name: str, text: str) -> None:
+        """A text of a fixed width, say a table."""
+        if self._writer:
+            self._writer.add_text(name, "\n".join(f"    {line}" for line in text.splitlines()))
+
     def picture(self, name: str, image: Image.Image, step: int) -> None:
         """A picture, say of sample predictions."""
         if self._writer:
@@ -48,9 +62,9 @@ class Board:
 
     def close(self) -> None:
         """Write what is left and let go of the files."""
-        if self._writer:
-            self._writer.close()
-            self._writer = None
+        if self._opened:
+            self._opened.close()
+            self._opened = None
 
     def __enter__(self) -> "Board":
         return self

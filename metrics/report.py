@@ -41,7 +41,9 @@ class Reporter:
 
     def images(self, arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[int]], scenario: str) -> None:
         """How many images train, validate and test each step of the task, and the names of what arrives in it."""
-        log.info("\n" + images_table(arriving, counts, title=f"images per step, {scenario}") + "\n")
+        table = images_table(arriving, counts, title=f"images per step, {scenario}")
+        log.info(f"\n{table}\n")
+        self.board.text("images_per_step", table)
 
     def losses(self, step: int, iteration: int, losses: dict[str, float], lr: float) -> None:
         """Mean losses by name up to `iteration` of `step`, and the learning rate."""
