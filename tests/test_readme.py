@@ -1,5 +1,6 @@
 """Every command and every piece of code in the README is one that works."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -19,7 +20,8 @@ SHELL_LINES = [
     for line in block.splitlines()
     if line.split("#")[0].strip()
 ]
-RUN_LINES = [line for line in SHELL_LINES if "run.py" in line]
+# The one on a folder needs the folder: it is run below.
+RUN_LINES = [line for line in SHELL_LINES if "run.py" in line and "--dataset folder" not in line]
 
 
 def test_the_readme_has_commands():
@@ -55,3 +57,30 @@ def test_the_python_example_runs(tmp_path: Path):
     figures = dict(line.rsplit(" ", 1) for line in output.splitlines())
     assert float(figures["largest difference"]) < 1e-4
     assert float(figures["spatial"]) > 0 and float(figures["channel"]) > 0
+
+
+def test_the_worked_example_of_one_s_own_data_runs(tmp_path: Path):
+    section = README.split("### Bring your own data")[1].split("\n## ")[0]
+    *commands, run = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1].splitlines()
+    order = re.search(r"each class on one line\.\n\n```\n(.*?)```", section, re.DOTALL)[1]
+    for path in ROOT.iterdir():
+        # The checkout, but for the data, which appear here.
+        if path.name != "data" and not path.name.startswith("."):
+            (tmp_path / path.name).symlink_to(path)
+    for folder in ("checkpoints", "logs", "results"):
+        (tmp_path / folder).unlink(missing_ok=True)
+    (tmp_path / "order.txt").write_text(order)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    variables = os.environ | {"PATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+
+    def shell(line: str) -> str:
+        words = ["sh", "-c", line]
+        return subprocess.run(words, cwd=tmp_path, env=variables, check=True, capture_output=True, text=True).stdout
+
+    said = "".join(map(shell, commands))
+    assert "no problem found" in said and (tmp_path / "data" / "mine.png").is_file()
+    assert "step 1: test IoU in percent" in shell(run)
+    [table] = (tmp_path / "results").glob("*_folder_15-5_mine.csv")
+    assert len(table.read_text().splitlines()) == 2
+    with_order = run.replace("--task 15-5", "--class_order order.txt --step 0")
+    assert "folder order, overlapped: step 0 of 3" in shell(with_order)

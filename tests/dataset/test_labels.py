@@ -5,6 +5,7 @@ import pytest
 
 from dataset.labels import build_lut, map_labels, seen_lut, training_lut
 from tasks import Task
+from tests.dataset.random_sets import seen_pixel, training_pixel
 from tests.helpers import task_of
 
 IDENTITY = tuple(range(256))
@@ -14,25 +15,6 @@ TASKS = [("voc", "15-1"), ("voc", "10-1"), ("voc", "15-5s_q"), ("ade", "100-50")
 def random_labels(task: Task, seed: int) -> np.ndarray:
     values = np.random.default_rng(seed).integers(0, task.num_classes_total + 1, (20, 30)).astype(np.uint8)
     return np.where(values == task.num_classes_total, 255, values).astype(np.uint8)
-
-
-def training_pixel(label: int, task: Task, step: int, masking: str) -> int:
-    """SPEC 2, sentence by sentence."""
-    new, old = task.new_classes(step), task.old_classes(step)
-    if label == 255:
-        return 255
-    if label in new:
-        return task.order(step).index(label)
-    if masking == "current+old" and label in old:
-        return task.order(step).index(label)
-    if masking == "new":
-        return 0 if label == 0 else 255
-    return 0
-
-
-def seen_pixel(label: int, task: Task, step: int, ignore_background: bool) -> int:
-    result = 255 if label == 255 else task.order(step).index(label) if label in task.order(step) else 0
-    return 255 if ignore_background and result == 0 else result
 
 
 @pytest.mark.parametrize("masking", ["current", "current+old", "new"])
