@@ -13,9 +13,11 @@ from dataset import index as index_module
 from dataset import load_split, voc
 from dataset.index import Index, fingerprint
 from dataset.splits import Split
+from metrics.pictures import GAP, HEADER, IGNORED, MARGIN
 from tests.helpers import SPECS, task_of
 from tools.check_data import main
 from tools.inspection.compare import against_published
+from tools.inspection.sheet import CELL
 from tools.make_shapes import make_shapes
 
 
@@ -73,9 +75,14 @@ def test_the_contact_sheet_shows_the_labels_of_each_step(pristine: Path):
     assert check(pristine, "--task", "15-1") == 0
     with Image.open(pristine.parent / "sheet.png") as sheet:
         assert sheet.format == "PNG" and sheet.width > 600 and sheet.height > 6 * 112
-        colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 24)}
-    # Every class of a single-class step is in its row.
-    assert {voc.SPEC.palette[label] for label in range(16, 21)} <= colours
+        pixels = np.asarray(sheet.convert("RGB"))
+    side, height = CELL[1], HEADER + CELL[1] + GAP
+    for step in range(1, 6):
+        top, left = MARGIN + step * height + HEADER, MARGIN + side + 2
+        first_mask = pixels[top : top + side, left : left + side].reshape(-1, 3)
+        # The class of the step and nothing of the others, which the pictures show as well.
+        shown = {tuple(colour) for colour in np.unique(first_mask, axis=0).tolist()}
+        assert shown - {IGNORED} == {(0, 0, 0), voc.SPEC.palette[15 + step]}
 
 
 @pytest.mark.parametrize("number", range(9))
