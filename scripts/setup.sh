@@ -7,7 +7,7 @@ PYTHON=${PYTHON:-python3}
 
 stamp="$VENV/$REQUIREMENTS.installed"
 if ! cat requirements.txt "$REQUIREMENTS" | cmp -s - "$stamp"; then
-    echo "setting up $VENV (once; about two minutes and 6 GB)"
+    echo "setting up $VENV for $REQUIREMENTS (once; with torch about two minutes and 6 GB)"
     "$PYTHON" -m venv "$VENV" || { echo "error: $PYTHON -m venv failed; install Python 3.10 or newer with venv" >&2; exit 1; }
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -r "$REQUIREMENTS" || exit 1
     cat requirements.txt "$REQUIREMENTS" > "$stamp"
