@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
-from dataset import open_dataset, open_task
+from dataset import DATASETS, open_dataset, open_task
 from dataset.base import DatasetSpec
 from methods import METHODS, WITHOUT_EFFECT, read_authors_spelling
 from tasks import Task
@@ -22,6 +22,8 @@ from utils.errors import UserError
 
 PARTS = {"data": DataConfig, "model": ModelConfig, "optim": OptimConfig}
 RENAMED = {"method_name": "method"}
+TABLES = {"dataset": DATASETS, "method": METHODS}
+"""Options that take a name of a table; the help lists them."""
 
 
 class Provenance(NamedTuple):
@@ -115,7 +117,8 @@ def _add(group: Any, spec: Field, hint: Any) -> None:
     name = RENAMED.get(spec.name, spec.name)
     default = None if spec.default is MISSING else spec.default
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    text = spec.metadata["help"] + ("" if default is None or default is False else f" [{shown}]")
+    text = spec.metadata["help"] + (f": {', '.join(TABLES[name])}" if name in TABLES else "")
+    text += "" if default is None or default is False else f" [{shown}]"
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     choices = spec.metadata["choices"]

@@ -38,7 +38,7 @@ class DataConfig(Checked):
     """Which images and labels a step sees (SPEC 1, 2)."""
 
     data_root: Path | None = option(None, "folder of the data set (default: data/voc, data/ade, data/cityscapes)")
-    dataset: str = option("voc", "data set; the names are those of dataset.DATASETS")
+    dataset: str = option("voc", "data set")
     task: str = option("15-1", "class order X-Y: X classes in step 0, then Y a step; or an alias, or offline")
     class_order: Path | None = option(
         None, "file with a class order of one's own, instead of --task: a line a step, names with commas in between"
@@ -145,7 +145,7 @@ class RunConfig(Checked):
     name: str = option("Experiment", "name of the run, in the paths of all its files")
     date: str | None = option(None, "date in the name of the results file (default: today, as YYYY-MM-DD)")
     step: tuple[str, ...] = option(("all",), "steps to run: 0, or 1 2 3, or all")
-    method_name: str = option("RCIL", "method; the names are those of methods.METHODS")
+    method_name: str = option("RCIL", "method")
     opt_level: str = option("O0", "O0: fp32, O1: mixed precision", choices=("O0", "O1"))
     checkpoint: Path = option(Path("checkpoints/step"), "folder of the checkpoints")
     step_ckpt: Path | None = option(None, "checkpoint of the step before the first one that runs")

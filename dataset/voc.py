@@ -27,6 +27,7 @@ LISTS = {
 }
 IMAGES = "JPEGImages"
 MASKS = ("SegmentationClassAug", "SegmentationClass")
+OBJECT_MASKS = "SegmentationObject"
 
 
 STEP_SIZES = (
@@ -81,6 +82,10 @@ def list_samples(root: Path, split: str) -> list[Sample]:
             if Path(columns[1]).suffix.lower() in (".jpg", ".jpeg"):
                 raise UserError(
                     f"{path}, line {number}: the mask {columns[1]} is a JPEG; a line is IMAGE MASK: swap the columns"
+                )
+            if OBJECT_MASKS in columns[1]:
+                raise UserError(
+                    f"{path}, line {number}: {columns[1]} numbers objects, not classes; name the mask in {MASKS[0]}"
                 )
             samples.append(Sample(*(root / column.lstrip("/") for column in columns)))
         elif columns:

@@ -6,6 +6,7 @@ import pytest
 
 from argparser import Parsed, build_parser, parse
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
+from dataset import DATASETS
 from methods import METHODS
 from utils.errors import UserError
 
@@ -16,7 +17,9 @@ OPTIONS = {
     "|--test|--num_workers 0|--random_seed 1|--logdir a|--sample_num 0|--visualize|--no-visualize|--debug"
     "|--print_interval 1|--val_interval 1|--ckpt_interval 1|--resume|--no-resume|--results_dir a",
     "data": "--data_root a|--dataset voc|--task 15-1|--overlap|--data_masking current+old|--crop_val|--no-crop_val"
-    "|--test_on_val|--val_on_trainset|--cross_val|--ignore_test_bg",
+    "|--test_on_val|--val_on_trainset|--cross_val|--ignore_test_bg|--scenario disjoint|--scenario partitioned"
+    "|--overlap --scenario overlapped|--no-overlap|--dataset ade --task 50|--dataset cityscape --task 10-9"
+    "|--dataset cityscapes_domain --task 11-1 --domain_test clean",
     "model": "--backbone resnet50|--output_stride 8|--no_pretrained|--norm_act abn|--pooling 16|--freeze|--fix_bn"
     "|--width 32|--head_channels 64|--drop_path|--no-drop_path|--pretrained a.pth|--stem_activation",
     "optimiser": "--lr_old 0.1|--momentum 0|--weight_decay 0|--lr_policy step|--lr_power 1|--lr_decay_step 7"
@@ -171,4 +174,6 @@ def test_what_is_not_understood_is_refused_in_one_line(line: str, words: str):
 def test_help_is_printed(capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as caught:
         parse(["--help"])
-    assert caught.value.code == 0 and "--spatial_factors" in capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
+    assert caught.value.code == 0 and "--spatial_factors" in text
+    assert f"data set: {', '.join(DATASETS)} [voc]" in text and f"method: {', '.join(METHODS)} [RCIL]" in text

@@ -166,6 +166,26 @@ def test_cityscapes_by_domain(tmp_path: Path, name: str, domain_test: str):
     assert not leaked if domain_test == "clean" else leaked
 
 
+def test_a_step_of_cities_may_validate_on_images_of_its_own(tmp_path: Path):
+    data = random_cityscapes(tmp_path, 0, first_class=0)
+    _, plain = sets_of(data, "cityscapes_domain", "11-5")
+    _, crossed = sets_of(data, "cityscapes_domain", "11-5", cross_val=True)
+    _, same = sets_of(data, "cityscapes_domain", "11-5", val_on_trainset=True)
+    for step in range(3):
+        assert (crossed[step].train, crossed[step].val) == domain_parts(plain[step].train)
+        assert same[step].val == same[step].train == plain[step].train
+        assert crossed[step].test == same[step].test == plain[step].test
+
+
+def test_both_kinds_of_cityscapes_share_one_index(tmp_path: Path):
+    data = random_cityscapes(tmp_path, 0, first_class=0)
+    sets_of(data, "cityscapes_domain", "11-5")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / ".index").iterdir()}
+    sets_of(data, "cityscape", "10-9")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / ".index").iterdir()} == times
+    assert {path.name for path in times} == {"cityscapes-train.npz", "cityscapes-val.npz"}
+
+
 @pytest.mark.parametrize("masking", ["current", "current+old", "new"])
 @pytest.mark.parametrize("dataset", [*CLASS_SETS, "cityscapes_domain"])
 def test_labels_of_every_data_set_pixel_by_pixel(tmp_path: Path, dataset: str, masking: str):

@@ -69,6 +69,12 @@ def test_bad_lists_are_named(make_voc):
     path.write_text("\n/JPEGImages/a.jpg /SegmentationClassAug/a.png extra\n")
     with pytest.raises(UserError, match=r"train_aug\.txt, line 2: 3 columns; a line is IMAGE MASK"):
         list_samples(tiny.root, "train")
+    path.write_text("/JPEGImages/a.jpg /SegmentationObject/a.png\n")
+    with pytest.raises(UserError, match=r"line 1: /SegmentationObject/a\.png numbers objects, not classes; .*ClassAug"):
+        list_samples(tiny.root, "train")
+    path.write_text("/SegmentationClassAug/a.png /JPEGImages/a.JPG\n")
+    with pytest.raises(UserError, match=r"line 1: the mask /JPEGImages/a\.JPG is a JPEG; .*swap the columns"):
+        list_samples(tiny.root, "train")
     path.write_text("\n\n")
     with pytest.raises(UserError, match=r"train_aug\.txt names no image"):
         list_samples(tiny.root, "train")
