@@ -17,7 +17,7 @@ BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
 SHELL_LINES = [
     line.split("  #")[0].strip()
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
+    for line in block.replace("\\\n", "").splitlines()
     if line.split("#")[0].strip()
 ]
 # The one on a folder needs the folder: it is run below.
@@ -61,7 +61,8 @@ def test_the_python_example_runs(tmp_path: Path):
 
 def test_the_worked_example_of_one_s_own_data_runs(tmp_path: Path):
     section = README.split("### Bring your own data")[1].split("\n## ")[0]
-    *commands, run = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1].splitlines()
+    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
+    *commands, run = block.replace("\\\n", "").splitlines()
     order = re.search(r"each class on one line\.\n\n```\n(.*?)```", section, re.DOTALL)[1]
     for path in ROOT.iterdir():
         # The checkout, but for the data, which appear here.
