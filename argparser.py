@@ -16,7 +16,9 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
 from dataset import DATASETS, open_dataset, open_task
 from dataset.base import DatasetSpec
-from methods import METHODS, WITHOUT_EFFECT, read_authors_spelling
+from methods import METHODS
+from methods.features import feature_preset
+from methods.spelling import READ_ELSEWHERE, WITHOUT_EFFECT, read_authors_spelling
 from tasks import Task
 from utils.errors import UserError
 
@@ -75,7 +77,9 @@ def parse(arguments: Sequence[str]) -> Parsed:
         if name in typed:
             typed[name] = _by_step(typed[name], steps)
     method = METHODS[method_name]
-    preset = {name: value for name, value in method.preset(data.dataset, task).items() if name not in typed}
+    pod = typed.get("pod", method.Config().pod)
+    published = feature_preset(pod, data.dataset, task.name) | method.preset(data.dataset, task)
+    preset = {name: value for name, value in published.items() if name not in typed}
     values = preset | typed
     _refuse_foreign(method_name, typed)
     config = RunConfig(
@@ -106,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
             if spec.name not in known:
                 _add(group, spec, typing.get_type_hints(config)[spec.name])
             known.add(spec.name)
-    for name in WITHOUT_EFFECT:
+    for name in (*WITHOUT_EFFECT, *READ_ELSEWHERE):
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     return parser
@@ -122,8 +126,6 @@ def _add(group: Any, spec: Field, hint: Any) -> None:
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     choices = spec.metadata["choices"]
-    if name == "pod":
-        choices = (*choices, "local")
     if hint is bool and name.startswith("no_"):
         group.add_argument(f"--{name}", action="store_true", help=text)
     elif hint is bool:

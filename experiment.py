@@ -15,7 +15,7 @@ from dataset.base import DatasetSpec
 from dataset.splits import StepSets, refuse_empty
 from dataset.transform import derive_seed
 from methods import METHODS
-from methods.base import Method
+from methods.base import Method, State
 from metrics.report import Reporter
 from modules.public_names import heads_of, to_public
 from segmentation_module import SegmentationNet, build_first_student, build_student, freeze_parts_, load_network
@@ -104,12 +104,16 @@ class Experiment:
             raise UserError(f"{path} is of another code base: it can be tested (--test) or built upon (--step_ckpt)")
         return student, saved
 
-    def load_previous(self, step: int, *, is_first: bool) -> SegmentationNet | None:
-        """The network of the step before; None at step 0. `--step_ckpt` names its file for the first step that runs."""
+    def load_previous(self, step: int, *, is_first: bool) -> tuple[SegmentationNet | None, State]:
+        """The network of the step before, and what the method left for this one; None and nothing at step 0.
+
+        `--step_ckpt` names its file for the first step that runs.
+        """
         if step == 0:
-            return None
+            return None, {}
         path = self.config.step_ckpt if is_first and self.config.step_ckpt else self.path(step - 1)
-        return self.load(path, step - 1)[0]
+        network, checkpoint = self.load(path, step - 1)
+        return network, (checkpoint.get("trainer_state") or {}).get("method", {})
 
     def new_student(self, step: int, previous: SegmentationNet | None) -> SegmentationNet:
         """The student as `step` begins, before the method prepares it (SPEC 4, 6)."""
@@ -121,7 +125,7 @@ class Experiment:
             previous,
             new_classes=self.task.num_seen(step) - self.task.num_old(step),
             init_weights=method.init_balanced,
-            init_bias=method.init_bias,
+            init_bias=method.sets_bias,
         )
 
     def networks(
@@ -131,12 +135,13 @@ class Experiment:
 
         `dtype`: that of the activations in training. What is not needed of the network before is let go.
         """
-        previous = self.load_previous(step, is_first=is_first)
+        previous, carried = self.load_previous(step, is_first=is_first)
         if student is None:
             student = self.new_student(step, previous)
             method.prepare(student)
         freeze_parts_(student, body=self.config.model.freeze, norms=self.config.model.fix_bn)
         student.place_(self.dist.device, dtype)
+        method.begin(student, previous, carried)
         if previous is None or not method.needs_teacher:
             return student, None
         teacher = previous.for_inference().to(self.dist.device)

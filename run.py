@@ -25,7 +25,7 @@ from metrics.results import results_path
 from metrics.scores import Scores
 from segmentation_module import SegmentationNet
 from tasks import Task
-from train import Precision, Updater, evaluate, predict_samples, train_one_epoch
+from train import Precision, Updater, evaluate, predict_samples, train_one_epoch, training_batches
 from utils.distributed import Dist, barrier, broadcast_buffers, init_distributed, shut_down
 from utils.errors import UserError, one_line
 from utils.log import log, setup_logging
@@ -90,7 +90,15 @@ def train_student(
     start, best_score = 0, 0.0
     if saved:
         updater.load(saved)
+        method.load(saved["trainer_state"].get("method", {}))
         start, best_score = saved["epoch"], saved["best_score"]
+    elif teacher is not None and method.scans:
+        # As the first epoch will come again.
+        run.seed(step, epoch=0)
+        loaders.train.sampler.set_epoch(0)
+        title = f"step {step} scan"
+        batches = training_batches(loaders.train, device=dist.device, title=title, quiet=not dist.is_main)
+        method.scan(teacher, batches)
     log.info(
         f"step {step}: {len(loaders.train.dataset)} training images, epochs {start + 1} to {epochs} of "
         f"{len(loaders.train)} iterations, learning rate {lr:g}"
@@ -125,7 +133,8 @@ def train_student(
             run.report.validation(step, done, scores)
         if dist.is_main and (finished or done % config.ckpt_interval == 0):
             progress = {"epoch": done, "best_score": best_score}
-            run.save(step, student, finished=finished, state=updater.state() | progress)
+            state = updater.state(method.state(finished=finished)) | progress
+            run.save(step, student, finished=finished, state=state)
     barrier()
 
 

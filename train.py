@@ -1,7 +1,7 @@
 """One epoch of training, and evaluation. No options and no paths: what they need is handed to them (SPEC 5, 7, 8)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,13 +59,20 @@ class Updater:
         """Let go of all gradients."""
         self.optimizer.zero_grad(set_to_none=True)
 
-    def step(self, losses: dict[str, Tensor]) -> None:
-        """One update of the weights against the sum of `losses`."""
+    def step(self, losses: dict[str, Tensor], method: Method) -> dict[str, Tensor]:
+        """One update of the weights against the sum of `losses`, and of what the method adds to their gradients.
+
+        Returns all terms by name.
+        """
         scaler = self.precision.scaler
         scaler.scale(sum(losses.values())).backward()
+        if method.reads_gradients:
+            scaler.unscale_(self.optimizer)
+            losses = losses | method.after_backward(may_overflow=scaler.is_enabled())
         scaler.step(self.optimizer)
         scaler.update()
         self.schedule.step()
+        return losses
 
     @property
     def iteration(self) -> int:
@@ -77,12 +84,12 @@ class Updater:
         """The learning rate of the next update, of the first group."""
         return self.schedule.get_last_lr()[0]
 
-    def state(self) -> dict[str, Any]:
-        """The entries of a checkpoint that `load` reads (SPEC 9)."""
+    def state(self, method: dict[str, Any]) -> dict[str, Any]:
+        """The entries of a checkpoint that `load` reads, and the state of the method (SPEC 9)."""
         return {
             "optimizer_state": self.optimizer.state_dict(),
             "scheduler_state": self.schedule.state_dict(),
-            "trainer_state": {"scaler": self.precision.scaler.state_dict()},
+            "trainer_state": {"scaler": self.precision.scaler.state_dict(), "method": method},
         }
 
     def load(self, checkpoint: dict[str, Any]) -> None:
@@ -141,18 +148,30 @@ def train_one_epoch(
     model.train()
     meter = LossMeter()
     bar = tqdm(loader, desc=title, unit="it", leave=False, disable=True if quiet else None, dynamic_ncols=True)
-    for number, (images, labels) in enumerate(watch(bar), start=1):
-        images = normalise(images.to(device, non_blocking=True))
-        labels = labels.to(device, non_blocking=True).long()
+    for number, batch in enumerate(watch(bar), start=1):
+        images, labels = placed(batch, device)
         # Not later: the gradients of the last iteration would lie beside the activations of this one.
         updater.clear()
         losses = forward_losses(model, teacher, method, images, labels, updater.precision)
-        updater.step(losses)
-        meter.add(losses)
+        meter.add(updater.step(losses, method))
         if number % print_interval == 0 or number == len(loader):
             means = meter.means()
             bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
             report(means, updater.iteration)
+
+
+def placed(batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """A training batch of a loader on the device: images (B, 3, H, W) normalised, labels (B, H, W) int64."""
+    images, labels = batch
+    return normalise(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True).long()
+
+
+def training_batches(
+    loader: DataLoader, *, device: torch.device, title: str, quiet: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every batch of `loader`, on the device, without training on it."""
+    for batch in tqdm(loader, desc=title, unit="it", leave=False, disable=True if quiet else None, dynamic_ncols=True):
+        yield placed(batch, device)
 
 
 def forward_losses(

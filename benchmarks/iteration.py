@@ -87,7 +87,7 @@ def compare_ft(crop: int, batch: int, repeats: int) -> Comparison:
 
     def our_step() -> None:
         updater.clear()
-        updater.step(forward_losses(ours, None, method, images, labels, precision))
+        updater.step(forward_losses(ours, None, method, images, labels, precision), method)
 
     body = resnet101(weights=None, replace_stride_with_dilation=[False, False, True])
     theirs = DeepLabV3(

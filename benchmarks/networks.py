@@ -110,8 +110,7 @@ def our_iteration(
     def iteration() -> dict[str, Tensor]:
         updater.clear()
         losses = forward_losses(called, teacher, method, *batch, precision)
-        updater.step(losses)
-        return losses
+        return updater.step(losses, method)
 
     return iteration
 

@@ -21,6 +21,57 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return total / labels.numel()
 
 
+def adaptive_cross_entropy(logits: Tensor, labels: Tensor, factors: Tensor) -> Tensor:
+    """Cross entropy in which every pixel of an image counts `factors` (B,) times (PLOP, arXiv 2011.11390, eq. 10).
+
+    logits (B, C, H, W), labels (B, H, W) int64 in [0, C) or 255 -> nats, mean over all pixels.
+    """
+    pixels = F.cross_entropy(at_least_float32(logits), labels, ignore_index=IGNORE_INDEX, reduction="none")
+    return (pixels.sum((1, 2)) * factors).sum() / labels.numel()
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """One classifier per class, each for itself (LwF-MC, METHODS 3).
+
+    logits (B, C, H, W), labels (B, H, W) int64 in [0, C) or 255 -> nats, summed over classes, mean over all pixels.
+    """
+    logits = at_least_float32(logits)
+    pixels = F.binary_cross_entropy_with_logits(logits, _one_hot(labels, logits), reduction="none").sum(1)
+    return (pixels * (labels != IGNORE_INDEX)).sum() / labels.numel()
+
+
+def binary_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """What the teacher says of each old class, taken for its truth (LwF-MC, METHODS 3).
+
+    student_logits (B, C, H, W), teacher_logits (B, num_old, H, W) -> nats, summed over the old classes, mean over all
+    pixels, ignored ones included.
+    """
+    num_old = teacher_logits.shape[1]
+    old_logits = at_least_float32(_split(student_logits, num_old)[0])
+    targets = at_least_float32(teacher_logits).sigmoid()
+    total = F.binary_cross_entropy_with_logits(old_logits, targets, reduction="sum")
+    return total * num_old / old_logits.numel()
+
+
+def disjoint_binary_cross_entropy(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, true_background: bool
+) -> Tensor:
+    """Old classes learn from the teacher alone, new ones from the labels (iCaRL, arXiv 1611.07725; METHODS 3).
+
+    Shapes as above; nothing is ignored. `true_background`: class 0 learns from the labels, too.
+    """
+    logits = at_least_float32(student_logits)
+    targets = _one_hot(labels, logits)
+    kept = 1 if true_background else 0
+    targets[:, kept : teacher_logits.shape[1]] = at_least_float32(teacher_logits)[:, kept:].sigmoid()
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / labels.numel()
+
+
+def mean_squared_difference(teacher: Tensor, student: Tensor) -> Tensor:
+    """Mean of (teacher - student)^2 over all of two maps (B, C, h, w) (ILT, arXiv 1907.13372, eq. 5)."""
+    return F.mse_loss(at_least_float32(student), at_least_float32(teacher))
+
+
 def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old: int) -> Tensor:
     """Cross entropy in which background means "background or any old class" (MiB, arXiv 2002.00718, eq. 5).
 
@@ -35,28 +86,28 @@ def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old: int) -> Tens
     return cross_entropy(merged, targets)
 
 
-def distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def distillation(student_logits: Tensor, teacher_logits: Tensor, alpha: float = 1.0) -> Tensor:
     """Plain distillation: the student's softmax is taken over the old classes only (LwF, arXiv 1606.09282, T = 1).
 
     student_logits (B, C, H, W), teacher_logits (B, num_old, H, W), num_old <= C -> nats,
     -1/num_old sum_c p_teacher,c log p_student,c, mean over all pixels.
     """
     num_old = teacher_logits.shape[1]
-    return unbiased_distillation(student_logits[:, :num_old], teacher_logits)
+    return unbiased_distillation(_split(student_logits, num_old)[0], teacher_logits, alpha)
 
 
-def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor, alpha: float = 1.0) -> Tensor:
     """Distillation in which the student's background takes in its new classes (MiB, eq. 8 and 9).
 
     student_logits (B, C, H, W), teacher_logits (B, num_old, H, W), num_old <= C -> nats,
-    -1/num_old sum_c p_teacher,c log p_student,c, mean over all pixels.
+    -1/num_old sum_c p_teacher,c log p_student,c, mean over all pixels. `alpha` sharpens the teacher's softmax.
     """
     student_logits, teacher_logits = at_least_float32(student_logits), at_least_float32(teacher_logits)
     num_old = teacher_logits.shape[1]
     background, old_classes, new_classes = _split(student_logits, 1, num_old)
     background = torch.cat([background, new_classes], dim=1).logsumexp(1)
     # sum_c p_c (Z - q_c) = Z - sum_c p_c q_c, with Z of all channels: no map of all the student's log p has to be kept.
-    p_background, p_old_classes = _split(teacher_logits.softmax(1), 1)
+    p_background, p_old_classes = _split((alpha * teacher_logits).softmax(1), 1)
     expected = p_background[:, 0] * background + (p_old_classes * old_classes).sum(1)
     return (student_logits.logsumexp(1) - expected).mean() / num_old
 
@@ -92,6 +143,31 @@ def channel_cube_distance(difference: Tensor) -> Tensor:
     difference (B, C, h, w); stride 1, zero padding 1, counted in the average.
     """
     return channel_distance(difference)
+
+
+def local_pod_distance(difference: Tensor, scales: Sequence[int]) -> Tensor:
+    """Local POD for one map (PLOP, arXiv 2011.11390, eq. 5): strips of blocks instead of square windows.
+
+    difference (B, C, h, w) from `squared_difference`, since the means are linear. For each s of `scales` that the map
+    is large enough for: s x s blocks of h // s x w // s; the mean over the columns and the mean over the rows of each.
+    L2 norm per sample of all these together; mean over the batch.
+    """
+    height, width = difference.shape[2:]
+    strips = []
+    for scale in scales:
+        tall, wide = height // scale, width // scale
+        if min(tall, wide) == 0:
+            continue
+        blocks = difference[..., : scale * tall, : scale * wide].unflatten(3, (scale, wide)).unflatten(2, (scale, tall))
+        strips += [blocks.mean(5).flatten(2), blocks.mean(3).flatten(2)]
+    # Channel by channel first: one norm over a million numbers loses digits in float32.
+    return torch.cat(strips, dim=2).norm(dim=2).norm(dim=1).mean()
+
+
+def _one_hot(labels: Tensor, logits: Tensor) -> Tensor:
+    """(B, C, H, W) in the dtype of `logits`: 1 at the class of each pixel, 0 elsewhere and where it is ignored."""
+    classes = torch.arange(logits.shape[1], device=labels.device)
+    return (labels[:, None] == classes[:, None, None]).to(logits.dtype)
 
 
 def _split(logits: Tensor, *ends: int) -> tuple[Tensor, ...]:

@@ -21,6 +21,11 @@ def leaky_relu_(x: Tensor) -> Tensor:
     return F.leaky_relu(x, LEAKY_SLOPE, inplace=True)
 
 
+def before_leaky_relu(y: Tensor) -> Tensor:
+    """What `leaky_relu_` was given, from what it returned: it can be undone, gradient included."""
+    return F.leaky_relu(y, 1 / LEAKY_SLOPE)
+
+
 class Norm(nn.Module):
     """Batch norm over (B, C, H, W), followed by leaky ReLU where `activation` is set.
 

@@ -62,7 +62,7 @@ def test_a_missing_mask(own_data: Workplace, refused):
         ("--method SDR2", "--method SDR2: choose from"),
         ("--overlaped", "unknown option --overlaped; the nearest is --overlap "),
         ("--step 7", "--step 7: voc 15-1 has steps 0 to 5"),
-        ("--method FT --loss_kd 1", "--loss_kd is an option of RCIL"),
+        ("--method FT --loss_kd 1", "--loss_kd is an option of LWF, ILT, MiB, RCIL, not of --method FT"),
         ("--cross_val --val_on_trainset", "--cross_val and --val_on_trainset"),
     ],
 )

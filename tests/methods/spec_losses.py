@@ -86,3 +86,64 @@ def channel(a: Tensor, b: Tensor) -> float:
         return torch.stack([sum(x[:, c] ** 2 for c in window) / 3 for window in windows], dim=1)
 
     return mean_norm(pooled(a) - pooled(b))
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def binary(value: float, target: float) -> float:
+    """Binary cross entropy of one logit."""
+    return -target * math.log(sigmoid(value)) - (1 - target) * math.log(1 - sigmoid(value))
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor) -> float:
+    total = 0.0
+    for q, label in zip(pixels(logits), labels.flatten().tolist(), strict=True):
+        if label != IGNORED:
+            total += sum(binary(value, float(c == label)) for c, value in enumerate(q))
+    return total / labels.numel()
+
+
+def binary_distillation(student: Tensor, teacher: Tensor) -> float:
+    pairs = zip(pixels(student), pixels(teacher), strict=True)
+    total = sum(binary(q[c], sigmoid(old)) for q, q_old in pairs for c, old in enumerate(q_old))
+    return total / (teacher.numel() / teacher.shape[1])
+
+
+def disjoint_binary_cross_entropy(student: Tensor, teacher: Tensor, labels: Tensor, *, true_background: bool) -> float:
+    total = 0.0
+    for q, q_old, label in zip(pixels(student), pixels(teacher), labels.flatten().tolist(), strict=True):
+        for c, value in enumerate(q):
+            from_teacher = c < len(q_old) and not (c == 0 and true_background)
+            total += binary(value, sigmoid(q_old[c]) if from_teacher else float(c == label))
+    return total / labels.numel()
+
+
+def adaptive_cross_entropy(logits: Tensor, labels: Tensor, factors: Sequence[float]) -> float:
+    parts = [cross_entropy(q[None], y[None]) for q, y in zip(logits, labels, strict=True)]
+    return sum(part * float(factor) for part, factor in zip(parts, factors, strict=True)) / len(logits)
+
+
+def local_pod(a: Tensor, b: Tensor, scales: Sequence[int] = (1, 2, 4)) -> float:
+    """METHODS 9c; blocks have the map's own height and width, which the public code takes to be equal."""
+
+    def embedding(x: Tensor) -> list[float]:
+        numbers: list[float] = []
+        for s in scales:
+            tall, wide = x.shape[1] // s, x.shape[2] // s
+            if not tall or not wide:
+                continue
+            for i in range(s):
+                for j in range(s):
+                    block = x[:, i * tall : (i + 1) * tall, j * wide : (j + 1) * wide]
+                    for channel_of_block in block.tolist():
+                        numbers += [sum(row) / wide for row in channel_of_block]
+                        numbers += [sum(column) / tall for column in zip(*channel_of_block, strict=True)]
+        return numbers
+
+    total = 0.0
+    for old, new in zip(a**2, b**2, strict=True):
+        pairs = zip(embedding(old), embedding(new), strict=True)
+        total += math.sqrt(sum((one - other) ** 2 for one, other in pairs))
+    return total / len(a)

@@ -22,4 +22,6 @@ def test_the_loss_is_plain_cross_entropy(step: int):
 
 
 def test_it_needs_no_teacher_and_one_branch():
-    assert not FT.needs_teacher and FT.Config().branches == 1
+    method = FT(FT.Config(), task_of("voc", "15-1"), 1)
+    assert not method.needs_teacher and method.config.branches == 1
+    assert FT(FT.Config(pod="cube"), task_of("voc", "15-1"), 1).needs_teacher

@@ -7,10 +7,16 @@ import torch
 from torch import Tensor
 
 from methods.losses import (
+    adaptive_cross_entropy,
+    binary_cross_entropy,
+    binary_distillation,
     channel_cube_distance,
     cross_entropy,
+    disjoint_binary_cross_entropy,
     distillation,
     fold_new_into_background,
+    local_pod_distance,
+    mean_squared_difference,
     spatial_cube_distance,
     squared_difference,
     unbiased_cross_entropy,
@@ -35,6 +41,13 @@ LOSSES = {
     "unbiased ce": lambda q, y, old: unbiased_cross_entropy(q, y, NUM_OLD),
     "kd": lambda q, y, old: distillation(q, old),
     "unbiased kd": lambda q, y, old: unbiased_distillation(q, old),
+    "adaptive ce": lambda q, y, old: adaptive_cross_entropy(q, y, torch.tensor([0.25, 2.0])),
+    "bce": lambda q, y, old: binary_cross_entropy(q, y),
+    "binary kd": lambda q, y, old: binary_distillation(q, old),
+    "disjoint bce": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=False),
+    "disjoint bce, true background": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=True),
+    "mse": lambda q, y, old: mean_squared_difference(old, q[:, :NUM_OLD]),
+    "local pod": lambda q, y, old: local_pod_distance(squared_difference(old, q[:, :NUM_OLD]), (1, 2, 4)),
     "spatial cube": lambda q, y, old: spatial_cube_distance(squared_difference(old, q[:, :NUM_OLD]), POOL_SIZES),
     "channel cube": lambda q, y, old: channel_cube_distance(squared_difference(old, q[:, :NUM_OLD])),
     "folded cube": lambda q, y, old: channel_cube_distance(
@@ -103,6 +116,45 @@ def test_distillation(num_old: int):
     close(distillation(logits(), teacher), spec.distillation(logits(), teacher))
 
 
+def test_alpha_sharpens_the_teacher():
+    teacher = random(2, NUM_OLD, 4, 6, seed=4)
+    close(distillation(logits(), teacher, alpha=3.0), spec.distillation(logits(), 3 * teacher))
+    close(unbiased_distillation(logits(), teacher, alpha=0.5), spec.unbiased_distillation(logits(), teacher / 2))
+
+
+@of_every_kind
+def test_adaptive_cross_entropy(kinds: list[int]):
+    y, factors = labels(kinds), torch.tensor([0.0, 0.7])
+    close(adaptive_cross_entropy(logits(), y, factors), spec.adaptive_cross_entropy(logits(), y, factors))
+    close(adaptive_cross_entropy(logits(), y, torch.ones(2)), spec.cross_entropy(logits(), y))
+
+
+@of_every_kind
+def test_binary_losses(kinds: list[int]):
+    q, y, old = logits(), labels(kinds), old_logits()
+    close(binary_cross_entropy(q, y), spec.binary_cross_entropy(q, y))
+    close(binary_distillation(q, old), spec.binary_distillation(q, old))
+    for true_background in (False, True):
+        options = {"true_background": true_background}
+        close(
+            disjoint_binary_cross_entropy(q, old, y, **options),
+            spec.disjoint_binary_cross_entropy(q, old, y, **options),
+        )
+
+
+def test_mean_squared_difference():
+    a, b = random(2, 3, 4, 5, seed=5), random(2, 3, 4, 5, seed=6)
+    pairs = zip(a.flatten().tolist(), b.flatten().tolist(), strict=True)
+    close(mean_squared_difference(a, b), sum((x - y) ** 2 for x, y in pairs) / a.numel())
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 13, 9), (1, 4, 32, 32), (3, 5, 4, 6), (2, 3, 3, 8), (2, 1, 1, 1)], ids=str)
+def test_local_pod_is_that_of_strips_on_maps_of_any_shape(shape: tuple[int, ...]):
+    a, b = random(*shape, seed=5), random(*shape, seed=6)
+    for scales in ((1, 2, 4), (1,), (3,) if min(shape[2:]) >= 3 else (1,)):
+        close(local_pod_distance(squared_difference(a, b), scales), spec.local_pod(a, b, scales))
+
+
 def test_fold():
     torch.testing.assert_close(fold_new_into_background(logits(), NUM_OLD), spec.folded(logits(), NUM_OLD))
     assert torch.equal(fold_new_into_background(logits(), NUM_SEEN), logits())  # domains: nothing to fold
@@ -136,7 +188,14 @@ def test_gradient(loss: Callable[..., Tensor]):
     assert torch.autograd.gradcheck(lambda q: loss(q, y, old), student)
 
 
-@pytest.mark.parametrize("distance", [lambda d: spatial_cube_distance(d, POOL_SIZES), channel_cube_distance])
+@pytest.mark.parametrize(
+    "distance",
+    [
+        lambda d: spatial_cube_distance(d, POOL_SIZES),
+        channel_cube_distance,
+        lambda d: local_pod_distance(d, (1, 2, 4)),
+    ],
+)
 def test_a_sample_without_a_difference_has_a_zero_gradient(distance: Callable[[Tensor], Tensor]):
     teacher = random(2, 3, 5, 4, seed=7)
     student = teacher.clone()

@@ -5,9 +5,10 @@ from dataclasses import fields
 import pytest
 
 from config import OptimConfig, option_fields
-from methods import METHODS, WITHOUT_EFFECT, read_authors_spelling
+from methods import METHODS
 from methods.base import Method, MethodConfig
 from methods.rcil import RCILConfig
+from methods.spelling import WITHOUT_EFFECT, read_authors_spelling
 from tests.helpers import SPECS, task_of
 
 AUTHORS = {"pod": "local", "pod_logits": True, "unce": True, "unkd": True, "loss_kd": 100.0, "init_balanced": True}
@@ -18,7 +19,7 @@ every_method = pytest.mark.parametrize("name", METHODS)
 def test_a_method_has_a_config_and_losses_of_its_own(name: str):
     method = METHODS[name]
     assert issubclass(method, Method) and issubclass(method.Config, MethodConfig)
-    assert method.losses is not Method.losses and method.Config().branches in (1, 2)
+    assert method.own_losses is not Method.own_losses and method.Config().branches in (1, 2)
 
 
 @every_method

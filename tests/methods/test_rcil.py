@@ -8,37 +8,23 @@ import torch
 from torch import Tensor
 
 from config import ModelConfig, OptimConfig
+from methods.features import feature_preset
 from methods.rcil import RCIL, RCILConfig
 from modules.public_names import to_public
 from segmentation_module import SegmentationNet, SegOutput, build_network, build_student
 from tasks import Task
 from tests.helpers import task_of
 from tests.methods import spec_losses as spec
-from tests.methods.spec_losses import IGNORED
+from tests.methods.outputs import FEATURES, labels, output
 from utils.errors import UserError
 from utils.optim import build_optimizer
-
-FEATURES = {"layer1": (6, 9, 7), "layer2": (8, 5, 4), "layer3": (9, 3, 2), "layer4": (7, 3, 2), "pre_logits": (5, 3, 2)}
-
-
-def output(num_classes: int, *, seed: int) -> SegOutput:
-    """A network's output of random numbers for two images."""
-    torch.manual_seed(seed)
-    features = {name: torch.randn(2, *shape, dtype=torch.float64) for name, shape in FEATURES.items()}
-    features["logits_small"] = torch.randn(2, num_classes, 3, 2, dtype=torch.float64)
-    return SegOutput(torch.randn(2, num_classes, 12, 8, dtype=torch.float64), features)
-
-
-def labels(num_classes: int) -> Tensor:
-    """Some pixels of each class and some ignored ones."""
-    y = torch.arange(2 * 12 * 8).reshape(2, 12, 8) % (num_classes + 2)
-    return torch.where(y < num_classes, y, IGNORED)
 
 
 def method(task: Task, step: int, **options: object) -> RCIL:
     """RCIL with the preset of the task's data set, as argparser makes it."""
     names = {spec.name for spec in fields(RCILConfig)}
-    preset = {name: value for name, value in RCIL.preset(task.dataset, task).items() if name in names}
+    published = feature_preset("cube", task.dataset, task.name) | RCIL.preset(task.dataset, task)
+    preset = {name: value for name, value in published.items() if name in names}
     return RCIL(RCILConfig(**preset | options), task, step)
 
 
@@ -134,7 +120,8 @@ def test_distillation_changes_no_feature_that_a_caller_holds():
         ({"channel_factors": (1.0, 2.0, 3.0)}, "--channel_factors"),
         ({"pool_sizes": ()}, "--pool_sizes"),
         ({"pool_sizes": (4, 0)}, "--pool_sizes"),
-        ({"pod": "local"}, "choose from cube, none"),
+        ({"pod": "all"}, "choose from cube, local, none"),
+        ({"spp_scales": ()}, "--spp_scales"),
         ({"branches": 3}, "choose from 1, 2"),
     ],
 )
