@@ -1,7 +1,7 @@
 """What all steps of a run share: its settings, and the networks, files and data that follow from them."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from config import RunConfig
+from config import RunConfig, at_step
 from dataset import Loaders, build_loaders, scenario_of, select_steps
 from dataset.base import DatasetSpec
+from dataset.index import fingerprint
 from dataset.splits import StepSets, refuse_empty
 from dataset.transform import derive_seed
 from methods import METHODS
@@ -21,9 +22,11 @@ from modules.public_names import heads_of, to_public
 from segmentation_module import SegmentationNet, build_first_student, build_student, freeze_parts_, load_network
 from tasks import Task
 from utils.checkpoint import load_checkpoint, save_checkpoint, step_path
-from utils.distributed import Dist
+from utils.distributed import Dist, barrier, main_process_first
 from utils.errors import UserError
+from utils.first_step import find, key_of, lend, remember
 from utils.identity import Identity, check_identity, identity_of
+from utils.log import log
 from utils.profiling import Watch, profiled
 
 Checkpoint = dict[str, Any]
@@ -97,12 +100,54 @@ class Experiment:
     def load_saved(self, step: int) -> tuple[SegmentationNet | None, Checkpoint | None]:
         """The half-done or finished student of `step` with its checkpoint, where there is one to go on from."""
         path = self.config.ckpt or self.path(step)
-        if not self.config.ckpt and not (self.config.resume and path.exists()):
-            return None, None
+        if not self.config.ckpt:
+            if not self.config.resume:
+                return None, None
+            if step == 0:
+                self.borrow_first_step()
+            if not path.exists():
+                return None, None
         student, saved = self.load(path, step)
         if "finished" not in (saved.get("trainer_state") or {}):
             raise UserError(f"{path} is of another code base: it can be tested (--test) or built upon (--step_ckpt)")
         return student, saved
+
+    def first_step_key(self) -> str | None:
+        """A digest of all that determines the network of step 0; None where it is not to be shared."""
+        loss = METHODS[self.config.method_name].first_step
+        if loss is None:
+            return None
+        config, data, optim = self.config, self.config.data, self.config.optim
+        rates = {"lr": at_step(optim.lr, 0), "epochs": at_step(optim.epochs, 0)}
+        parts = {
+            "loss": loss,
+            "identity": self.identity(0),
+            "images": fingerprint(self.sets[0].train, Path(), self.spec.label_values),
+            "crop_size": data.crop_size,
+            "data_masking": data.data_masking,
+            "batch": [data.batch_size, self.dist.world_size],
+            "model": asdict(config.model),
+            "optimiser": asdict(optim) | rates,
+            "opt_level": config.opt_level,
+            "seed": config.random_seed,
+        }
+        return key_of(parts)
+
+    def borrow_first_step(self) -> None:
+        """Take over the finished first step of another run in the folder, if all that determines it is the same."""
+        there = self.path(0).exists()
+        barrier()  # all have looked, before anything changes
+        if there:
+            return
+        key = self.first_step_key()
+        with main_process_first() as is_main:
+            source = find(self.config.checkpoint, key) if is_main and key else None
+            if source is None:
+                return
+            state = load_checkpoint(source, "a first step to share").get("trainer_state") or {}
+            if state.get("first_step") == key and state.get("finished"):
+                log.info(f"step 0 is that of {source}: the same network, data and schedule")
+                lend(source, self.path(0))
 
     def load_previous(self, step: int, *, is_first: bool) -> tuple[SegmentationNet | None, State]:
         """The network of the step before, and what the method left for this one; None and nothing at step 0.
@@ -150,12 +195,16 @@ class Experiment:
 
     def save(self, step: int, student: SegmentationNet, *, finished: bool, state: Checkpoint) -> None:
         """Write the checkpoint of `step` (SPEC 9); `state` holds everything but the weights."""
+        key = self.first_step_key() if step == 0 and finished else None
         trainer_state = state["trainer_state"] | {
             "identity": self.identity(step),
             "finished": finished,
+            "first_step": key,
         }
         weights = to_public(student.state_dict())
         save_checkpoint(self.path(step), state | {"model_state": weights, "trainer_state": trainer_state})
+        if key:
+            remember(self.config.checkpoint, key, self.path(step))
 
     def watch(self, step: int) -> Watch:
         """What looks at the batches of the first epoch of `step`: the profiler, if `--profile` asks for it."""

@@ -49,7 +49,7 @@ def test_a_run_leaves_checkpoints(trained: Workplace):
         assert ("module.head.map_convs.3.bias" in names) == (step == 1)
         assert f"module.cls.{step}.weight" in names and f"module.cls.{step + 1}.weight" not in names
     names = {path.name for path in trained.checkpoint(0).parent.iterdir()}
-    assert names == {"15-1-voc_tiny_0.pth", "15-1-voc_tiny_1.pth"}
+    assert names == {"15-1-voc_tiny_0.pth", "15-1-voc_tiny_1.pth", "first_steps"}
 
 
 def test_a_run_leaves_a_row_a_step(trained: Workplace):
