@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from metrics.scores import Scores, present_mean
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -124,6 +126,20 @@ def summary(rows: Sequence[Row], num_first: int) -> Summary:
         first=last.first_mean(num_first),
         later=last.later_mean(num_first),
     )
+
+
+def forgetting(rows: Sequence[Row]) -> float:
+    """How far the classes known before the last step fell from their best: mean of max_t IoU_c(t) - IoU_c(T).
+
+    Negative where they went on learning; NaN where no class was known before, or none occurs.
+    """
+    last = np.array(rows[-1].iou)
+    known = len(rows[-2].iou) if len(rows) > 1 else 0
+    earlier = np.full((len(rows), known), np.nan)
+    for number, row in enumerate(rows[:-1]):
+        earlier[number, : len(row.iou)] = row.iou
+    best = np.fmax.reduce(earlier, axis=0)
+    return present_mean(best - last[:known])
 
 
 def _fields(row: Row) -> list[str]:

@@ -1,6 +1,7 @@
 """Plain-text tables for the terminal, at most 100 columns wide. Figures in percent, `-` for none."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -143,6 +144,39 @@ def comparison_table(rows_by_run: Mapping[str, Sequence[Row]], num_first: int) -
                 row.append("" if figures is reference else _difference(value - base))
         cells.append(row)
     return _grid(header, cells, left=1)
+
+
+class Spread(NamedTuple):
+    """A figure over several seeds; NaN where there is none."""
+
+    mean: float
+    deviation: float  # of the sample; NaN for one seed
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Mean and standard deviation of what is not NaN."""
+        known = [value for value in values if not math.isnan(value)]
+        if not known:
+            return cls(math.nan, math.nan)
+        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else math.nan)
+
+    def text(self, scale: float = 100.0, digits: int = 2) -> str:
+        """mean ± deviation, `-` for none."""
+        if math.isnan(self.mean):
+            return "-"
+        spread = "" if math.isnan(self.deviation) else f" ± {scale * self.deviation:.{digits}f}"
+        return f"{scale * self.mean:.{digits}f}{spread}"
+
+
+def seeds_table(figures: Mapping[str, Mapping[str, Spread]], num_seeds: Mapping[str, int]) -> str:
+    """A row per run with mean ± standard deviation of each figure over its seeds; minutes are no percentage."""
+    titles = list(next(iter(figures.values())))
+    cells = [
+        [shorten_middle(name, MAX_COMPARED_NAME), str(num_seeds[name])]
+        + [row[title].text(1.0, 1) if title == "minutes" else row[title].text() for title in titles]
+        for name, row in figures.items()
+    ]
+    return _grid(["", "seeds", *titles], cells, left=1)
 
 
 def _difference(value: float) -> str:

@@ -1,0 +1,101 @@
+"""Compare methods over seeds: one table of mean ± standard deviation, from a folder per seed (scripts/compare.sh).
+
+    python tools/compare_seeds.py compare/seed42 compare/seed43 [--markdown FILE]
+
+Each folder has results/*.csv, one a method, and maybe minutes.csv with lines METHOD,MINUTES. Percent. `all`, `old` and `new`
+are mIoU after the last step, of all classes, of those of step 0 and of the later ones; `average` is `all` over the steps;
+`forgetting` is how far classes known before the last step fell from their best.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from metrics.results import Row, count_first, forgetting, read_rows, summary
+from metrics.tables import Spread, seeds_table
+from utils.errors import UserError, one_line
+from utils.files import atomic_write
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 2 if a folder does not serve."""
+    parser = argparse.ArgumentParser(description="Compare methods over seeds, in percent.")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="one per seed, with results/*.csv")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table in Markdown")
+    options = parser.parse_args(arguments)
+    try:
+        figures, seeds = read_seeds(options.folders)
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    print(seeds_table(figures, seeds))
+    if options.markdown:
+        with atomic_write(options.markdown, "w") as file:
+            file.write(markdown(figures, seeds))
+    return 0
+
+
+def read_seeds(folders: Sequence[Path]) -> tuple[dict[str, dict[str, Spread]], dict[str, int]]:
+    """Figures over the seeds by method, best last, and how many seeds each has.
+
+    UserError where a folder has no results, or where a run has not come to the last step of the others.
+    """
+    values: dict[str, list[dict[str, float]]] = {}
+    last_steps: dict[Path, int] = {}
+    for folder in folders:
+        paths = sorted((folder / "results").glob("*.csv"))
+        if not paths:
+            raise UserError(f"{folder}/results holds no results file; name the folders that scripts/compare.sh wrote")
+        minutes = read_minutes(folder / "minutes.csv")
+        for path in paths:
+            rows, name = read_rows(path), path.stem.split("_", 3)[-1]
+            last_steps[path] = rows[-1].step
+            values.setdefault(name, []).append(figures_of(rows, path) | {"minutes": minutes.get(name, float("nan"))})
+    for path, step in last_steps.items():
+        if step != max(last_steps.values()):
+            raise UserError(f"{path} ends at step {step}, others at step {max(last_steps.values())}: finish it first")
+    spreads = {
+        name: {title: Spread.of([one[title] for one in of_seeds]) for title in of_seeds[0]}
+        for name, of_seeds in values.items()
+    }
+    ordered = dict(sorted(spreads.items(), key=lambda item: item[1]["all"].mean))
+    return ordered, {name: len(of_seeds) for name, of_seeds in values.items()}
+
+
+def figures_of(rows: Sequence[Row], path: Path) -> dict[str, float]:
+    """The figures of one run, fractions of 1."""
+    found = summary(rows, count_first(rows, path))
+    return {
+        "all": found.final,
+        "average": found.average,
+        "old": found.first,
+        "new": found.later,
+        "forgetting": forgetting(rows),
+    }
+
+
+def read_minutes(path: Path) -> dict[str, float]:
+    """Minutes by method, the parts of a run that was cut off added up; empty without such a file."""
+    minutes: dict[str, float] = {}
+    if path.is_file():
+        for name, value in csv.reader(path.read_text().splitlines()):
+            minutes[name] = minutes.get(name, 0.0) + float(value)
+    return minutes
+
+
+def markdown(figures: dict[str, dict[str, Spread]], seeds: dict[str, int]) -> str:
+    """The table for a document."""
+    titles = list(next(iter(figures.values())))
+    lines = [f"| method | seeds | {' | '.join(titles)} |", f"|---|{'--:|' * (1 + len(titles))}"]
+    for name, row in figures.items():
+        cells = [row[title].text(1.0, 1) if title == "minutes" else row[title].text() for title in titles]
+        lines.append(f"| {name} | {seeds[name]} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
