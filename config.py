@@ -59,6 +59,12 @@ class DataConfig(Checked):
         "labels kept in training: of the new classes, also of the old, or new with all else ignored",
         choices=("current", "current+old", "new"),
     )
+    label_protocol: str = option(
+        "plop",
+        "plop: ignored pixels stay ignored, in tests unseen classes are background; "
+        "mib: ignored pixels train as background, in tests unseen classes are ignored",
+        choices=("plop", "mib"),
+    )
     crop_size: int = option(512, "side of the square crops, in pixels")
     crop_val: bool = option(True, "evaluate on the centre crop; without: on whole images")
     test_on_val: bool = option(False, "split the training images 80/20 and test on the 20%%")

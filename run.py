@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from argparser import Parsed, parse
 from config import RunConfig, at_step
 from dataset import Loaders, require_full_batch, scenario_of
+from dataset.labels import PROTOCOL_NOTES
 from experiment import Checkpoint, Experiment
 from methods.base import Method
 from metrics.report import Reporter
@@ -195,6 +196,7 @@ def build_report(parsed: Parsed, dist: Dist) -> Reporter:
         palette=[spec.palette[label] for label in order],
         num_first=task.num_seen(0),
         is_main=dist.is_main,
+        note=PROTOCOL_NOTES[config.data.label_protocol],
     )
 
 

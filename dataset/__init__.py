@@ -51,6 +51,8 @@ def _refuse_misfits(config: DataConfig, spec: DatasetSpec) -> None:
         raise UserError(f"--domain_test {config.domain_test}: {spec.name} has no domains; leave it out")
     if spec.facts.kind == "domain" and config.test_on_val:
         raise UserError(f"--test_on_val: {spec.name} takes its test images from both splits; see --domain_test")
+    if spec.facts.kind == "domain" and config.label_protocol != "plop":
+        raise UserError(f"--label_protocol {config.label_protocol}: {spec.name} has no background; leave it out")
     if spec.facts.kind == "domain" and config.ignore_test_bg:
         raise UserError(f"--ignore_test_bg: {spec.name} has no background; leave it out")
 
@@ -110,8 +112,12 @@ def build_loaders(
 ) -> Loaders:
     """The data of one step, its `sets`, for process `rank` of `world_size`."""
     step_seed = derive_seed(seed, step)
-    train_lut = training_lut(task, step, data_masking=config.data_masking, class_of=spec.class_of)
-    lut_of_seen = seen_lut(task, step, ignore_background=config.ignore_test_bg, class_of=spec.class_of)
+    common = {"class_of": spec.class_of, "label_protocol": config.label_protocol}
+    unlabelled = config.label_protocol == "mib" and not spec.labels_background
+    train_lut = training_lut(task, step, data_masking=config.data_masking, **common)
+    test_lut = seen_lut(task, step, ignore_background=config.ignore_test_bg or unlabelled, **common)
+    # MiB's code validates as it tests.
+    val_lut = test_lut if config.label_protocol == "mib" else train_lut
 
     def eval_loader(samples: Sequence[Sample], lut: np.ndarray) -> DataLoader:
         crop = config.crop_size, config.crop_size
@@ -137,8 +143,8 @@ def build_loaders(
             # Training starts a new pass all the time; evaluation is rare, so its workers may go in between.
             persistent_workers=config.num_workers > 0,
         ),
-        val=eval_loader(sets.val, train_lut),
-        test=eval_loader(sets.test, lut_of_seen),
+        val=eval_loader(sets.val, val_lut),
+        test=eval_loader(sets.test, test_lut),
     )
 
 

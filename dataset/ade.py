@@ -65,5 +65,6 @@ SPEC = DatasetSpec(
     palette=tuple(tuple(bytes.fromhex(colour)) for colour in COLOURS.split()),
     label_values=frozenset((*range(len(CLASS_NAMES)), IGNORE_INDEX)),
     list_samples=list_samples,
+    labels_background=False,
     num_images=(20210, 2000),
 )

@@ -48,6 +48,7 @@ class DatasetSpec:
     label_values: frozenset[int]  # what a mask file may hold; each is below 256
     class_of: tuple[int, ...] = tuple(range(256))  # class id, or 255, of each of the 256 label values
     list_samples: Callable[[Path, str], list[Sample]]  # (root, "train" | "val"); UserError where folders lack
+    labels_background: bool = True  # whether class 0 was looked at, or is what nobody named
     select: Callable[..., StepSets] = select_by_class  # which samples serve a step; see dataset/splits.py
     scenarios: tuple[str, ...] = tuple(SCENARIOS)  # those that `select` knows
     num_images: tuple[int, int] | None = None  # training and validation images of a complete copy

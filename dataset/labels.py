@@ -9,23 +9,41 @@ from utils.constants import IGNORE_INDEX
 
 BACKGROUND = 0
 
+PROTOCOL_NOTES = {
+    "plop": "",
+    "mib": (
+        "labels of MiB: ignored pixels trained as background, classes not seen yet are left out of the scores; "
+        "figures before the last step are not comparable with those under the labels of PLOP"
+    ),
+}
+"""What is to be said of results by label protocol."""
 
-def build_lut(order: Sequence[int], visible: Collection[int], *, hidden_to: int, class_of: Sequence[int]) -> np.ndarray:
+
+def build_lut(
+    order: Sequence[int],
+    visible: Collection[int],
+    *,
+    hidden_to: int,
+    class_of: Sequence[int],
+    ignored_to: int = IGNORE_INDEX,
+) -> np.ndarray:
     """Table (256,) uint8, to be applied with `map_labels`.
 
-    A class of `visible` becomes its position in `order`, 255 stays 255, all others become `hidden_to`.
+    A class of `visible` becomes its position in `order`, 255 becomes `ignored_to`, all others become `hidden_to`.
     `class_of`: class id, or 255, of each of the 256 label values of the mask.
     """
     output_of = np.full(256, hidden_to, dtype=np.uint8)
     for position, label in enumerate(order):
         if label in visible:
             output_of[label] = position
-    output_of[IGNORE_INDEX] = IGNORE_INDEX
+    output_of[IGNORE_INDEX] = ignored_to
     return output_of[np.asarray(class_of)]
 
 
-def training_lut(task: Task, step: int, *, data_masking: str, class_of: Sequence[int]) -> np.ndarray:
-    """Table of the training and step validation sets; `data_masking` as in DataConfig."""
+def training_lut(
+    task: Task, step: int, *, data_masking: str, class_of: Sequence[int], label_protocol: str = "plop"
+) -> np.ndarray:
+    """Table of the training and step validation sets; `data_masking` and `label_protocol` as in DataConfig."""
     visible = {*task.new_classes(step)}
     if data_masking == "current+old":
         visible |= {*task.old_classes(step)}
@@ -33,12 +51,16 @@ def training_lut(task: Task, step: int, *, data_masking: str, class_of: Sequence
     if data_masking == "new":
         visible |= {BACKGROUND}
         hidden_to = IGNORE_INDEX
-    return build_lut(task.order(step), visible, hidden_to=hidden_to, class_of=class_of)
+    ignored_to = BACKGROUND if label_protocol == "mib" else IGNORE_INDEX
+    return build_lut(task.order(step), visible, hidden_to=hidden_to, class_of=class_of, ignored_to=ignored_to)
 
 
-def seen_lut(task: Task, step: int, *, ignore_background: bool, class_of: Sequence[int]) -> np.ndarray:
+def seen_lut(
+    task: Task, step: int, *, ignore_background: bool, class_of: Sequence[int], label_protocol: str = "plop"
+) -> np.ndarray:
     """Table of the test set: all classes seen so far; with `ignore_background`, what is 0 becomes 255."""
-    lut = build_lut(task.order(step), task.order(step), hidden_to=BACKGROUND, class_of=class_of)
+    hidden_to = IGNORE_INDEX if label_protocol == "mib" else BACKGROUND
+    lut = build_lut(task.order(step), task.order(step), hidden_to=hidden_to, class_of=class_of)
     if ignore_background:
         lut[lut == BACKGROUND] = IGNORE_INDEX
     return lut

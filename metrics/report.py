@@ -18,7 +18,7 @@ class Reporter:
     """Takes what happens in a run to the places where a person looks.
 
     `class_names` and `palette` are in the order of arrival, as the network's outputs; `num_first` of them are of
-    step 0. `folder`: TensorBoard files and pictures.
+    step 0. `folder`: TensorBoard files and pictures. `note`: what to know of the results, in the head of their file.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class Reporter:
         palette: Sequence[tuple[int, int, int]],
         num_first: int,
         is_main: bool,
+        note: str = "",
     ) -> None:
         self.folder = folder
         self.results = results
@@ -37,6 +38,7 @@ class Reporter:
         self.palette = palette
         self.num_first = num_first
         self.is_main = is_main
+        self.note = note
         self.board = Board(folder, is_main)
 
     def images(self, arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[int]], scenario: str) -> None:
@@ -67,7 +69,7 @@ class Reporter:
         names = self.class_names[: scores.num_classes]
         log.info("\n" + step_table(scores, names, num_old, title=f"step {step}: test IoU in percent") + "\n")
         self.board.scores(scores, names, step)
-        write_row(self.results, Row.from_scores(step, scores, len(self.class_names)))
+        write_row(self.results, Row.from_scores(step, scores, len(self.class_names)), self.note)
 
     def samples(self, step: int, images: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> None:
         """Draw test images (N, 3, H, W) with labels and predictions (N, H, W), all uint8."""

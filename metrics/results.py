@@ -1,8 +1,9 @@
 """The results file of a run, `DATE_DATASET_TASK_NAME.csv` (SPEC 8).
 
-No header; a row a step: `step,IoU_0,...,IoU_{n-1},mIoU`, the n classes of the task in its label order. `x`
-stands for a class that no step has brought yet, `X` for one that was seen but does not occur in the ground
-truth. Figures are fractions of 1, written so that reading gives the same float.
+No header, but maybe lines that start with # and say under which labels was scored. A row a step:
+`step,IoU_0,...,IoU_{n-1},mIoU`, the n classes of the task in its label order. `x` stands for a class that no step has
+brought yet, `X` for one that was seen but does not occur in the ground truth. Figures are fractions of 1, written so
+that reading gives the same float.
 """
 
 import csv
@@ -68,8 +69,8 @@ def results_path(results_dir: Path, date: str, dataset: str, task: str, name: st
     return Path(results_dir) / f"{date}_{dataset}_{task}_{name}.csv"
 
 
-def write_row(path: Path, row: Row) -> None:
-    """Put `row` into the file at `path`, in place of the row of the same step if there is one.
+def write_row(path: Path, row: Row, note: str = "") -> None:
+    """Put `row` into the file at `path`, in place of the row of the same step if there is one; `note` heads the file.
 
     UserError if the file is malformed or belongs to a task with another number of classes.
     """
@@ -82,6 +83,7 @@ def write_row(path: Path, row: Row) -> None:
         )
     rows = sorted([other for other in rows if other.step != row.step] + [row], key=lambda other: other.step)
     with atomic_write(path, "w") as file:
+        file.write(f"# {note}\n" if note else "")
         csv.writer(file, lineterminator="\n").writerows(map(_fields, rows))
 
 
@@ -89,7 +91,8 @@ def read_rows(path: Path) -> list[Row]:
     """The rows of a results file, by step. UserError if there is no such file or it is not one of results."""
     try:
         with open(path, newline="", encoding="ascii") as file:
-            lines = [(number, fields) for number, fields in enumerate(csv.reader(file), start=1) if fields]
+            numbered = enumerate(csv.reader(file), start=1)
+            lines = [(number, fields) for number, fields in numbered if fields and not fields[0].startswith("#")]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a results file, DATE_DATASET_TASK_NAME.csv") from error
     except (UnicodeDecodeError, csv.Error) as error:

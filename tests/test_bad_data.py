@@ -80,6 +80,7 @@ FAULTS = [
     ("cityscape", nothing, "--scenario disjoint", "--scenario disjoint: cityscape deals out its images by class"),
     ("cityscapes_domain", rename("gtFine/val", "gtFine/test"), "", "no folder .*gtFine/val; point --data_root"),
     ("cityscapes_domain", nothing, "--test_on_val", "--test_on_val: cityscapes_domain takes its test images"),
+    ("cityscapes_domain", nothing, "--label_protocol mib", "--label_protocol mib: cityscapes_domain has no background"),
     ("cityscapes_domain", nothing, "--ignore_test_bg", "--ignore_test_bg: cityscapes_domain has no background"),
     ("cityscapes_domain", without("*/*/bremen/*.png"), "--task 1-1 --step 1", r"step 1 \(domains 1\) .* no image"),
 ]

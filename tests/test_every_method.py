@@ -119,3 +119,10 @@ def test_paper_exact_changes_the_run(finished: dict[str, Workplace], workplace: 
     as_published = dict(finished["LWF"].scalars()["loss_step1/kd"])
     exact = dict(workplace.scalars()["loss_step1/kd"])
     assert exact[1] == pytest.approx(16 * as_published[1], rel=1e-4)
+
+
+def test_results_under_the_labels_of_mib_say_so(workplace: Workplace):
+    options = ["--method", "MiB", "--label_protocol", "mib", "--step", 0, 1, "--epochs", 1, "--no-visualize"]
+    assert workplace.run(*options) == 0
+    assert workplace.results().read_text().startswith("# labels of MiB: ignored pixels trained as background")
+    assert len(read_rows(workplace.results())) == 2

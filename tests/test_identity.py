@@ -27,6 +27,7 @@ def checkpoint(line: str, step: int) -> dict:
     ("option", "made_with", "asked_for"),
     [
         ("scenario", "", "--overlap"),
+        ("label_protocol", "", "--label_protocol mib"),
         ("scenario", "--overlap", ""),
         ("scenario", "--overlap", "--scenario partitioned"),
         ("task", "--task 15-1", "--task 19-1"),

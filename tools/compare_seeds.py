@@ -2,9 +2,9 @@
 
     python tools/compare_seeds.py compare/seed42 compare/seed43 [--markdown FILE]
 
-Each folder has results/*.csv, one a method, and maybe minutes.csv with lines METHOD,MINUTES. Percent. `all`, `old` and `new`
-are mIoU after the last step, of all classes, of those of step 0 and of the later ones; `average` is `all` over the steps;
-`forgetting` is how far classes known before the last step fell from their best.
+Each folder has results/*.csv, one a method, and maybe minutes.csv with lines METHOD,MINUTES. Percent. `all`, `old` and
+`new` are mIoU after the last step, of all classes, of those of step 0 and of the later ones; `average` is `all` over
+the steps; `forgetting` is how far classes known before the last step fell from their best.
 """
 
 import argparse

@@ -20,6 +20,7 @@ def identity_of(config: RunConfig, task: Task, step: int, *, scenario: str, clas
         "step": step,
         "classes": list(class_names),
         "scenario": scenario,
+        "label_protocol": config.data.label_protocol,
         "branches": config.method.branches,
         "backbone": config.model.backbone,
         "output_stride": config.model.output_stride,

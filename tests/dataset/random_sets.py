@@ -113,11 +113,11 @@ def random_cityscapes(root: Path, seed: int, first_class: int) -> RandomSet:
     return RandomSet(root, *parts, class_of, lambda name: CITIES.index(name.split("_")[0]))
 
 
-def training_pixel(label: int, task: Task, step: int, masking: str) -> int:
-    """What a pixel of class `label` trains as (SPEC 2, sentence by sentence)."""
+def training_pixel(label: int, task: Task, step: int, masking: str, protocol: str = "plop") -> int:
+    """What a pixel of class `label` trains as (SPEC 2, METHODS 0.3, sentence by sentence)."""
     new, old = task.new_classes(step), task.old_classes(step)
     if label == 255:
-        return 255
+        return 0 if protocol == "mib" else 255
     if label in new:
         return task.order(step).index(label)
     if masking == "current+old" and label in old:
@@ -127,7 +127,8 @@ def training_pixel(label: int, task: Task, step: int, masking: str) -> int:
     return 0
 
 
-def seen_pixel(label: int, task: Task, step: int, ignore_background: bool) -> int:
+def seen_pixel(label: int, task: Task, step: int, ignore_background: bool, protocol: str = "plop") -> int:
     """What a pixel of class `label` is tested as."""
-    result = 255 if label == 255 else task.order(step).index(label) if label in task.order(step) else 0
+    unseen = 255 if protocol == "mib" else 0
+    result = 255 if label == 255 else task.order(step).index(label) if label in task.order(step) else unseen
     return 255 if ignore_background and result == 0 else result

@@ -186,9 +186,13 @@ def test_both_kinds_of_cityscapes_share_one_index(tmp_path: Path):
     assert {path.name for path in times} == {"cityscapes-train.npz", "cityscapes-val.npz"}
 
 
+# Where domains arrive there is no background, and so one protocol.
+LABELLED = [(name, "plop") for name in (*CLASS_SETS, "cityscapes_domain")] + [(name, "mib") for name in CLASS_SETS]
+
+
 @pytest.mark.parametrize("masking", ["current", "current+old", "new"])
-@pytest.mark.parametrize("dataset", [*CLASS_SETS, "cityscapes_domain"])
-def test_labels_of_every_data_set_pixel_by_pixel(tmp_path: Path, dataset: str, masking: str):
+@pytest.mark.parametrize(("dataset", "protocol"), LABELLED)
+def test_labels_of_every_data_set_pixel_by_pixel(tmp_path: Path, dataset: str, masking: str, protocol: str):
     write = CLASS_SETS.get(dataset) or partial(random_cityscapes, first_class=0)
     data = write(tmp_path, 5)
     ignore_background = masking == "new" and dataset != "cityscapes_domain"
@@ -198,6 +202,7 @@ def test_labels_of_every_data_set_pixel_by_pixel(tmp_path: Path, dataset: str, m
         task=TASKS.get(dataset, "11-5"),
         data_masking=masking,
         ignore_test_bg=ignore_background,
+        label_protocol=protocol,
         crop_val=False,
         num_workers=0,
     )
@@ -205,10 +210,17 @@ def test_labels_of_every_data_set_pixel_by_pixel(tmp_path: Path, dataset: str, m
     task = open_task(config, spec)
     for step, sets in enumerate(select_steps(config, spec, task)):
         loaders = build_loaders(config, spec, task, step, sets, seed=0, rank=0, world_size=1)
-        for loader, see in (
-            (loaders.val, lambda label, step=step: training_pixel(label, task, step, masking)),
-            (loaders.test, lambda label, step=step: seen_pixel(label, task, step, ignore_background)),
-        ):
+
+        def trained(label: int, step: int = step) -> int:
+            return training_pixel(label, task, step, masking, protocol)
+
+        def tested(label: int, step: int = step) -> int:
+            # In ADE20K, 0 is what nobody named: MiB does not test on it.
+            unnamed = protocol == "mib" and dataset == "ade"
+            return seen_pixel(label, task, step, ignore_background or unnamed, protocol)
+
+        assert loaders.train.dataset.lut.tolist() == [trained(data.class_of(value)) for value in range(256)]
+        for loader, see in ((loaders.val, tested if protocol == "mib" else trained), (loaders.test, tested)):
             for index, sample in enumerate(loader.dataset.samples[:20]):
                 name = name_of(sample)
                 mask = data.val[name] if name in data.val else data.train[name]

@@ -164,3 +164,12 @@ def test_missing_file_and_missing_first_step(tmp_path):
 def test_path_names_the_run():
     path = results_path(Path("results"), "2022-10-17", "voc", "15-5s", "RCIL_overlap")
     assert path == Path("results/2022-10-17_voc_15-5s_RCIL_overlap.csv")
+
+
+def test_a_note_heads_the_file_and_is_no_row(tmp_path):
+    path = tmp_path / "a.csv"
+    for step in (0, 1):
+        write_row(path, Row(step, (0.5,), 2, 0.5), note="labels of MiB, and so on")
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# labels of MiB, and so on" and len(lines) == 3
+    assert [row.step for row in read_rows(path)] == [0, 1]
