@@ -18,7 +18,8 @@ OPTIONS = {
     "|--print_interval 1|--val_interval 1|--ckpt_interval 1|--resume|--no-resume|--results_dir a",
     "data": "--data_root a|--dataset voc|--task 15-1|--overlap|--data_masking current+old|--crop_val|--no-crop_val"
     "|--test_on_val|--val_on_trainset|--cross_val|--ignore_test_bg|--scenario disjoint|--scenario partitioned"
-    "|--label_protocol mib|--overlap --scenario overlapped|--no-overlap|--dataset ade --task 50|--dataset cityscape --task 10-9"
+    "|--label_protocol mib|--overlap --scenario overlapped|--no-overlap|--dataset ade --task 50"
+    "|--dataset cityscape --task 10-9"
     "|--dataset cityscapes_domain --task 11-1 --domain_test clean",
     "model": "--backbone resnet50|--output_stride 8|--no_pretrained|--norm_act abn|--pooling 16|--freeze|--fix_bn"
     "|--width 32|--head_channels 64|--drop_path|--no-drop_path|--pretrained a.pth|--stem_activation",

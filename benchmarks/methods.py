@@ -1,0 +1,102 @@
+"""What each method costs: time and peak memory of a training iteration of step 1, relative to FT's.
+
+    python -m benchmarks.methods                        # ResNet-101, crops of 256, batch 2
+    python -m benchmarks.methods --crop 512 --batch 24  # the paper's size; bf16 autocast on a GPU
+
+Student, teacher where there is one, losses, backward, what the method does with the gradients, optimiser. All methods
+are timed in turn, so that a busy spell of the machine hits all; their networks are in memory together.
+"""
+
+import statistics
+import sys
+
+import torch
+
+from benchmarks.harness import device, parser, peak_memory, print_peak, report, seconds
+from benchmarks.networks import LR, MANY, NUM_OLD, TASK, Iteration, make_batch
+from config import ModelConfig, OptimConfig
+from methods import METHODS
+from methods.base import Method
+from segmentation_module import SegmentationNet, build_network, build_student
+from train import Precision, Updater, forward_losses
+from utils.optim import build_optimizer, build_schedule
+
+SIZES = {"resnet101": {}, "resnet26": {"backbone": "resnet26", "width": 8, "head_channels": 16}}
+
+
+def make_iteration(name: str, backbone: str, crop: int, batch: int) -> Iteration:
+    """An iteration of step 1 of the method `name`, as train.py does it."""
+    torch.manual_seed(0)
+    config = ModelConfig(no_pretrained=True, **SIZES[backbone])
+    method = METHODS[name](METHODS[name].Config(), TASK, 1)
+    branches = method.config.branches
+    previous = build_network(config, branches=branches, classes_per_head=TASK.classes_per_head(0))
+    student = build_student(
+        previous, new_classes=1, init_weights=method.config.init_balanced, init_bias=method.config.sets_bias
+    )
+    method.prepare(student)
+    precision = Precision(device(), mixed=device().type == "cuda")
+    student.place_(device(), precision.activations).train()
+    method.begin(student, previous, state_of_step_0(method, previous))
+    teacher = None
+    if method.needs_teacher:
+        teacher = previous.for_inference().to(device())
+        teacher.share_frozen_(student)
+    images, labels = make_batch(crop, batch)
+    if method.scans:
+        method.scan(teacher, [(images, torch.where(labels == NUM_OLD, labels, 0))])
+    optimizer = build_optimizer(student.parameter_groups(), OptimConfig(), LR)
+    updater = Updater(optimizer, build_schedule(optimizer, OptimConfig(), MANY), precision)
+
+    def iteration() -> dict[str, torch.Tensor]:
+        updater.clear()
+        return updater.step(forward_losses(student, teacher, method, images, labels, precision), method)
+
+    return iteration
+
+
+def state_of_step_0(method: Method, previous: SegmentationNet) -> dict:
+    """What the method would have left in the checkpoint of step 0: importances, for those that have some."""
+    values = {name: torch.rand_like(weight) for name, weight in previous.named_parameters()}
+    return dict.fromkeys(getattr(method, "carries", ()), values)
+
+
+def main() -> None:
+    """Time all methods in turn; or, called by itself with --measure, only print the peak memory of one."""
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--crop", type=int, default=256)
+    options.add_argument("--batch", type=int, default=2)
+    options.add_argument("--backbone", choices=SIZES, default="resnet101")
+    options.add_argument("--measure", choices=METHODS, help="print the peak memory of four iterations and end")
+    options = options.parse_args()
+    size = (options.backbone, options.crop, options.batch)
+    if options.measure:
+
+        def work() -> None:
+            iteration = make_iteration(options.measure, *size)
+            for _ in range(4):
+                iteration()
+
+        return print_peak(work)
+
+    iterations = {name: make_iteration(name, *size) for name in METHODS}
+    times: dict[str, list[float]] = {name: [] for name in METHODS}
+    for number in range(1 + options.repeats):
+        for name, iteration in iterations.items():
+            elapsed = seconds(iteration)
+            if number:
+                times[name].append(elapsed)
+    iterations.clear()
+    arguments = ("--crop", options.crop, "--batch", options.batch, "--backbone", options.backbone, "--measure")
+    memory = {name: peak_memory("benchmarks.methods", *arguments, name) for name in METHODS}
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    print(f"{'':<8} {'seconds':>8} {'x FT':>6} {'peak MB':>9} {'x FT':>6}")
+    for name, value in medians.items():
+        time_ratio, memory_ratio = value / medians["FT"], memory[name] / memory["FT"]
+        print(f"{name:<8} {value:8.3f} {time_ratio:6.2f} {memory[name] / 1e6:9.0f} {memory_ratio:6.2f}")
+    report("methods", options.out, [], seconds=medians, peak_bytes=memory)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
