@@ -28,6 +28,14 @@ OPTIONS = {
     "RCIL": "--loss_kd 10|--unce|--no-unce|--unkd|--init_balanced|--pod cube|--pod local|--pod none|--pod_factor 0.1"
     "|--pod_options {}|--pod_logits|--no-pod_logits|--classif_adaptive_factor|--init_bias|--branches 2"
     "|--pool_sizes 2 4|--spatial_factors 0.1 0.2|--channel_factors 0.1 0.2",
+    "methods": "--method LWF --alpha 2|--method ILT --loss_de 10|--method EWC --reg_importance 500 --reg_alpha 0.5"
+    "|--method PI --reg_no_normalize|--method RW --reg_iterations 5|--method FT --regularizer ewc"
+    "|--method MiB --no-unkd|--method PLOP --paper_exact"
+    "|--method LWF-MC --bce --icarl --icarl_importance 5 --icarl_disjoint --icarl_bkg"
+    "|--method PLOP --pseudo entropy --threshold 0.1 --step_threshold 0.1 --pseudo_nb_bins 50|--method FT --pod cube"
+    "|--method PLOP --classif_adaptive_factor --classif_adaptive_min_factor 0.1|--method MiB --branches 2 --pod local"
+    "|--method PLOP --pod local --pod_factor 0.1 --pod_prepro pow --no_pod_schedule --pod_logits --spp_scales 1 2"
+    '|--method PLOP --pod_options {"switch":{"after":{"extra_channels":"sum","factor":0.0005,"type":"local"}}}',
     "launchers": "--local_rank=0|--local-rank=1|--local_rank 0|--local-rank 1",
 }
 LINES = [line for group in OPTIONS.values() for line in group.split("|")]
@@ -180,3 +188,27 @@ def test_help_is_printed(capsys: pytest.CaptureFixture):
     text = " ".join(capsys.readouterr().out.split())
     assert caught.value.code == 0 and "--spatial_factors" in text
     assert f"data set: {', '.join(DATASETS)} [voc]" in text and f"method: {', '.join(METHODS)} [RCIL]" in text
+
+
+def test_what_plops_scripts_type_is_read():
+    options = '{"switch":{"after":{"extra_channels":"sum","factor":0.00001,"type":"local"}}}'
+    line = f"--method PLOP --dataset ade --task 100-50 --pod_factor 0.002 --pod_options {options} --pod_prepro pow"
+    parsed = read(line)
+    assert (parsed.config.method.pod_factor, parsed.config.method.pod_logits_factor) == (0.002, 1e-5)
+    assert [note.split()[0] for note in parsed.provenance.notes] == ["--pod_prepro", "--pod_options:"]
+    # What is not typed comes from the preset of the data set.
+    assert read("--method PLOP --dataset ade --task 100-50").config.method.pod_factor == 1e-3
+
+
+@pytest.mark.parametrize("name", ["ewc", "rw", "pi"])
+def test_a_regularizer_is_a_method(name: str):
+    parsed = read(f"--method FT --regularizer {name} --reg_importance 500")
+    assert parsed.config.method_name == name.upper() and parsed.config.method.reg_importance == 500
+    assert parsed.provenance.notes == [f"--regularizer {name}: read as --method {name.upper()}"]
+
+
+def test_the_preset_of_the_features_goes_with_their_kind():
+    line = "--dataset ade --task 100-50 --method MiB"
+    assert "spatial_factors" not in read(line).provenance.preset
+    assert read(f"{line} --pod cube").config.method.spatial_factors == (5e-6, 5e-7)
+    assert read(f"{line} --pod local").config.method.pod_factor == 1e-3
