@@ -144,7 +144,11 @@ class Experiment:
             source = find(self.config.checkpoint, key) if is_main and key else None
             if source is None:
                 return
-            state = load_checkpoint(source, "a first step to share").get("trainer_state") or {}
+            try:
+                state = load_checkpoint(source, "a first step to share").get("trainer_state") or {}
+            except UserError as error:
+                log.warning(f"step 0 is trained anew: {error}")
+                return
             if state.get("first_step") == key and state.get("finished"):
                 log.info(f"step 0 is that of {source}: the same network, data and schedule")
                 lend(source, self.path(0))

@@ -88,6 +88,13 @@ def test_a_key_that_names_another_file_is_not_believed(taught: Workplace):
     assert not shares(taught, "other", "--method", "FT")
 
 
+def test_a_damaged_first_step_of_another_run_is_not_taken_over(taught: Workplace, capfd: pytest.CaptureFixture):
+    path = taught.checkpoint(0, name="ft")
+    path.write_bytes(path.read_bytes()[:1000])
+    assert not shares(taught, "other", "--method", "FT")
+    assert f"step 0 is trained anew: {path}" in "".join(capfd.readouterr())
+
+
 def test_what_is_remembered_is_found_while_it_is_there(tmp_path: Path):
     path = tmp_path / "a.pth"
     path.write_text("weights")
