@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from argparser import Parsed, parse
 from config import RunConfig, at_step
@@ -94,12 +95,7 @@ def train_student(
         method.load(saved["trainer_state"].get("method", {}))
         start, best_score = saved["epoch"], saved["best_score"]
     elif teacher is not None and method.scans:
-        # As the first epoch will come again.
-        run.seed(step, epoch=0)
-        loaders.train.sampler.set_epoch(0)
-        title = f"step {step} scan"
-        batches = training_batches(loaders.train, device=dist.device, title=title, quiet=not dist.is_main)
-        method.scan(teacher, batches)
+        scan(run, step, method, teacher, loaders.train)
     log.info(
         f"step {step}: {len(loaders.train.dataset)} training images, epochs {start + 1} to {epochs} of "
         f"{len(loaders.train)} iterations, learning rate {lr:g}"
@@ -137,6 +133,14 @@ def train_student(
             state = updater.state(method.state(finished=finished)) | progress
             run.save(step, student, finished=finished, state=state)
     barrier()
+
+
+def scan(run: Experiment, step: int, method: Method, teacher: SegmentationNet, loader: DataLoader) -> None:
+    """Let the method see the first epoch of `step` before it trains, as it will come again."""
+    run.seed(step, epoch=0)
+    loader.sampler.set_epoch(0)
+    title, quiet = f"step {step} scan", not run.dist.is_main
+    method.scan(teacher, training_batches(loader, device=run.dist.device, title=title, quiet=quiet))
 
 
 def _wrapped(
