@@ -17,6 +17,12 @@ def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -
     return field(default=default, metadata={"help": help, "choices": choices})
 
 
+def with_default(config: type, name: str, default: Any) -> Any:
+    """The option `name` of a base class `config`, with a default of the subclass's own."""
+    (metadata,) = (spec.metadata for spec in fields(config) if spec.name == name)
+    return field(default=default, metadata=metadata)
+
+
 class Checked:
     """Base of all configurations: a field with `choices` holds one of them."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from config import option
+from config import option, with_default
 from methods.losses import cross_entropy, distillation, unbiased_cross_entropy, unbiased_distillation
 from methods.lwf import LWF, LWFConfig
 from segmentation_module import SegOutput
@@ -17,11 +17,11 @@ from segmentation_module import SegOutput
 class MiBConfig(LWFConfig):
     """Each part of the objective."""
 
-    loss_kd: float = option(10.0, "weight of the distillation of the logits; 0 leaves it out")
+    loss_kd: float = with_default(LWFConfig, "loss_kd", 10.0)
+    init_balanced: bool = with_default(LWFConfig, "init_balanced", True)
+    init_bias: bool = with_default(LWFConfig, "init_bias", True)
     unce: bool = option(True, "unbiased cross entropy: background may be any old class")
     unkd: bool = option(True, "unbiased distillation: the student's background takes in its new classes")
-    init_balanced: bool = option(True, "start new classifiers from the background's weights")
-    init_bias: bool = option(True, "with it set the biases too, to the background's minus ln(new classes + 1)")
 
 
 class MiB(LWF):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from config import option
+from config import option, with_default
 from methods.base import MethodConfig, State
 from methods.finetune import FT
 from methods.losses import adaptive_cross_entropy, cross_entropy
@@ -29,13 +29,9 @@ BACKGROUND = 0
 class PLOPConfig(MethodConfig):
     """Pseudo labels, and local POD as the distillation of the features."""
 
-    pod: str = option(
-        "local",
-        "distillation of the features: pooled cube (RCIL), local POD (PLOP) or none",
-        choices=("cube", "local", "none"),
-    )
-    init_balanced: bool = option(True, "start new classifiers from the background's weights")
-    init_bias: bool = option(True, "with it set the biases too, to the background's minus ln(new classes + 1)")
+    pod: str = with_default(MethodConfig, "pod", "local")
+    init_balanced: bool = with_default(MethodConfig, "init_balanced", True)
+    init_bias: bool = with_default(MethodConfig, "init_bias", True)
     pseudo: str = option(
         "entropy",
         "the teacher's labels count where its entropy is below, or its probability above, the median of the class; "

@@ -7,7 +7,7 @@ the network of the step before. The arithmetic is in methods/losses.py and modul
 from dataclasses import dataclass
 from typing import Any
 
-from config import option
+from config import with_default
 from methods.mib import MiB, MiBConfig
 from tasks import Task
 
@@ -16,14 +16,10 @@ from tasks import Task
 class RCILConfig(MiBConfig):
     """The parts of MiB with RCIL's weights, on the RC network, and the pooled cube."""
 
-    branches: int = option(2, "branches per convolution: 1 plain DeepLabV3, 2 the RC network", choices=(1, 2))
-    loss_kd: float = option(100.0, "weight of the distillation of the logits; 0 leaves it out")
-    init_bias: bool = option(False, "with it set the biases too, to the background's minus ln(new classes + 1)")
-    pod: str = option(
-        "cube",
-        "distillation of the features: pooled cube (RCIL), local POD (PLOP) or none",
-        choices=("cube", "local", "none"),
-    )
+    branches: int = with_default(MiBConfig, "branches", 2)
+    loss_kd: float = with_default(MiBConfig, "loss_kd", 100.0)
+    init_bias: bool = with_default(MiBConfig, "init_bias", False)
+    pod: str = with_default(MiBConfig, "pod", "cube")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
