@@ -36,8 +36,8 @@ LAYOUTS: dict[str, Layout] = {
     "folder": folder.LAYOUT,
 }
 MARKER = "shapes.json"
-UNSAID = {"layout": "voc"}
-"""What a marker leaves out: it is older than the other layouts."""
+UNSAID = {"layout": "voc", "company": 1.0}
+"""What a marker leaves out: it is older than these options."""
 
 SPLITS = ("train", "val")
 IMAGES_PER_WORKER = 64
@@ -52,16 +52,21 @@ def make_shapes(
     val: int = 400,
     size: int = 112,
     seed: int = 0,
+    company: float = 1.0,
     workers: int | None = None,
 ) -> bool:
     """Draw `train` + `val` pictures of `size` x `size` pixels under `root`, in one of LAYOUTS.
 
-    `workers` processes share the work (default: all cores). Returns False where the data was there already.
+    `company` 0 puts one class on each picture, 1 as many as usual. `workers` processes share the work (default: all
+    cores). Returns False where the data was there already.
     UserError: an unknown layout, a number out of range, or a `root` that holds something else.
     """
     if layout not in LAYOUTS:
         raise UserError(f"--layout {layout!r}: choose from {', '.join(LAYOUTS)}")
-    options = {"layout": layout, "generator": GENERATOR, "train": train, "val": val, "size": size, "seed": seed}
+    kind = {"layout": layout, "company": float(company), "generator": GENERATOR}
+    options = kind | {"train": train, "val": val, "size": size, "seed": seed}
+    if not 0 <= company <= 1:
+        raise UserError(f"--company {company}: 0 to 1")
     for name, least in (("train", 1), ("val", 1), ("size", 32), ("seed", 0)):
         if options[name] < least:
             raise UserError(f"--{name} {options[name]}: at least {least}")
@@ -80,7 +85,7 @@ def make_shapes(
     return True
 
 
-def _is_complete(root: Path, options: dict[str, int | str]) -> bool:
+def _is_complete(root: Path, options: dict[str, int | float | str]) -> bool:
     """Whether `root` holds this data set, rather than nothing; UserError where it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
@@ -94,15 +99,15 @@ def _is_complete(root: Path, options: dict[str, int | str]) -> bool:
     return True
 
 
-def _spelled(options: dict[str, int | str]) -> str:
+def _spelled(options: dict[str, int | float | str]) -> str:
     return " ".join(f"{name} {value}" for name, value in options.items())
 
 
-def _draw_all(root: Path, options: dict[str, int | str], workers: int) -> None:
+def _draw_all(root: Path, options: dict[str, int | float | str], workers: int) -> None:
     """Draw everything under `root`, a folder that does not exist yet; the marker comes last."""
     root.mkdir(parents=True)
     jobs = [(split, index) for split in SPLITS for index in range(options[split])]
-    draw = partial(_draw_one, root, options["layout"], options["seed"], options["size"])
+    draw = partial(_draw_one, root, options["layout"], options["seed"], options["size"], options["company"])
     workers = min(workers, -(-len(jobs) // IMAGES_PER_WORKER))
     progress = partial(tqdm, total=len(jobs), desc="shapes", unit="image", disable=None)
     if workers == 1:
@@ -120,10 +125,11 @@ def _draw_all(root: Path, options: dict[str, int | str], workers: int) -> None:
     (root / MARKER).write_text(json.dumps(said) + "\n")
 
 
-def _draw_one(root: Path, layout: str, seed: int, size: int, job: tuple[str, int]) -> None:
+def _draw_one(root: Path, layout: str, seed: int, size: int, company: float, job: tuple[str, int]) -> None:
     split, index = job
     num_classes, write_picture, _ = LAYOUTS[layout]
-    write_picture(root, split, index, draw_picture(seed, SPLITS.index(split), index, size, num_classes))
+    picture = draw_picture(seed, SPLITS.index(split), index, size, num_classes, company)
+    write_picture(root, split, index, picture)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -144,6 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--val", type=int, default=400, help="validation images, in any layout")
     parser.add_argument("--size", type=int, default=112, help="side of the images, in pixels")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other images")
+    parser.add_argument("--company", type=float, default=1.0, help="0: one class on each picture; 1: as usual")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     options = vars(parser.parse_args(arguments))
     try:

@@ -271,3 +271,18 @@ def test_disjoint_and_overlapped_15_1_differ_and_every_step_has_images():
         images = [scene for scene in scenes if label in scene]
         assert len(images) >= 250
         assert 0.7 < np.mean([bool(scene & first) for scene in images]) < 0.9
+
+
+def test_company_is_how_many_classes_meet(tmp_path: Path):
+    def classes_seen(company: float) -> list[int]:
+        rngs = (np.random.default_rng((0, 0, index)) for index in range(300))
+        return [len({item.label for item in compose(rng, i, 112, 20, company)}) for i, rng in enumerate(rngs)]
+
+    alone, some, usual = map(classes_seen, (0.0, 0.3, 1.0))
+    assert set(alone) == {1} and np.mean(alone) < np.mean(some) < np.mean(usual)
+    make_shapes(tmp_path / "a", train=2, val=1, size=32, company=0.0)
+    assert not make_shapes(tmp_path / "a", train=2, val=1, size=32, company=0.0)
+    with pytest.raises(UserError, match=r"was drawn with .*company 0\.0 .*, not with .*company 1\.0"):
+        make_shapes(tmp_path / "a", train=2, val=1, size=32)
+    with pytest.raises(UserError, match=r"--company 1\.5: 0 to 1"):
+        make_shapes(tmp_path / "b", company=1.5)

@@ -41,10 +41,13 @@ class _Window:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
-def draw_picture(seed: int, split: int, index: int, size: int, num_classes: int) -> Picture:
-    """Picture `index` of a split, `size` pixels a side, of `num_classes` classes: a function of its arguments alone."""
+def draw_picture(seed: int, split: int, index: int, size: int, num_classes: int, company: float = 1.0) -> Picture:
+    """Picture `index` of a split, `size` pixels a side, of `num_classes` classes: a function of its arguments alone.
+
+    `company`: see `compose`.
+    """
     rng = np.random.default_rng((seed, split, index))
-    objects = compose(rng, index, size, num_classes)
+    objects = compose(rng, index, size, num_classes, company)
     canvas = background(rng, size)
     labels = np.zeros((size, size), np.uint8)
     instances = np.zeros((size, size), np.uint8)

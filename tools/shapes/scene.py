@@ -30,10 +30,15 @@ class PlacedObject:
     stretch: float  # width over height before turning
 
 
-def compose(rng: np.random.Generator, index: int, size: int, num_classes: int) -> list[PlacedObject]:
-    """Objects of picture `index`, the lowest first; the first one is always there."""
+def compose(
+    rng: np.random.Generator, index: int, size: int, num_classes: int, company: float = 1.0
+) -> list[PlacedObject]:
+    """Objects of picture `index`, the lowest first; the first one is always there.
+
+    `company`: factor on the chance that a further class joins it.
+    """
     placed: list[PlacedObject] = []
-    for label in _labels(rng, index, num_classes):
+    for label in _labels(rng, index, num_classes, company):
         radius = rng.uniform(*RADIUS) * size
         spot = _free_spot(rng, placed, radius, size)
         if spot is not None:
@@ -42,7 +47,7 @@ def compose(rng: np.random.Generator, index: int, size: int, num_classes: int) -
     return placed
 
 
-def _labels(rng: np.random.Generator, index: int, num_classes: int) -> list[int]:
+def _labels(rng: np.random.Generator, index: int, num_classes: int, company: float) -> list[int]:
     """Class ids of the objects, at most MAX_OBJECTS.
 
     The first pictures of a split begin with one class each, so that a few more pictures than classes show them all;
@@ -54,7 +59,7 @@ def _labels(rng: np.random.Generator, index: int, num_classes: int) -> list[int]
         bounds = np.cumsum(_FREQUENCY)[:-1] / _FREQUENCY.sum()
         first = int(np.searchsorted(bounds, (index * _GOLDEN) % 1, side="right"))
     chosen = [first]
-    while len(chosen) < 3 and rng.random() < _COMPANY[first]:
+    while len(chosen) < 3 and rng.random() < company * _COMPANY[first]:
         readiness = _FREQUENCY * _COMPANY * np.where(_SCENE[first] == _SCENE, SAME_SCENE, 1.0)
         readiness[chosen] = 0
         chosen.append(int(rng.choice(len(CLASSES), p=readiness / readiness.sum())))

@@ -1,0 +1,48 @@
+"""scripts/compare.sh: every method with every seed, what is finished left alone, one table at the end."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from benchmarks.scripts import borrowed_environment
+from methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+
+
+def compare(folder: Path, *methods: str, **variables: str) -> list[str]:
+    """The command lines that the script gives to python, which only prints them."""
+    environment = borrowed_environment(folder / "venv")
+    (environment / "bin" / "python").write_text('#!/bin/sh\necho "$@"\n')
+    settings = os.environ | {"VENV": str(environment), "OUT": str(folder / "out"), "DATA": str(folder)} | variables
+    command = ["sh", str(ROOT / "scripts/compare.sh"), *methods]
+    done = subprocess.run(command, env=settings, cwd=folder, check=True, capture_output=True, text=True)
+    return [line for line in done.stdout.splitlines() if line]
+
+
+def test_all_methods_and_seeds_in_two_parts_each(tmp_path: Path):
+    for seed in (42, 43, 44):
+        (tmp_path / "out" / f"seed{seed}").mkdir(parents=True)
+    *runs, table = compare(tmp_path)
+    expected = [(seed, name) for seed in ("42", "43", "44") for name in METHODS for _ in range(2)]
+    words = [line.split() for line in runs]
+    assert [(word[word.index("--random_seed") + 1], word[word.index("--method") + 1]) for word in words] == expected
+    for first, later in zip(runs[::2], runs[1::2], strict=True):
+        assert (
+            "--step 0 --lr 0.05 --warmup 30 --epochs 4" in first and "--step 1 2 3 4 5 --lr 0.005 --epochs 2" in later
+        )
+    # The methods of a seed share a folder, and so a first step.
+    assert {word[word.index("--checkpoint") + 1] for word in words[:20]} == {f"{tmp_path}/out/seed42/checkpoints"}
+    assert table.startswith("tools/compare_seeds.py") and all(f"seed{seed} " in table for seed in (42, 43, 44))
+    minutes = (tmp_path / "out" / "seed42" / "minutes.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in minutes] == list(METHODS)
+
+
+def test_what_is_finished_is_left_alone_and_what_is_not_goes_on(tmp_path: Path):
+    results = tmp_path / "out" / "seed1" / "results"
+    results.mkdir(parents=True)
+    (results / "shapes_voc_15-1_FT.csv").write_text("a row\n" * 6)
+    (results / "shapes_voc_15-1_MiB.csv").write_text("a row\n" * 5)
+    *runs, _ = compare(tmp_path, "FT", "MiB", SEEDS="1", OPTIONS="--branches 2", LATER="--lr 1")
+    assert len(runs) == 2 and all("--method MiB" in line and line.endswith("--branches 2") for line in runs)
+    assert "--step 1 2 3 4 5 --lr 1 --dataset" in runs[1]
