@@ -82,19 +82,21 @@ class ImportanceMethod(FT):
         self.observe(gradients)
         if not self.penalised:
             return {}
-        weights = [self.weights[name] for name in self.penalised]
-        moved = torch._foreach_sub(weights, self.anchors)
-        pulls = torch._foreach_mul(self.omegas, moved)
-        penalty = torch.stack([(pull * move).sum() for pull, move in zip(pulls, moved, strict=True)]).sum()
-        torch._foreach_mul_(pulls, 2 * self.config.reg_importance)
-        for weight, pull in zip(weights, pulls, strict=True):
+        importance, penalties = self.config.reg_importance, []
+        # Tensor by tensor, so that no second copy of the network lies in memory.
+        for name, anchor, omega in zip(self.penalised, self.anchors, self.omegas, strict=True):
+            weight = self.weights[name]
+            moved = weight - anchor
+            pull = omega * moved
+            penalties.append(torch.sum(pull * moved))
+            pull *= 2 * importance
             weight.grad = pull if weight.grad is None else weight.grad.add_(pull)
-        return {"penalty": self.config.reg_importance * penalty}
+        return {"penalty": importance * torch.stack(penalties).sum()}
 
     def normalised(self, values: Weights) -> Weights:
         """Each tensor scaled to 0..1, unless `reg_no_normalize`."""
         if self.config.reg_no_normalize:
-            return values
+            return copies(values)
         return {name: _min_max(value) for name, value in values.items()}
 
     def _placed(self, values: Mapping[str, Tensor]) -> Weights:
@@ -130,7 +132,7 @@ class Fisher:
     """Squared gradients of each weight: a diagonal Fisher information, as the public code estimates it (METHODS 5).
 
     F <- alpha g^2 + (1 - alpha) F, which weighs the newest gradient most; `exact`: the mean over all iterations of
-    the step. Weights without a carried entry start from ones.
+    the step. Weights without a carried entry start from ones; the carried ones are gone on with in place.
     """
 
     def __init__(self, weights: Weights, carried: Weights, *, alpha: float, exact: bool) -> None:
@@ -138,7 +140,7 @@ class Fisher:
         self.exact = exact
         self.count = 0
         self.values = {
-            name: carried[name].clone() if name in carried else torch.ones_like(weight, requires_grad=False)
+            name: carried[name] if name in carried else torch.ones_like(weight, requires_grad=False)
             for name, weight in weights.items()
         }
 
@@ -146,8 +148,8 @@ class Fisher:
         """One iteration."""
         self.count += 1
         share = 1 / self.count if self.exact else self.alpha
-        values = [self.values[name] for name in gradients]
-        torch._foreach_lerp_(values, torch._foreach_mul(list(gradients.values()), list(gradients.values())), share)
+        for name, gradient in gradients.items():
+            self.values[name].mul_(1 - share).addcmul_(gradient, gradient, value=share)
 
 
 def state_of(entries: Mapping[str, Any]) -> State:
