@@ -95,3 +95,14 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(config, options: dic
 def test_a_list_by_step_serves_the_later_steps_with_its_last_value():
     assert [at_step((1, 2), step) for step in range(4)] == [1, 2, 2, 2]
     assert [at_step((5,), step) for step in range(2)] == [5, 5]
+
+
+def test_a_subclass_may_change_a_default_and_nothing_else():
+    base, changed = METHODS["LWF"].Config, METHODS["MiB"].Config
+    (old,) = (spec for spec in fields(base) if spec.name == "loss_kd")
+    (new,) = (spec for spec in fields(changed) if spec.name == "loss_kd")
+    assert new.metadata == old.metadata and new.type == old.type
+    assert (base().loss_kd, changed().loss_kd) == (100, 10)
+    # What the base allows, the subclass does.
+    with pytest.raises(UserError, match="--pod all: choose from cube, local, none"):
+        METHODS["PLOP"].Config(pod="all")
