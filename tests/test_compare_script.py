@@ -44,5 +44,26 @@ def test_what_is_finished_is_left_alone_and_what_is_not_goes_on(tmp_path: Path):
     (results / "shapes_voc_15-1_FT.csv").write_text("a row\n" * 6)
     (results / "shapes_voc_15-1_MiB.csv").write_text("a row\n" * 5)
     *runs, _ = compare(tmp_path, "FT", "MiB", SEEDS="1", OPTIONS="--branches 2", LATER="--lr 1")
-    assert len(runs) == 2 and all("--method MiB" in line and line.endswith("--branches 2") for line in runs)
-    assert "--step 1 2 3 4 5 --lr 1 --dataset" in runs[1]
+    assert len(runs) == 2 and all("--method MiB" in line and "--branches 2 --step" in line for line in runs)
+    assert runs[1].endswith("--step 1 2 3 4 5 --lr 1")
+
+
+def test_a_run_has_a_name_and_options_of_its_own(tmp_path: Path):
+    (tmp_path / "out" / "seed1").mkdir(parents=True)
+    wanted = ("FT", "LWF --lr 9 --loss_kd 3", "slow=PLOP --lr 8")
+    *runs, _ = compare(tmp_path, *wanted, SEEDS="1", FIRST="--lr 1", LATER="--lr 2", TASK="10-5")
+    firsts, laters = runs[::2], runs[1::2]
+    assert [line.split()[2:5:2] for line in laters] == [["FT", "FT"], ["LWF", "LWF"], ["PLOP", "slow"]]
+    # argparse takes the last of two: a run's own rate holds in the later steps, its other options in all.
+    assert [line.split("--step ")[1] for line in firsts] == [
+        "0 --lr 1",
+        "0 --lr 9 --loss_kd 3 --lr 1",
+        "0 --lr 8 --lr 1",
+    ]
+    assert [line.split("--step ")[1] for line in laters] == [
+        "1 2 --lr 2",
+        "1 2 --lr 2 --lr 9 --loss_kd 3",
+        "1 2 --lr 2 --lr 8",
+    ]
+    minutes = (tmp_path / "out" / "seed1" / "minutes.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in minutes] == ["FT", "LWF", "slow"]

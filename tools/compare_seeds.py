@@ -4,7 +4,8 @@
 
 Each folder has results/*.csv, one a method, and maybe minutes.csv with lines METHOD,MINUTES. Percent. `all`, `old` and
 `new` are mIoU after the last step, of all classes, of those of step 0 and of the later ones; `average` is `all` over
-the steps; `forgetting` is how far classes known before the last step fell from their best.
+the steps; `forgetting` is how far classes known before the last step fell from their best; `minutes` are those of
+minutes.csv, which scripts/compare.sh writes for the steps after the first, since methods share that one.
 """
 
 import argparse
