@@ -112,15 +112,13 @@ class Experiment:
             raise UserError(f"{path} is of another code base: it can be tested (--test) or built upon (--step_ckpt)")
         return student, saved
 
-    def first_step_key(self) -> str | None:
-        """A digest of all that determines the network of step 0; None where it is not to be shared."""
-        loss = METHODS[self.config.method_name].first_step
-        if loss is None:
-            return None
+    def first_step_key(self) -> str:
+        """A digest of all that determines the network of step 0 and what the method leaves beside it."""
         config, data, optim = self.config, self.config.data, self.config.optim
+        method = METHODS[config.method_name]
         rates = {"lr": at_step(optim.lr, 0), "epochs": at_step(optim.epochs, 0)}
         parts = {
-            "loss": loss,
+            "method": [method.first_step, {name: getattr(config.method, name) for name in method.first_step_options}],
             "identity": self.identity(0),
             "images": fingerprint(self.sets[0].train, Path(), self.spec.label_values),
             "crop_size": data.crop_size,
@@ -141,7 +139,7 @@ class Experiment:
             return
         key = self.first_step_key()
         with main_process_first() as is_main:
-            source = find(self.config.checkpoint, key) if is_main and key else None
+            source = find(self.config.checkpoint, key) if is_main else None
             if source is None:
                 return
             try:
@@ -207,7 +205,7 @@ class Experiment:
         }
         weights = to_public(student.state_dict())
         save_checkpoint(self.path(step), state | {"model_state": weights, "trainer_state": trainer_state})
-        if key:
+        if key is not None:
             remember(self.config.checkpoint, key, self.path(step))
 
     def watch(self, step: int) -> Watch:

@@ -42,8 +42,10 @@ class Method:
     Config = MethodConfig
     teaches = False
     """Whether `own_losses` reads the teacher's output at steps >= 1."""
-    first_step: str | None = "cross entropy"
-    """What step 0 trains on, where it leaves nothing but weights: methods with the same name here share it."""
+    first_step = "cross entropy"
+    """What step 0 trains on and leaves: methods with the same name here share it."""
+    first_step_options: tuple[str, ...] = ()
+    """Options that change what step 0 leaves."""
     scans = False
     """Whether the method has to see the training images of a step >= 1 before it trains."""
     reads_gradients = False

@@ -18,6 +18,8 @@ class EWC(ImportanceMethod):
     """Omega = F, min-max normalised per tensor. `paper_exact`: F is the mean over the iterations of a step."""
 
     Config = EWCConfig
+    first_step = "cross entropy, Fisher information"
+    first_step_options = ("reg_alpha", "paper_exact")
     carries = ("fisher",)
 
     def importances(self) -> Weights:

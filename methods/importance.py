@@ -35,7 +35,6 @@ class ImportanceMethod(FT):
 
     Config = ImportanceConfig
     reads_gradients = True
-    first_step = None  # it leaves importances as well
     carries: tuple[str, ...] = ()
     """Entries of the state that the next step needs, each a tensor per weight."""
 

@@ -16,6 +16,8 @@ class PI(ImportanceMethod):
     weight that hardly moved counts more than all others.
     """
 
+    first_step = "cross entropy, path integral"
+    first_step_options = ("paper_exact",)
     carries = ("score",)
 
     def importances(self) -> Weights:

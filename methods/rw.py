@@ -28,6 +28,8 @@ class RW(EWC):
     """
 
     Config = RWConfig
+    first_step = "cross entropy, Fisher information and score"
+    first_step_options = (*EWC.first_step_options, "reg_iterations")
     carries = ("fisher", "score")
 
     def importances(self) -> Weights:

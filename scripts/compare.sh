@@ -5,7 +5,8 @@
 # off goes on.
 #   SEEDS="42 43 44"   seeds             OUT=compare   folder of all files
 #   TASK=15-1          X-Y of the 20 classes, overlapped
-#   OPTIONS=""         more options of run.py for all methods, as "--branches 2", "--test_on_val", "--scenario disjoint"
+#   LAST=5             last step that runs (default: that of the task)
+#   OPTIONS=""         more options of run.py for all methods, as "--branches 2", "--test_on_val", "--crop_size 128"
 #   DATA=data/shapes   pictures; what is not there is drawn
 #   FIRST="--lr 0.05 --warmup 30 --epochs 4"   LATER="--lr 0.005 --epochs 2"   options of step 0, and of the others
 . "$(dirname "$0")/setup.sh"
@@ -17,7 +18,7 @@ TASK=${TASK:-15-1}
 FIRST=${FIRST:---lr 0.05 --warmup 30 --epochs 4}
 LATER=${LATER:---lr 0.005 --epochs 2}
 [ $# -gt 0 ] || set -- FT LWF LWF-MC ILT EWC RW PI MiB PLOP RCIL
-LAST=$(((20 - ${TASK%-*}) / ${TASK#*-}))
+LAST=${LAST:-$(((20 - ${TASK%-*}) / ${TASK#*-}))}
 
 run() { # SEED NAME METHOD options
     seed=$1 name=$2 method=$3
@@ -25,7 +26,7 @@ run() { # SEED NAME METHOD options
     python run.py --method "$method" --name "$name" --random_seed "$seed" \
         --dataset voc --data_root "$DATA" --task "$TASK" --scenario overlapped \
         --backbone resnet26 --width 32 --head_channels 128 --no_pretrained \
-        --crop_size 96 --batch_size 16 --num_workers 0 --opt_level O1 --val_interval 100 --date shapes \
+        --crop_size 96 --batch_size 16 --num_workers 0 --val_interval 100 --date shapes \
         --checkpoint "$OUT/seed$seed/checkpoints" --logdir "$OUT/seed$seed/logs" \
         --results_dir "$OUT/seed$seed/results" $OPTIONS "$@" || exit
 }

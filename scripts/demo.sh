@@ -14,7 +14,7 @@ train() { # METHOD: step 0 first, with a warm-up that the short steps after it h
 run() {
     python run.py --dataset voc --data_root data/shapes --task 15-1 --overlap "$@" \
         --backbone resnet26 --width 32 --head_channels 128 --no_pretrained \
-        --crop_size 96 --batch_size 16 --num_workers 0 --opt_level O1 --val_interval 100 \
+        --crop_size 96 --batch_size 16 --num_workers 0 --val_interval 100 \
         --random_seed "$SEED" --date shapes \
         --checkpoint "$out/checkpoints" --logdir "$out/logs" --results_dir "$out/results" || exit
 }
