@@ -3,6 +3,7 @@
 import random
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +113,14 @@ class Experiment:
             raise UserError(f"{path} is of another code base: it can be tested (--test) or built upon (--step_ckpt)")
         return student, saved
 
-    def first_step_key(self) -> str:
-        """A digest of all that determines the network of step 0 and what the method leaves beside it."""
+    def first_step_keys(self) -> list[str]:
+        """Digests of all that determines step 0: of its network, and with any part of what the method leaves beside
+        it. The last is with all of it, which is what this run needs."""
         config, data, optim = self.config, self.config.data, self.config.optim
         method = METHODS[config.method_name]
         rates = {"lr": at_step(optim.lr, 0), "epochs": at_step(optim.epochs, 0)}
         parts = {
-            "method": [method.first_step, {name: getattr(config.method, name) for name in method.first_step_options}],
+            "loss": method.first_loss,
             "identity": self.identity(0),
             "images": fingerprint(self.sets[0].train, Path(), self.spec.label_values),
             "crop_size": data.crop_size,
@@ -129,7 +131,12 @@ class Experiment:
             "opt_level": config.opt_level,
             "seed": config.random_seed,
         }
-        return key_of(parts)
+        left = [
+            (entry, {name: getattr(config.method, name) for name in options})
+            for entry, options in method.carries.items()
+        ]
+        some = chain.from_iterable(combinations(left, count) for count in range(len(left) + 1))
+        return [key_of(parts | {"left": part}) for part in some]
 
     def borrow_first_step(self) -> None:
         """Take over the finished first step of another run in the folder, if all that determines it is the same."""
@@ -137,7 +144,7 @@ class Experiment:
         barrier()  # all have looked, before anything changes
         if there:
             return
-        key = self.first_step_key()
+        key = self.first_step_keys()[-1]
         with main_process_first() as is_main:
             source = find(self.config.checkpoint, key) if is_main else None
             if source is None:
@@ -147,7 +154,7 @@ class Experiment:
             except UserError as error:
                 log.warning(f"step 0 is trained anew: {error}")
                 return
-            if state.get("first_step") == key and state.get("finished"):
+            if key in (state.get("first_step") or ()) and state.get("finished"):
                 log.info(f"step 0 is that of {source}: the same network, data and schedule")
                 lend(source, self.path(0))
 
@@ -197,15 +204,15 @@ class Experiment:
 
     def save(self, step: int, student: SegmentationNet, *, finished: bool, state: Checkpoint) -> None:
         """Write the checkpoint of `step` (SPEC 9); `state` holds everything but the weights."""
-        key = self.first_step_key() if step == 0 and finished else None
+        keys = self.first_step_keys() if step == 0 and finished else []
         trainer_state = state["trainer_state"] | {
             "identity": self.identity(step),
             "finished": finished,
-            "first_step": key,
+            "first_step": keys,
         }
         weights = to_public(student.state_dict())
         save_checkpoint(self.path(step), state | {"model_state": weights, "trainer_state": trainer_state})
-        if key is not None:
+        for key in keys:
             remember(self.config.checkpoint, key, self.path(step))
 
     def watch(self, step: int) -> Watch:

@@ -1,8 +1,8 @@
 """What a method is: a configuration, what it does to the student before training, its losses, and what it remembers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -42,10 +42,10 @@ class Method:
     Config = MethodConfig
     teaches = False
     """Whether `own_losses` reads the teacher's output at steps >= 1."""
-    first_step = "cross entropy"
-    """What step 0 trains on and leaves: methods with the same name here share it."""
-    first_step_options: tuple[str, ...] = ()
-    """Options that change what step 0 leaves."""
+    first_loss = "cross entropy"
+    """What step 0 trains on: methods with the same words here share its network."""
+    carries: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Entries of the state that the next step needs, each with the options that shape it."""
     scans = False
     """Whether the method has to see the training images of a step >= 1 before it trains."""
     reads_gradients = False

@@ -1,6 +1,7 @@
 """EWC: Elastic Weight Consolidation (Kirkpatrick et al., PNAS 2017, arXiv 1612.00796), online. METHODS 5."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from config import option
 from methods.base import State
@@ -18,9 +19,7 @@ class EWC(ImportanceMethod):
     """Omega = F, min-max normalised per tensor. `paper_exact`: F is the mean over the iterations of a step."""
 
     Config = EWCConfig
-    first_step = "cross entropy, Fisher information"
-    first_step_options = ("reg_alpha", "paper_exact")
-    carries = ("fisher",)
+    carries: ClassVar = {"fisher": ("reg_alpha", "paper_exact")}
 
     def importances(self) -> Weights:
         """Omega: see ImportanceMethod."""

@@ -31,12 +31,10 @@ class ImportanceConfig(MethodConfig):
 
 
 class ImportanceMethod(FT):
-    """Fine-tuning with a penalty. A subclass says how importances grow and which of its state they are made of."""
+    """Fine-tuning with a penalty. A subclass says how importances grow; what it `carries` are tensors by weight."""
 
     Config = ImportanceConfig
     reads_gradients = True
-    carries: tuple[str, ...] = ()
-    """Entries of the state that the next step needs, each a tensor per weight."""
 
     def begin(self, student: SegmentationNet, previous: SegmentationNet | None, carried: State) -> None:
         """Take the weights to stay near to from `previous`, and their importances from `carried`.

@@ -31,7 +31,7 @@ class LWFMC(FT):
 
     Config = LWFMCConfig
     teaches = True
-    first_step = "binary cross entropy"
+    first_loss = "binary cross entropy"
 
     def own_losses(self, student: SegOutput, teacher: SegOutput | None, labels: Tensor) -> dict[str, Tensor]:
         """{"bce", "kd"}, those that apply: see Method.losses."""

@@ -1,5 +1,7 @@
 """PI: the path integral of Synaptic Intelligence (Zenke et al., ICML 2017, arXiv 1703.04200). METHODS 7."""
 
+from typing import ClassVar
+
 import torch
 
 from methods.base import State
@@ -16,13 +18,11 @@ class PI(ImportanceMethod):
     weight that hardly moved counts more than all others.
     """
 
-    first_step = "cross entropy, path integral"
-    first_step_options = ("paper_exact",)
-    carries = ("score",)
+    carries: ClassVar = {"path_score": ("paper_exact",)}
 
     def importances(self) -> Weights:
         """Omega: see ImportanceMethod."""
-        return self.normalised(self.carried.get("score", {}))
+        return self.normalised(self.carried.get("path_score", {}))
 
     def start(self, old: Weights) -> None:
         """W = 0; new weights are measured from where they start."""
@@ -40,19 +40,19 @@ class PI(ImportanceMethod):
             self.gradients = copies(gradients)
 
     def state(self, *, finished: bool) -> State:
-        """{"score"}, and what going on needs."""
+        """{"path_score"}, and what going on needs."""
         score = {name: self._score(name) for name in self.weights}
         if finished:
-            return state_of({"score": score})
+            return state_of({"path_score": score})
         kept = {"path": self.path, "before": self.before, "gradients": self.gradients, "origin": self.origin}
-        return state_of({"score": score} | kept)
+        return state_of({"path_score": score} | kept)
 
     def _score(self, name: str) -> torch.Tensor:
         """S = S_carried + max(W / ((theta - theta_start)^2 + damping), 0)."""
         damping = EXACT_DAMPING if self.config.paper_exact else DAMPING
         distance = (self.weights[name].detach() - self.origin[name]).square() + damping
         score = (self.path[name] / distance).clamp(min=0)
-        carried = self.carried.get("score", {})
+        carried = self.carried.get("path_score", {})
         return score + carried[name] if name in carried else score
 
     def load(self, state: State) -> None:

@@ -28,9 +28,7 @@ class RW(EWC):
     """
 
     Config = RWConfig
-    first_step = "cross entropy, Fisher information and score"
-    first_step_options = (*EWC.first_step_options, "reg_iterations")
-    carries = ("fisher", "score")
+    carries = EWC.carries | {"score": ("reg_alpha", "paper_exact", "reg_iterations")}
 
     def importances(self) -> Weights:
         """Omega: see ImportanceMethod."""

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Methods side by side on the shapes data set: sh scripts/compare.sh ["[NAME=]METHOD [OPTION ...]" ...]
 # All methods unless some are named, a run each; "MiB-100=MiB --loss_kd 100" is a run MiB-100 with an option of its own.
-# A first step is trained once for all runs whose first step it is; what is finished is not run again, and what was cut
-# off goes on.
+# A first step is trained once for all runs whose first step it is: so EWC, RW and PI, which leave more in it than
+# others, come first. What is finished is not run again, and what was cut off goes on.
 #   SEEDS="42 43 44"   seeds             OUT=compare   folder of all files
 #   TASK=15-1          X-Y of the 20 classes, overlapped
 #   LAST=5             last step that runs (default: that of the task)
@@ -17,7 +17,7 @@ TASK=${TASK:-15-1}
 # Step 0 has a warm-up that the short steps after it have no time for.
 FIRST=${FIRST:---lr 0.05 --warmup 30 --epochs 4}
 LATER=${LATER:---lr 0.005 --epochs 2}
-[ $# -gt 0 ] || set -- FT LWF LWF-MC ILT EWC RW PI MiB PLOP RCIL
+[ $# -gt 0 ] || set -- RW EWC PI FT LWF LWF-MC ILT MiB PLOP RCIL
 LAST=${LAST:-$(((20 - ${TASK%-*}) / ${TASK#*-}))}
 
 run() { # SEED NAME METHOD options

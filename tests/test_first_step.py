@@ -65,6 +65,37 @@ def test_a_later_learning_rate_does_not_matter(taught: Workplace):
     assert taught.checkpoint(0, name="b").samefile(taught.checkpoint(0, name="ft"))
 
 
+def lends(workplace: Workplace, lender: str, *borrowers: str) -> list[bool]:
+    """Whether the first step of a run of `lender` is taken over by each of `borrowers`: methods with options."""
+    shared = []
+    assert workplace.run(*SHORT, "--name", "ft", "--method", *lender.split()) == 0
+    for number, borrower in enumerate(borrowers):
+        shared.append(shares(workplace, f"other{number}", "--method", *borrower.split()))
+    return shared
+
+
+def test_a_first_step_that_leaves_importances_serves_what_needs_no_others(workplace: Workplace):
+    needs_as_much = ["RW --reg_importance 500", "EWC --reg_no_normalize", "FT"]
+    assert lends(workplace, "RW", *needs_as_much) == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "lender, borrowers",
+    [
+        ("EWC", ["EWC --reg_alpha 0.5", "EWC --paper_exact", "RW", "PI"]),
+        ("PI", ["PI --paper_exact", "RW"]),
+        ("LWF-MC", ["EWC"]),
+    ],
+)
+def test_a_first_step_that_leaves_less_or_others_is_made_anew(workplace: Workplace, lender: str, borrowers: list[str]):
+    assert lends(workplace, lender, *borrowers) == [False] * len(borrowers)
+
+
+def test_a_borrowed_first_step_is_built_upon(workplace: Workplace):
+    assert lends(workplace, "RW", "MiB") == [True]
+    assert workplace.run("--step", 1, "--epochs", 1, "--no-visualize", "--name", "other0", "--method", "MiB") == 0
+
+
 def test_other_pictures_make_another(own_data: Workplace):
     assert own_data.run(*SHORT, "--method", "FT", "--name", "ft") == 0
     path = sorted((own_data.data / "JPEGImages").iterdir())[0]
@@ -83,7 +114,7 @@ def test_a_later_step_never_writes_into_the_file_of_another_run(taught: Workplac
 
 def test_a_key_that_names_another_file_is_not_believed(taught: Workplace):
     checkpoint = torch.load(taught.checkpoint(0, name="ft"), weights_only=True)
-    checkpoint["trainer_state"]["first_step"] = "another"
+    checkpoint["trainer_state"]["first_step"] = ["another"]
     torch.save(checkpoint, taught.checkpoint(0, name="ft"))
     assert not shares(taught, "other", "--method", "FT")
 

@@ -15,7 +15,7 @@ from utils.errors import UserError
 GRADIENTS = [(0.5, -2.0), (1.0, 0.3), (-0.2, 0.8)]
 """Of the losses, at three iterations."""
 RATE = 0.1
-CARRIED = {"fisher": (0.4, 3.0), "score": (0.2, 0.9)}
+CARRIED = {"fisher": (0.4, 3.0), "score": (0.2, 0.9), "path_score": (0.6, 0.1)}
 
 
 class TwoWeights(nn.Module):
@@ -61,7 +61,7 @@ def min_max(values) -> list[float]:
 OMEGAS = {
     "EWC": min_max(CARRIED["fisher"]),
     "RW": [f + s for f, s in zip(min_max(CARRIED["fisher"]), min_max(CARRIED["score"]), strict=True)],
-    "PI": min_max(CARRIED["score"]),
+    "PI": min_max(CARRIED["path_score"]),
 }
 
 
@@ -138,7 +138,7 @@ def test_the_score_of_pi(exact: bool):
     method = begun("PI", 1, student, reg_importance=3.0, paper_exact=exact)
     looks = iterate(method, student)
     end = student.old.tolist()
-    score = method.state(finished=True)["score"]
+    score = method.state(finished=True)["path_score"]
     damping = 1e-3 if exact else 1e-20
     for position in range(2):
         path = 0.0
@@ -146,7 +146,7 @@ def test_the_score_of_pi(exact: bool):
             moved = before["weights"][position] - now["weights"][position]
             path += (before if exact else now)["grad"][position] * moved
         distance = (end[position] - (1.0, 2.0)[position]) ** 2 + damping
-        expected = CARRIED["score"][position] + max(path / distance, 0)
+        expected = CARRIED["path_score"][position] + max(path / distance, 0)
         assert float(score["old"][position]) == pytest.approx(expected)
     # A new weight is measured from its own start, and carries nothing.
     path = [sum((a if exact else b)[i] * RATE * a[i] for a, b in pairwise(GRADIENTS)) for i in (0, 1)]
