@@ -17,9 +17,12 @@ MAX_NAMED = 40
 MAX_WRITTEN = 25
 """Classes whose figures fit into the cells of a confusion matrix."""
 INK, FAINT = "#24292f", "#d0d7de"
-COLOURS = ("#0969da", "#d1442f", "#1a7f37", "#8250df", "#bf8700", "#0a7d8c", "#bf3989", "#57606a")
+COLOURS = (
+    *("#0969da", "#d1442f", "#1a7f37", "#8250df", "#bf8700"),
+    *("#0a7d8c", "#bf3989", "#57606a", "#7c3f00", "#4c4fd6"),
+)
 """Of the runs, in their order; told apart by colour-blind readers through the markers too."""
-MARKERS = "os^Dv*Ph"
+MARKERS = "os^Dv*PhX<"
 
 
 def confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -72,17 +75,18 @@ def _write_cells(axes: Axes, parts: np.ndarray) -> None:
 
 def curve(
     path: Path,
-    rows_by_run: Mapping[str, Sequence[Row]],
+    seeds_by_run: Mapping[str, Sequence[Sequence[Row]]],
     num_first: int,
     title: str = "",
     group_names: tuple[str, str] | None = None,
 ) -> None:
     """Write a PNG of the mIoU after each step, a line per run, in three panels of one scale.
 
-    Panels: the first step's classes (`num_first`, background included), the later ones, all. `group_names`
-    says what to call the first two. A task without later classes (domains) gets the last panel only.
+    A run is the rows of one seed, or of several that have the same steps: then the line is their mean, in a band from
+    the lowest to the highest. Panels: the first step's classes (`num_first`, background included), the later ones,
+    all. `group_names` says what to call the first two. A task without later classes (domains) gets the last panel only.
     """
-    num_classes = next(iter(rows_by_run.values()))[0].num_classes
+    num_classes = next(iter(seeds_by_run.values()))[0][0].num_classes
     groups = [("all classes so far", lambda row: row.mean_iou)]
     if num_first < num_classes:
         first, later = group_names or (
@@ -98,13 +102,13 @@ def curve(
     panels = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, figure_of) in zip(panels, groups, strict=True):
         lines = {
-            run: ([row.step for row in rows], [100 * figure_of(row) for row in rows])
-            for run, rows in rows_by_run.items()
+            run: ([row.step for row in seeds[0]], 100 * np.array([[figure_of(row) for row in rows] for rows in seeds]))
+            for run, seeds in seeds_by_run.items()
         }
         _panel(axes, name, lines)
     panels[0].set_ylabel("mIoU in percent", color=INK)
     handles, labels = panels[-1].get_legend_handles_labels()
-    if len(rows_by_run) > 1:
+    if len(seeds_by_run) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
     if title:
         figure.suptitle(title, color=INK, fontsize=12, fontweight="bold")
@@ -116,12 +120,15 @@ def _group(name: str, start: int, end: int) -> str:
     return f"classes {name}  ({start}–{end - 1})" if end - start > 1 else f"class {name}  ({start})"
 
 
-def _panel(axes: Axes, name: str, lines: Mapping[str, tuple[list[int], list[float]]]) -> None:
-    """One diagram: a line per run and its last value beside its end."""
+def _panel(axes: Axes, name: str, lines: Mapping[str, tuple[list[int], np.ndarray]]) -> None:
+    """One diagram: a line per run and its last value beside its end. `lines`: steps, and values (seeds, steps)."""
     for index, (run, (steps, values)) in enumerate(lines.items()):
         colour = COLOURS[index % len(COLOURS)]
         marker = MARKERS[index % len(MARKERS)]
-        axes.plot(steps, values, color=colour, marker=marker, markersize=5, linewidth=2, label=run, clip_on=False)
+        mean = values.mean(0)
+        axes.plot(steps, mean, color=colour, marker=marker, markersize=5, linewidth=2, label=run, clip_on=False)
+        if len(values) > 1:
+            axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
     axes.set_title(name, color=INK, fontsize=10, loc="left")
     axes.set_xlabel("step", color=INK)
     axes.set_ylim(0, 100)
@@ -133,7 +140,7 @@ def _panel(axes: Axes, name: str, lines: Mapping[str, tuple[list[int], list[floa
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(FAINT)
-    last = [(steps[-1], values[-1], index) for index, (steps, values) in enumerate(lines.values())]
+    last = [(steps[-1], values[:, -1].mean(), index) for index, (steps, values) in enumerate(lines.values())]
     for step, at, height, index in _spread(last):
         axes.annotate(
             f"{at:.1f}",

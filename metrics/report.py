@@ -90,5 +90,5 @@ class Reporter:
         log.info(f"TensorBoard  tensorboard --logdir {self.folder}")
         if pictures:
             path = self.folder / "pictures" / "miou.png"
-            curve(path, {self.folder.name: rows}, self.num_first)
+            curve(path, {self.folder.name: [rows]}, self.num_first)
             log.info(f"pictures     {path.parent}")

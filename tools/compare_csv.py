@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(comparison_table(rows_by_run, num_first))
     if options.png:
-        curve(options.png, rows_by_run, num_first, title=options.title)
+        curve(options.png, {name: [rows] for name, rows in rows_by_run.items()}, num_first, title=options.title)
     return 0
 
 

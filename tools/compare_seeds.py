@@ -1,21 +1,24 @@
 """Compare methods over seeds: one table of mean ± standard deviation, from a folder per seed (scripts/compare.sh).
 
-    python tools/compare_seeds.py compare/seed42 compare/seed43 [--markdown FILE]
+    python tools/compare_seeds.py compare/seed42 compare/seed43 [--markdown FILE] [--png FILE]
 
 Each folder has results/*.csv, one a method, and maybe minutes.csv with lines METHOD,MINUTES. Percent. `all`, `old` and
-`new` are mIoU after the last step, of all classes, of those of step 0 and of the later ones; `average` is `all` over
-the steps; `forgetting` is how far classes known before the last step fell from their best; `minutes` are those of
-minutes.csv, which scripts/compare.sh writes for the steps after the first, since methods share that one.
+`new` are mIoU after the last step, of all classes, of those of step 0 and of the later ones; `harmonic` is the harmonic
+mean of old and new, which knowing only one of them does not raise; `average` is `all` over the steps; `forgetting` is
+how far classes known before the last step fell from their best; `minutes` are those of minutes.csv, which
+scripts/compare.sh writes for the steps after the first, since methods share that one.
 """
 
 import argparse
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from metrics.figures import curve
 from metrics.results import Row, count_first, forgetting, read_rows, summary
 from metrics.tables import Spread, seeds_table
 from utils.errors import UserError, one_line
@@ -27,25 +30,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare methods over seeds, in percent.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="one per seed, with results/*.csv")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table in Markdown")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="also draw mIoU over steps into this file")
+    parser.add_argument("--title", default="", help="of the picture")
     options = parser.parse_args(arguments)
     try:
-        figures, seeds = read_seeds(options.folders)
+        runs = read_seeds(options.folders)
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    figures = spreads(runs)
+    seeds = {name: len(runs[name]) for name in figures}
     print(seeds_table(figures, seeds))
     if options.markdown:
         with atomic_write(options.markdown, "w") as file:
             file.write(markdown(figures, seeds))
+    if options.png:
+        rows = {name: [run.rows for run in runs[name]] for name in figures}
+        curve(options.png, rows, len(next(iter(rows.values()))[0][0].iou), title=options.title)
     return 0
 
 
-def read_seeds(folders: Sequence[Path]) -> tuple[dict[str, dict[str, Spread]], dict[str, int]]:
-    """Figures over the seeds by method, best last, and how many seeds each has.
+class Run(NamedTuple):
+    """One method with one seed."""
+
+    rows: list[Row]
+    figures: dict[str, float]
+
+
+def read_seeds(folders: Sequence[Path]) -> dict[str, list[Run]]:
+    """The runs by method, one a seed.
 
     UserError where a folder has no results, or where a run has not come to the last step of the others.
     """
-    values: dict[str, list[dict[str, float]]] = {}
+    runs: dict[str, list[Run]] = {}
     last_steps: dict[Path, int] = {}
     for folder in folders:
         paths = sorted((folder / "results").glob("*.csv"))
@@ -55,16 +72,21 @@ def read_seeds(folders: Sequence[Path]) -> tuple[dict[str, dict[str, Spread]], d
         for path in paths:
             rows, name = read_rows(path), path.stem.split("_", 3)[-1]
             last_steps[path] = rows[-1].step
-            values.setdefault(name, []).append(figures_of(rows, path) | {"minutes": minutes.get(name, float("nan"))})
+            figures = figures_of(rows, path) | {"minutes": minutes.get(name, float("nan"))}
+            runs.setdefault(name, []).append(Run(rows, figures))
     for path, step in last_steps.items():
         if step != max(last_steps.values()):
             raise UserError(f"{path} ends at step {step}, others at step {max(last_steps.values())}: finish it first")
-    spreads = {
-        name: {title: Spread.of([one[title] for one in of_seeds]) for title in of_seeds[0]}
-        for name, of_seeds in values.items()
+    return runs
+
+
+def spreads(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Spread]]:
+    """Figures over the seeds by method, best last."""
+    found = {
+        name: {title: Spread.of([run.figures[title] for run in of_seeds]) for title in of_seeds[0].figures}
+        for name, of_seeds in runs.items()
     }
-    ordered = dict(sorted(spreads.items(), key=lambda item: item[1]["all"].mean))
-    return ordered, {name: len(of_seeds) for name, of_seeds in values.items()}
+    return dict(sorted(found.items(), key=lambda item: item[1]["all"].mean))
 
 
 def figures_of(rows: Sequence[Row], path: Path) -> dict[str, float]:
@@ -75,8 +97,14 @@ def figures_of(rows: Sequence[Row], path: Path) -> dict[str, float]:
         "average": found.average,
         "old": found.first,
         "new": found.later,
+        "harmonic": harmonic_mean(found.first, found.later),
         "forgetting": forgetting(rows),
     }
+
+
+def harmonic_mean(old: float, new: float) -> float:
+    """0 where one of them is, NaN where one of them is."""
+    return 2 * old * new / (old + new) if old + new != 0 else 0.0
 
 
 def read_minutes(path: Path) -> dict[str, float]:

@@ -30,7 +30,7 @@ def test_many_classes_are_counted_instead_of_named():
 @pytest.mark.parametrize("num_runs", [1, 3])
 def test_curve_is_a_picture(tmp_path, num_runs):
     path = tmp_path / "new" / "curve.png"
-    curve(path, {f"run {index}": ROWS for index in range(num_runs)}, num_first=16, title="VOC 15-1")
+    curve(path, {f"run {index}": [ROWS] for index in range(num_runs)}, num_first=16, title="VOC 15-1")
     with Image.open(path) as picture:
         assert picture.format == "PNG" and picture.width > 2 * picture.height
     assert list(path.parent.iterdir()) == [path]
@@ -38,6 +38,6 @@ def test_curve_is_a_picture(tmp_path, num_runs):
 
 def test_curve_of_domains_has_one_panel(tmp_path):
     rows = [Row(step, (0.5, 0.7), 2, 0.6) for step in range(2)]
-    curve(tmp_path / "curve.png", {"RCIL": rows}, num_first=2)
+    curve(tmp_path / "curve.png", {"RCIL": [rows]}, num_first=2)
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.width < 1.5 * picture.height

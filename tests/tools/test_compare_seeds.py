@@ -4,9 +4,10 @@ import statistics
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from metrics.results import Row, forgetting, write_row
-from tools.compare_seeds import main, read_seeds
+from tools.compare_seeds import harmonic_mean, main, read_seeds, spreads
 
 RUNS = {  # seed: method: IoU by step, of 2 classes and then one more a step
     "seed1": {
@@ -33,8 +34,8 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def test_the_table_is_mean_and_deviation_over_the_seeds(folders: list[Path], capsys: pytest.CaptureFixture):
-    figures, seeds = read_seeds(folders)
-    assert list(figures) == ["FT", "RCIL"] and seeds == {"FT": 2, "RCIL": 2}
+    figures = spreads(read_seeds(folders))
+    assert list(figures) == ["FT", "RCIL"]
     for method in ("FT", "RCIL"):
         runs = [RUNS[seed][method] for seed in RUNS]
         expected = {
@@ -42,6 +43,7 @@ def test_the_table_is_mean_and_deviation_over_the_seeds(folders: list[Path], cap
             "average": [statistics.fmean(statistics.fmean(iou) for iou in run) for run in runs],
             "old": [statistics.fmean(run[-1][:2]) for run in runs],
             "new": [statistics.fmean(run[-1][2:]) for run in runs],
+            "harmonic": [2 / (1 / statistics.fmean(run[-1][:2]) + 1 / statistics.fmean(run[-1][2:])) for run in runs],
             # Class 2 is known since step 1, class 3 only in the last.
             "forgetting": [
                 statistics.fmean(max(iou[c] for iou in run[:-1] if len(iou) > c) - run[-1][c] for c in range(3))
@@ -54,7 +56,10 @@ def test_the_table_is_mean_and_deviation_over_the_seeds(folders: list[Path], cap
     # The parts of a run that was cut off count together.
     assert figures["FT"]["minutes"].mean == pytest.approx(2.5)
     table = folders[0].parent / "table.md"
-    assert main([*map(str, folders), "--markdown", str(table)]) == 0
+    picture = table.with_suffix(".png")
+    assert main([*map(str, folders), "--markdown", str(table), "--png", str(picture)]) == 0
+    with Image.open(picture) as drawn:
+        assert drawn.width > 2 * drawn.height
     said = capsys.readouterr().out
     cell = f"{100 * figures['FT']['all'].mean:.2f} ± {100 * figures['FT']['all'].deviation:.2f}"
     assert cell in said and cell in table.read_text()
@@ -64,6 +69,10 @@ def test_the_table_is_mean_and_deviation_over_the_seeds(folders: list[Path], cap
 def test_one_seed_has_no_deviation(folders: list[Path], capsys: pytest.CaptureFixture):
     assert main([str(folders[0])]) == 0
     assert "±" not in capsys.readouterr().out
+
+
+def test_the_harmonic_mean_of_knowing_one_part_only_is_nothing():
+    assert harmonic_mean(0.8, 0.0) == harmonic_mean(0.0, 0.0) == 0 and harmonic_mean(0.5, 0.5) == 0.5
 
 
 def test_forgetting_needs_two_steps():
