@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import harness
+from benchmarks import gradients, harness
 from benchmarks.iteration import check_rcil
 from benchmarks.networks import TASK, make_obvious
 from benchmarks.obvious.data import map_labels
@@ -13,6 +13,7 @@ from dataset import labels
 from dataset.voc import SPEC
 from segmentation_module import build_network
 from tests.helpers import largest_difference, randomise_, small_config
+from tests.workplace import Workplace
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +54,20 @@ def test_both_are_timed_in_turn():
     row = harness.compare("x", lambda: calls.append("obvious"), lambda: calls.append("ours"), repeats=3, warmup=2)
     assert calls == ["obvious", "ours"] * 5
     assert row.ratio == pytest.approx(row.obvious / row.ours)
+
+
+def test_the_pull_of_a_loss_is_the_norm_of_its_gradient_over_all_weights():
+    weights = [torch.nn.Parameter(torch.tensor(values)) for values in ([3.0, 0.0], [4.0], [9.0])]
+    loss = weights[0].square().sum() + weights[1].square().sum()
+    assert gradients.pull(loss, weights) == pytest.approx(10)  # of (6, 0, 8); the third has no part in it
+
+
+def test_gradients_shows_every_term_and_leaves_the_run_alone(trained: Workplace, capsys: pytest.CaptureFixture):
+    before = {path: path.stat().st_mtime_ns for path in trained.folder.rglob("*")}
+    assert gradients.main(["--iterations", "0", "2", "--", *trained.options("--step", 1)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("iterations: ") == 2
+    for term in ("ce", "kd", "cube_spatial", "cube_channel"):
+        norms = [float(line.split()[2]) for line in said.splitlines() if line.split()[0] == term]
+        assert len(norms) == 2 and min(norms) > 0
+    assert {path: path.stat().st_mtime_ns for path in trained.folder.rglob("*")} == before

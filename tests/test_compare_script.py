@@ -1,9 +1,14 @@
 """scripts/compare.sh: every method with every seed, what is finished left alone, one table at the end."""
 
 import os
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from argparser import parse
 from benchmarks.scripts import borrowed_environment
 from methods import METHODS
 
@@ -12,14 +17,26 @@ ALL = ["RW", "EWC", "PI", *(name for name in METHODS if name not in ("RW", "EWC"
 """In the order in which they share first steps."""
 
 
-def compare(folder: Path, *methods: str, **variables: str) -> list[str]:
-    """The command lines that the script gives to python, which only prints them."""
+RESULTS = (ROOT / "docs" / "RESULTS.md").read_text()
+COMMANDS = [
+    command
+    for block in re.findall(r"```sh\n(.*?)```", RESULTS, re.DOTALL)
+    for command in block.replace("\\\n", " ").splitlines()
+    if "compare.sh" in command or "demo.sh" in command
+]
+
+
+def shell(folder: Path, command: list[str], **variables: str) -> list[str]:
+    """The command lines that a script gives to python, which only prints them."""
     environment = borrowed_environment(folder / "venv")
     (environment / "bin" / "python").write_text('#!/bin/sh\necho "$@"\n')
-    settings = os.environ | {"VENV": str(environment), "OUT": str(folder / "out"), "DATA": str(folder)} | variables
-    command = ["sh", str(ROOT / "scripts/compare.sh"), *methods]
-    done = subprocess.run(command, env=settings, cwd=folder, check=True, capture_output=True, text=True)
+    settings = os.environ | {"VENV": str(environment), "DATA": str(folder)} | variables
+    done = subprocess.run(command, env=settings, cwd=ROOT, check=True, capture_output=True, text=True)
     return [line for line in done.stdout.splitlines() if line]
+
+
+def compare(folder: Path, *methods: str, **variables: str) -> list[str]:
+    return shell(folder, ["sh", "scripts/compare.sh", *methods], OUT=str(folder / "out"), **variables)
 
 
 def test_all_methods_and_seeds_in_two_parts_each(tmp_path: Path):
@@ -69,3 +86,40 @@ def test_a_run_has_a_name_and_options_of_its_own(tmp_path: Path):
     ]
     minutes = (tmp_path / "out" / "seed1" / "minutes.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in minutes] == ["FT", "LWF", "slow"]
+
+
+def test_a_run_has_what_suits_its_method_unless_a_schedule_is_given(tmp_path: Path):
+    (tmp_path / "out" / "seed1").mkdir(parents=True)
+    chosen = compare(tmp_path, "MiB", "own=MiB --lr 7", SEEDS="1")
+    assert [line.split("--step ")[1] for line in chosen[1:4:2]] == [
+        "1 2 3 4 5 --lr 0.005 --epochs 2 --lr 0.03",
+        "1 2 3 4 5 --lr 0.005 --epochs 2 --lr 0.03 --lr 7",
+    ]
+    given = compare(tmp_path, "MiB", SEEDS="1", LATER="--lr 0.1")
+    assert given[1].endswith("--step 1 2 3 4 5 --lr 0.1")
+
+
+def test_the_demo_is_a_comparison_of_one_or_two(tmp_path: Path):
+    for words, methods in (([], ["RCIL"]), (["compare"], ["FT", "RCIL"])):
+        *runs, table = shell(tmp_path, ["sh", "scripts/demo.sh", *words], SEED="5")
+        assert [line.split()[2] for line in runs[::2]] == methods and all("--random_seed 5" in line for line in runs)
+        assert "--checkpoint demo/seed5/checkpoints" in runs[0] and "demo/seed5" in table
+
+
+def test_every_run_of_the_comparison_has_options_that_run_py_takes(tmp_path: Path):
+    for line in compare(tmp_path, SEEDS="1")[:-1]:
+        parse(line.split()[1:])
+
+
+def test_results_names_its_commands():
+    assert len(COMMANDS) >= 3
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_results_are_ones_that_work(tmp_path: Path, command: str):
+    away = re.sub(r"OUT=(\S+)", rf"OUT={tmp_path}/\1", command)
+    lines = shell(tmp_path, ["sh", "-c", away])
+    runs = [line for line in lines if line.startswith("run.py")]
+    for line in runs:
+        parse(shlex.split(line)[1:])
+    assert runs and lines[-1].startswith("tools/compare_seeds.py")
