@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain, cycle
+from itertools import chain, repeat
 from pathlib import Path
 
 import torch
@@ -61,7 +61,7 @@ def watch(run: Experiment, step: int, looks: Sequence[int]) -> list[tuple[int, d
     student.train()
     weights = [weight for weight in student.parameters() if weight.requires_grad]
     seen = []
-    batches = chain.from_iterable(loader for _ in cycle([None]))
+    batches = chain.from_iterable(repeat(loader))
     for iteration, batch in zip(range(max(looks) + 1), batches, strict=False):
         losses = forward_losses(student, teacher, method, *placed(batch, device), precision)
         if iteration in looks:
