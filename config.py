@@ -36,7 +36,10 @@ class Checked:
     def require(self, condition: bool, name: str, allowed: str) -> None:
         """Raise UserError naming the option `name`, its value and what is allowed unless `condition` holds."""
         if not condition:
-            raise UserError(f"--{name} {getattr(self, name)}: {allowed}")
+            value = getattr(self, name)
+            # A list by step may say the same for each.
+            shown = " ".join(dict.fromkeys(map(str, value))) if isinstance(value, tuple) else value
+            raise UserError(f"--{name} {shown}: {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,11 +178,15 @@ class RunConfig(Checked):
     print_interval: int = option(10, "iterations between two loss figures on screen and in TensorBoard")
     val_interval: int = option(15, "epochs between two validations; the last epoch always has one")
     ckpt_interval: int = option(1, "epochs between two checkpoints; the last epoch always has one")
+    save_minutes: float = option(10.0, "minutes between two checkpoints within an epoch")
+    skip_bad_batches: int = option(0, "batches of a step to leave out where a loss or gradient is not finite")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("print_interval", "val_interval", "ckpt_interval"):
             self.require(getattr(self, name) >= 1, name, "at least 1")
+        self.require(self.save_minutes > 0, "save_minutes", "above 0")
+        self.require(self.skip_bad_batches >= 0, "skip_bad_batches", "0 or more")
         self.require(self.sample_num >= 0, "sample_num", "0 or more")
         self.require(self.profile >= 0, "profile", "0 or more")
         if self.ckpt and (len(self.step) > 1 or "all" in self.step):

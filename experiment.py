@@ -1,18 +1,19 @@
 """What all steps of a run share: its settings, and the networks, files and data that follow from them."""
 
-import random
-from dataclasses import asdict, dataclass
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from config import RunConfig, at_step
 from dataset import Loaders, build_loaders, scenario_of, select_steps
-from dataset.base import DatasetSpec
+from dataset.base import DatasetSpec, Sample
 from dataset.index import fingerprint
 from dataset.splits import StepSets, refuse_empty
 from dataset.transform import derive_seed
@@ -22,13 +23,24 @@ from metrics.report import Reporter
 from modules.public_names import heads_of, to_public
 from segmentation_module import SegmentationNet, build_first_student, build_student, freeze_parts_, load_network
 from tasks import Task
-from utils.checkpoint import load_checkpoint, save_checkpoint, step_path
-from utils.distributed import Dist, barrier, main_process_first
+from utils.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint, step_path
+from utils.distributed import Dist, barrier, main_process_first, require_same
 from utils.errors import UserError
 from utils.first_step import find, key_of, lend, remember
-from utils.identity import Identity, check_identity, identity_of
+from utils.identity import (
+    Identity,
+    Settings,
+    check_identity,
+    check_settings,
+    code_digest,
+    identity_of,
+    settings_of,
+)
+from utils.interrupt import Interrupts
+from utils.lock import locked
 from utils.log import log
 from utils.profiling import Watch, profiled
+from utils.random_state import seed_everything
 
 Checkpoint = dict[str, Any]
 
@@ -43,6 +55,23 @@ class Experiment:
     steps: tuple[int, ...]  # those that run
     dist: Dist
     report: Reporter
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    fingerprints: dict[int, str] = field(default_factory=dict)
+    """By step, of the finished checkpoints that this run has seen."""
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs from writing where this one does. UserError if one is there, or if the processes of this
+        one were not all given the same."""
+        told = [[step, self.identity(step), self._settings(step)] for step in self.steps]
+        require_same({"code": code_digest(), "torch": str(torch.__version__), "configuration": fingerprint_of(told)})
+        first, results = self.path(0), self.report.results
+        name = f".{first.stem.removesuffix('_0')}.lock"
+        places = [first.with_name(name), self.report.folder / ".lock", results.with_name(f".{results.stem}.lock")]
+        with contextlib.ExitStack() as stack:
+            for place in places if self.dist.is_main else ():
+                stack.enter_context(locked(place))
+            yield
 
     def path(self, step: int) -> Path:
         """The checkpoint that `step` writes."""
@@ -57,6 +86,7 @@ class Experiment:
         sets = select_steps(self.config.data, self.spec, self.task)
         for step in self.steps:
             refuse_empty(sets[step], self.task, step)
+        require_same({"data": fingerprint_of([images_digest(images) for of_step in sets for images in of_step])})
         arriving = [self.spec.arriving(self.task, step) for step in range(self.task.num_steps)]
         self.report.images(arriving, [tuple(map(len, of_step)) for of_step in sets], self.scenario)
         return sets
@@ -94,9 +124,23 @@ class Experiment:
             )
         branches = self.config.method.branches
         try:
-            return load_network(self.config.model, weights, branches=branches, classes_per_head=heads), checkpoint
+            network = load_network(self.config.model, weights, branches=branches, classes_per_head=heads)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+        state = checkpoint.get("trainer_state") or {}
+        if state.get("finished", True):
+            self.fingerprints[step] = _fingerprint(weights, state.get("method"))
+        return network, checkpoint
+
+    def load_finished(self, path: Path, step: int) -> tuple[SegmentationNet, Checkpoint]:
+        """As `load`. Raises UserError if the step is half-done, too."""
+        network, checkpoint = self.load(path, step)
+        if step not in self.fingerprints:
+            raise UserError(
+                f"{path} is a half-done step {step}, after {checkpoint['epoch']} epochs; go on with it first: "
+                f"--step {step}"
+            )
+        return network, checkpoint
 
     def load_saved(self, step: int) -> tuple[SegmentationNet | None, Checkpoint | None]:
         """The half-done or finished student of `step` with its checkpoint, where there is one to go on from."""
@@ -109,9 +153,38 @@ class Experiment:
             if not path.exists():
                 return None, None
         student, saved = self.load(path, step)
-        if "finished" not in (saved.get("trainer_state") or {}):
+        state = saved.get("trainer_state") or {}
+        if "settings" not in state:
             raise UserError(f"{path} is of another code base: it can be tested (--test) or built upon (--step_ckpt)")
+        finished = state["finished"]
+        check_settings(state["settings"], self._settings(step), path, step=step, finished=finished)
+        if not finished and state["images"] != images_digest(self.sets[step].train):
+            raise UserError(
+                f"{path} is a half-done step {step} with other training images than there are now; put those of then "
+                "back, or train the step anew with --no-resume"
+            )
+        if finished:
+            self.require_predecessor(step, saved)
         return student, saved
+
+    def require_predecessor(self, step: int, saved: Checkpoint) -> None:
+        """UserError if `step` was built on another network of the step before than this run has seen, if any."""
+        built_on, seen = saved["trainer_state"]["predecessor"], self.fingerprints.get(step - 1)
+        if seen and built_on != seen:
+            raise UserError(
+                f"{self.config.ckpt or self.path(step)} was built on another step {step - 1} than "
+                f"{self.path(step - 1)} holds now; put that one back, or train step {step} anew with --no-resume"
+            )
+
+    def _settings(self, step: int) -> Settings:
+        """What the training of `step` depends on. Methods with the same first step may go on from each other's."""
+        method, config = METHODS[self.config.method_name], self.config.method
+        if step:
+            own = {"method": self.config.method_name} | asdict(config)
+        else:
+            shaping = {name: getattr(config, name) for options in method.carries.values() for name in options}
+            own = {"loss of the first step": method.first_loss} | shaping
+        return settings_of(self.config, step, world_size=self.dist.world_size, method=own)
 
     def first_step_keys(self) -> list[str]:
         """Digests of all that determines step 0: of its network, and with any part of what the method leaves beside
@@ -166,7 +239,7 @@ class Experiment:
         if step == 0:
             return None, {}
         path = self.config.step_ckpt if is_first and self.config.step_ckpt else self.path(step - 1)
-        network, checkpoint = self.load(path, step - 1)
+        network, checkpoint = self.load_finished(path, step - 1)
         return network, (checkpoint.get("trainer_state") or {}).get("method", {})
 
     def new_student(self, step: int, previous: SegmentationNet | None) -> SegmentationNet:
@@ -207,10 +280,15 @@ class Experiment:
         keys = self.first_step_keys() if step == 0 and finished else []
         trainer_state = state["trainer_state"] | {
             "identity": self.identity(step),
+            "settings": self._settings(step),
+            "images": images_digest(self.sets[step].train),
+            "predecessor": self.fingerprints.get(step - 1),
             "finished": finished,
             "first_step": keys,
         }
         weights = to_public(student.state_dict())
+        if finished:
+            self.fingerprints[step] = _fingerprint(weights, trainer_state["method"])
         save_checkpoint(self.path(step), state | {"model_state": weights, "trainer_state": trainer_state})
         for key in keys:
             remember(self.config.checkpoint, key, self.path(step))
@@ -222,9 +300,17 @@ class Experiment:
         path = self.report.folder / "profile" / f"step{step}.json"
         return partial(profiled, iterations=self.config.profile, path=path)
 
-    def seed(self, step: int, epoch: int) -> None:
-        """Seed everything random by step, epoch and process: a resumed epoch repeats the one that was cut off."""
-        value = derive_seed(self.config.random_seed, step, epoch, self.dist.rank)
-        torch.manual_seed(value)
-        np.random.seed(value % 2**32)
-        random.seed(value)
+    def seed(self, step: int, epoch: int, iteration: int = 0) -> None:
+        """Seed everything random by step, position and process."""
+        position = (epoch, self.dist.rank, iteration) if iteration else (epoch, self.dist.rank)
+        seed_everything(derive_seed(self.config.random_seed, step, *position))
+
+
+def _fingerprint(weights: dict[str, torch.Tensor], method: State | None) -> str:
+    """Of all that the next step takes over."""
+    return fingerprint_of({"model_state": weights, "method": method or {}})
+
+
+def images_digest(samples: Sequence[Sample]) -> str:
+    """Which images these are, wherever the data set lies: their names and sizes, in order."""
+    return fingerprint_of([[sample.image.parent.name, sample.image.name, *sample.size] for sample in samples])

@@ -6,7 +6,9 @@ python run.py --data_root data/voc --task 15-1 --overlap --name RCIL --step 0 --
 
 import glob
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -25,20 +27,24 @@ from methods.base import Method
 from metrics.report import Reporter
 from metrics.results import results_path
 from metrics.scores import Scores
+from progress import Progress
 from segmentation_module import SegmentationNet
 from tasks import Task
 from train import Precision, Updater, evaluate, predict_samples, train_one_epoch, training_batches
-from utils.distributed import Dist, barrier, broadcast_buffers, init_distributed, shut_down
-from utils.errors import UserError, one_line
+from utils.distributed import Dist, barrier, farewell, init_distributed, lost_contact, shut_down, who_is_gone
+from utils.errors import RunError, UserError, one_line
+from utils.interrupt import Interrupts, Stopped
 from utils.log import log, setup_logging
 from utils.optim import build_optimizer, build_schedule
+
+GO_ON = "the same command goes on from the last checkpoint"
 
 
 def run_steps(run: Experiment) -> None:
     """Every step in turn: train what is not trained yet, score what is not scored yet."""
     for step in run.steps:
         if run.config.test:
-            network, _ = run.load(run.config.ckpt or run.path(step), step)
+            network, _ = run.load_finished(run.config.ckpt or run.path(step), step)
         else:
             network = train_step(run, step, is_first=step == run.steps[0])
         if network is not None:
@@ -59,6 +65,8 @@ def train_step(run: Experiment, step: int, *, is_first: bool) -> SegmentationNet
     method = run.method(step)
     precision = Precision(run.dist.device, mixed=run.config.opt_level == "O1")
     student, teacher = run.networks(step, student, method, dtype=precision.activations, is_first=is_first)
+    if saved:
+        run.require_predecessor(step, saved)
     train_student(run, step, student, teacher, method, loaders, precision, saved)
     return student
 
@@ -88,50 +96,52 @@ def train_student(
     epochs, lr = at_step(config.optim.epochs, step), at_step(config.optim.lr, step)
     optimizer = build_optimizer(student.parameter_groups(), config.optim, lr)
     schedule = build_schedule(optimizer, config.optim, iterations=epochs * len(loaders.train))
-    updater = Updater(optimizer, schedule, precision)
-    start, best_score = 0, 0.0
+    updater = Updater(optimizer, schedule, precision, undo=student if config.skip_bad_batches else None)
+    progress = Progress(run, step, student, updater, method, loaders.train)
     if saved:
-        updater.load(saved)
-        method.load(saved["trainer_state"].get("method", {}))
-        start, best_score = saved["epoch"], saved["best_score"]
+        progress.restore(saved)
     elif teacher is not None and method.scans:
         scan(run, step, method, teacher, loaders.train)
     log.info(
-        f"step {step}: {len(loaders.train.dataset)} training images, epochs {start + 1} to {epochs} of "
+        f"step {step}: {len(loaders.train.dataset)} training images, epochs {progress.epoch + 1} to {epochs} of "
         f"{len(loaders.train)} iterations, learning rate {lr:g}"
+        + (f"; goes on after iteration {progress.iteration}" if progress.iteration else "")
     )
     model = _wrapped(student, teacher, config, dist)
 
     def report(losses: dict[str, float], iteration: int) -> None:
         run.report.losses(step, iteration, losses, updater.lr)
 
-    for epoch in range(start, epochs):
-        run.seed(step, epoch)
-        loaders.train.sampler.set_epoch(epoch)
-        train_one_epoch(
-            model,
-            teacher,
-            method,
-            loaders.train,
-            updater,
-            device=dist.device,
-            title=f"step {step} epoch {epoch + 1}/{epochs}",
-            print_interval=config.print_interval,
-            report=report,
-            quiet=not dist.is_main,
-            watch=run.watch(step) if epoch == start else iter,
-        )
-        done, finished = epoch + 1, epoch + 1 == epochs
-        # Norms that do not look at their peers hold statistics of their own: those of the first process count.
-        broadcast_buffers(student)
-        if finished or done % config.val_interval == 0:
+    first_epoch = progress.epoch
+    while progress.epoch < epochs:
+        progress.begin_epoch()
+        done = progress.epoch + 1
+        finished = done == epochs
+        validates = finished or done % config.val_interval == 0
+        with run.interrupts.deferred():
+            train_one_epoch(
+                model,
+                teacher,
+                method,
+                loaders.train,
+                updater,
+                progress.meter,
+                device=dist.device,
+                title=f"step {step} epoch {done}/{epochs}",
+                print_interval=config.print_interval,
+                report=report,
+                judge=progress.judge,
+                quiet=not dist.is_main,
+                start=progress.iteration,
+                after=progress.after_iteration,
+                watch=run.watch(step) if done == first_epoch + 1 else iter,
+            )
+            progress.end_epoch(validates=validates)
+        if validates:
             scores = score(run, step, student.for_inference(), loaders.val, "validation")
-            best_score = max(best_score, scores.mean_iou)
             run.report.validation(step, done, scores)
-        if dist.is_main and (finished or done % config.ckpt_interval == 0):
-            progress = {"epoch": done, "best_score": best_score}
-            state = updater.state(method.state(finished=finished)) | progress
-            run.save(step, student, finished=finished, state=state)
+            with run.interrupts.deferred():
+                progress.validated(scores.mean_iou, finished=finished)
     barrier()
 
 
@@ -153,8 +163,11 @@ def _wrapped(
             teacher.compile()
     if dist.world_size == 1:
         return student
-    # Statistics are the same everywhere already, or those of the first process count: see train_student.
-    return DistributedDataParallel(student, broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings():
+        # Newer releases of torch warn of the old name, and have no other yet that leaves statistics alone at the start.
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+        # Statistics are the same everywhere already, or those of the first process count: see Progress.end_epoch.
+        return DistributedDataParallel(student, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def test_step(run: Experiment, step: int, network: SegmentationNet) -> None:
@@ -219,30 +232,44 @@ def _shown(value: Any) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what the command line says; the exit code: 0, or, with one line on standard error, 2 for bad input and
-    130 for Ctrl-C."""
-    try:
-        parsed = parse(arguments)
-        dist = init_distributed(parsed.local_rank)
-        setup_logging(dist.is_main, parsed.config.debug)
-        torch.backends.cudnn.benchmark = True
-        report = build_report(parsed, dist)
-        run_steps(Experiment(parsed.config, parsed.spec, parsed.task, parsed.steps, dist, report))
-        report.close(pictures=parsed.config.visualize)
-        shut_down()
-    except UserError as error:
-        return _give_up(f"error: {one_line(error)}", 2)
-    except OSError as error:
-        return _give_up(f"error: {error.strerror or error}: {error.filename or 'while writing'}", 2)
-    except KeyboardInterrupt:
-        return _give_up("interrupted; the same command goes on from the last checkpoint", 130)
+    """Run what the command line says; the exit code: 0, or, with one line on standard error, 2 for bad input, 3 for a
+    loss or gradient that is not finite, 1 for a process that died, and 128 + N if signal N stopped the run."""
+    with Interrupts() as interrupts:
+        try:
+            parsed = parse(arguments)
+            dist = init_distributed(parsed.local_rank)
+            setup_logging(dist.is_main, parsed.config.debug)
+            torch.backends.cudnn.benchmark = True
+            report = build_report(parsed, dist)
+            run = Experiment(parsed.config, parsed.spec, parsed.task, parsed.steps, dist, report, interrupts)
+            with run.alone():
+                run_steps(run)
+                report.close(pictures=parsed.config.visualize)
+            shut_down()
+        except RunError as error:
+            return _give_up(f"error: {one_line(error)}", error.exit_code)
+        except OSError as error:
+            reason = error.strerror or one_line(error)
+            return _give_up(f"error: {reason}: {error.filename or 'while writing'}", 2)
+        except Stopped as stop:
+            where = stop.where + "; the same command goes on there" if stop.where else GO_ON
+            return _give_up(f"stopped by {signal.Signals(stop.signum).name}: {where}", stop.exit_code)
+        except RuntimeError as error:
+            if lost_contact(error):
+                return _give_up(f"error: {who_is_gone()}; {GO_ON}", 1)
+            if "DataLoader worker" in str(error):
+                mend = "too little memory is the usual reason: lower --num_workers or --batch_size"
+                return _give_up(f"error: a loader process died: {one_line(error)}; {mend}; {GO_ON}", 1)
+            farewell(f"{type(error).__name__}: {one_line(error)}")
+            raise
     return 0
 
 
 def _give_up(message: str, code: int) -> int:
-    """Say why on standard error; the exit code."""
+    """Say why on standard error, and to the other processes; the exit code."""
     print(message, file=sys.stderr, flush=True)
     if torch.distributed.is_initialized():
+        farewell(message)
         # The other processes may wait for this one: leave without waiting for them.
         os._exit(code)
     return code

@@ -8,6 +8,7 @@ order is a text file with a line a step.
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def read_class_order(facts: Facts, path: Path, class_names: Sequence[str]) -> Ta
     if facts.kind == "domain":
         raise UserError(f"--class_order {path}: {facts.dataset} learns domains, not classes; use --task")
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text"
         raise UserError(f"--class_order {path} cannot be read ({reason}); give a text file, a line a step") from error
@@ -128,7 +129,7 @@ def read_class_order(facts: Facts, path: Path, class_names: Sequence[str]) -> Ta
             place = f"--class_order {path}, line {number}"
             steps.append([_class_id(word, class_names, place) for word in words if word])
     arrived = [label for step in steps for label in step]
-    twice = sorted({label for label in arrived if arrived.count(label) > 1})
+    twice = sorted(label for label, times in Counter(arrived).items() if times > 1)
     missing = sorted({*range(1, facts.num_classes)} - {*arrived})
     for labels, fault in ((twice, "more than once"), (missing, "nowhere")):
         if labels:
@@ -137,6 +138,8 @@ def read_class_order(facts: Facts, path: Path, class_names: Sequence[str]) -> Ta
     if 0 in arrived and 0 not in steps[0]:
         raise UserError(f"--class_order {path}: class 0 ({class_names[0]}) belongs to the first line")
     steps[0] = [0, *(label for label in steps[0] if label != 0)]
+    if steps[0] == [0]:
+        raise UserError(f"--class_order {path}: the first line names the background alone; add a class to it")
     return Task(path.stem, facts.dataset, "class", tuple(map(tuple, steps)), facts.num_classes)
 
 
@@ -144,11 +147,14 @@ def _class_id(word: str, class_names: Sequence[str], place: str) -> int:
     """The class that `word`, a name or a number, means."""
     if word in class_names:
         return list(class_names).index(word)
-    if word.isdecimal() and int(word) < len(class_names):
+    # What is longer is no number of a class, and no name whose letters are worth minutes of comparing.
+    start = word[:40]
+    if start == word and word.isdecimal() and int(word) < len(class_names):
         return int(word)
-    near = difflib.get_close_matches(word, class_names, n=1, cutoff=0.0)[0]
+    near = difflib.get_close_matches(start, class_names, n=1, cutoff=0.0)[0]
+    shown = repr(start) if start == word else f"{start!r}..."
     raise UserError(
-        f"{place}: no class {word!r}; give names or numbers up to {len(class_names) - 1}; the nearest name is {near}"
+        f"{place}: no class {shown}; give names or numbers up to {len(class_names) - 1}; the nearest name is {near}"
     )
 
 
@@ -172,6 +178,8 @@ def _parse_rule(facts: Facts, name: str, named: tuple[str, ...]) -> tuple[int, i
         raise UserError(f"--task {name}: {dataset} takes X-Y (X {units} first, then Y a step) or one of {known}")
     first, later = int(match[1]), int(match[2])
     left = facts.num_units - first
+    if facts.num_units == 1:
+        raise UserError(f"--task {name}: {dataset} has one {facts.kind}, too few for steps; use --task offline")
     if first < 1 or left < 1:
         raise UserError(
             f"--task {name}: {dataset} has {facts.num_units} {units}, so step 0 takes 1 to "

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +17,14 @@ from dataset.transform import normalise
 from methods.base import Method
 from metrics.confusion import ConfusionMatrix
 from segmentation_module import SegmentationNet
-from utils.distributed import all_reduce_sum, world_size
-from utils.errors import UserError
+from utils.distributed import all_gather
 from utils.optim import load_optimizer_
 from utils.profiling import Watch
 
 Report = Callable[[dict[str, float], int], None]
 """Takes losses by name, already averaged over processes, and the iteration within the step."""
+
+GRADIENT = "gradient"
 
 
 class Precision:
@@ -48,31 +48,56 @@ class Precision:
 
 
 class Updater:
-    """What an iteration does once its losses are known, and what of that a checkpoint keeps."""
+    """What an iteration does once its losses are known, and what of that a checkpoint keeps.
 
-    def __init__(self, optimizer: Optimizer, schedule: LRScheduler, precision: Precision) -> None:
+    An update whose gradient is not finite is left out, on the device, so that the host need not wait. `undo`: whose
+    buffers, statistics of norms, are then put back, too.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, schedule: LRScheduler, precision: Precision, undo: nn.Module | None = None
+    ) -> None:
         self.optimizer = optimizer
         self.schedule = schedule
         self.precision = precision
+        self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self.buffers = list(undo.buffers()) if undo is not None else []
+        self.kept: list[Tensor] = []
 
     def clear(self) -> None:
         """Let go of all gradients."""
         self.optimizer.zero_grad(set_to_none=True)
+        self.kept = [buffer.clone() for buffer in self.buffers]
 
     def step(self, losses: dict[str, Tensor], method: Method) -> dict[str, Tensor]:
         """One update of the weights against the sum of `losses`, and of what the method adds to their gradients.
 
-        Returns all terms by name.
+        Returns all terms by name and, as "gradient", the largest absolute value in it; none where losses are scaled,
+        which may make it infinite once in a while.
         """
         scaler = self.precision.scaler
         scaler.scale(sum(losses.values())).backward()
         if method.reads_gradients:
             scaler.unscale_(self.optimizer)
-            losses = losses | method.after_backward(may_overflow=scaler.is_enabled())
+            losses = losses | method.after_backward(may_overflow=scaler.is_enabled() or bool(self.buffers))
+        if not scaler.is_enabled():
+            losses = losses | {GRADIENT: self._guard()}
         scaler.step(self.optimizer)
         scaler.update()
         self.schedule.step()
         return losses
+
+    @torch.no_grad()
+    def _guard(self) -> Tensor:
+        """The largest absolute gradient; where it is not finite, the optimiser is told to leave the weights alone."""
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        largest = nn.utils.get_total_norm(gradients, norm_type=math.inf)
+        finite = largest.isfinite()
+        # As a scaler tells it; fused optimisers look there.
+        self.optimizer.found_inf = (~finite).float()
+        for buffer, kept in zip(self.buffers, self.kept, strict=True):
+            buffer.copy_(torch.where(finite, buffer, kept))
+        return largest
 
     @property
     def iteration(self) -> int:
@@ -84,12 +109,12 @@ class Updater:
         """The learning rate of the next update, of the first group."""
         return self.schedule.get_last_lr()[0]
 
-    def state(self, method: dict[str, Any]) -> dict[str, Any]:
-        """The entries of a checkpoint that `load` reads, and the state of the method (SPEC 9)."""
+    def state(self) -> dict[str, Any]:
+        """The entries of a checkpoint that `load` reads (SPEC 9)."""
         return {
             "optimizer_state": self.optimizer.state_dict(),
             "scheduler_state": self.schedule.state_dict(),
-            "trainer_state": {"scaler": self.precision.scaler.state_dict(), "method": method},
+            "trainer_state": {"scaler": self.precision.scaler.state_dict()},
         }
 
     def load(self, checkpoint: dict[str, Any]) -> None:
@@ -99,32 +124,60 @@ class Updater:
         self.precision.scaler.load_state_dict(checkpoint["trainer_state"]["scaler"])
 
 
-@dataclass
-class LossMeter:
-    """Running sums of losses on the device; the host waits for them only in `means`."""
+class Fault(NamedTuple):
+    """A loss, or the gradient, that was not finite."""
 
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
+    iterations_ago: int
+    process: int
+    term: str
+    value: float
+
+
+class LossMeter:
+    """The losses of the last iterations, on the device; the host waits for them only in `faults` and `means`."""
+
+    def __init__(self) -> None:
+        self.terms: list[str] = []
+        self.rows: list[Tensor] = []
+        self.judged = 0
+        self.bad: set[int] = set()
 
     def add(self, losses: dict[str, Tensor]) -> None:
-        """Add one iteration's losses, 0-d each."""
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-        self.count += 1
+        """Add one iteration's losses, 0-d each; the terms are always the same."""
+        self.terms = [*losses]
+        self.rows.append(torch.stack([value.detach().double() for value in losses.values()]))
+
+    def faults(self) -> list[Fault]:
+        """What was not finite in any process since the last call, the earliest first."""
+        start, self.judged = self.judged, len(self.rows)
+        if start == len(self.rows):
+            return []
+        table = all_gather(torch.stack(self.rows[start:])).cpu()
+        found = [(start + row, process, term) for process, row, term in torch.nonzero(~table.isfinite()).tolist()]
+        self.bad |= {row for row, _, _ in found}
+        return [
+            Fault(len(self.rows) - 1 - row, process, self.terms[term], table[process, row - start, term].item())
+            for row, process, term in sorted(found)
+        ]
 
     def means(self) -> dict[str, float]:
-        """Mean per iteration of each loss and of their total, over all processes; then start anew.
+        """Mean per iteration of each loss and of their total, over all processes, without the iterations that
+        `faults` named; then start anew. Empty if nothing is left."""
+        rows = [row for number, row in enumerate(self.rows) if number not in self.bad]
+        means = all_gather(torch.stack(rows).mean(0)).mean(0).tolist() if rows else []
+        self.rows, self.judged, self.bad = [], 0, set()
+        named = {name: value for name, value in zip(self.terms, means, strict=False) if name != GRADIENT}
+        return named | ({"total": sum(named.values())} if named else {})
 
-        Raises UserError that names the loss if one is not finite.
-        """
-        stacked = all_reduce_sum(torch.stack([value.double() for value in self.sums.values()]))
-        values = (stacked / (self.count * world_size())).tolist()
-        means = dict(zip(self.sums, values, strict=True))
-        self.sums, self.count = {}, 0
-        for name, value in means.items():
-            if not math.isfinite(value):
-                raise UserError(f"loss {name!r} became {value} (all: {means}); try a lower --lr or a --warmup")
-        return means | {"total": sum(means.values())}
+    def state(self) -> dict[str, Any]:
+        """What this process has to keep between two calls of `means`."""
+        return {"terms": self.terms, "rows": [row.tolist() for row in self.rows], "bad": sorted(self.bad)}
+
+    def load(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from `state`, of which all was judged."""
+        self.terms, self.bad = state["terms"], set(state["bad"])
+        self.rows = [torch.tensor(row, dtype=torch.float64, device=device) for row in state["rows"]]
+        self.judged = len(self.rows)
 
 
 def train_one_epoch(
@@ -133,31 +186,39 @@ def train_one_epoch(
     method: Method,
     loader: DataLoader,
     updater: Updater,
+    meter: LossMeter,
     *,
     device: torch.device,
     title: str,
     print_interval: int,
     report: Report,
+    judge: Callable[[int], None],
     quiet: bool,
+    start: int = 0,
+    after: Callable[[int], None] = lambda done: None,
     watch: Watch = iter,
 ) -> None:
-    """Every batch of `loader` once. `report` gets the mean losses every `print_interval` iterations.
+    """The batches of an epoch that its sampler still has: those from number `start` on.
 
-    `watch` sees the batches go by, as utils.profiling.profiled does.
+    `report` gets the mean losses every `print_interval` iterations, once `judge` has looked at the meter. `after` is
+    called at the end of each iteration. Both are told how many batches of the epoch are done. `watch` sees the batches
+    go by, as utils.profiling.profiled does.
     """
     model.train()
-    meter = LossMeter()
-    bar = tqdm(loader, desc=title, unit="it", leave=False, disable=True if quiet else None, dynamic_ncols=True)
-    for number, batch in enumerate(watch(bar), start=1):
+    options = {"unit": "it", "leave": False, "disable": True if quiet else None, "dynamic_ncols": True}
+    bar = tqdm(loader, desc=title, total=len(loader), initial=start, **options)
+    for done, batch in enumerate(watch(bar), start=start + 1):
         images, labels = placed(batch, device)
         # Not later: the gradients of the last iteration would lie beside the activations of this one.
         updater.clear()
         losses = forward_losses(model, teacher, method, images, labels, updater.precision)
         meter.add(updater.step(losses, method))
-        if number % print_interval == 0 or number == len(loader):
-            means = meter.means()
-            bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
-            report(means, updater.iteration)
+        if done % print_interval == 0 or done == len(loader):
+            judge(done)
+            if means := meter.means():
+                bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
+                report(means, updater.iteration)
+        after(done)
 
 
 def placed(batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from dataset.splits import Split, SplitRules, StepSets
 from dataset.transform import Transform, crop_transform, derive_seed, train_transform, whole_image
 from tasks import Task, get_task, read_class_order
 from utils.errors import UserError
+from utils.interrupt import ignore_in_worker
 
 DATASETS: dict[str, Callable[[Path | None], DatasetSpec]] = {
     "voc": lambda root: voc.SPEC,
@@ -185,5 +186,6 @@ def _loader(dataset: StepDataset, num_workers: int, **options: Any) -> DataLoade
         pin_memory=torch.cuda.is_available(),
         # Its own, so that starting a pass draws nothing from the generator of the main process.
         generator=torch.Generator(),
+        worker_init_fn=ignore_in_worker,
         **options,
     )

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from dataset.base import DatasetSpec, Sample
-from dataset.listing import pair_by_name, require_folder
+from dataset.listing import pair_by_name, read_lines, require_folder
 from dataset.voc import voc_palette
 from tasks import Facts
 from utils.constants import IGNORE_INDEX
@@ -50,13 +50,9 @@ def list_samples(root: Path, split: str) -> list[Sample]:
 
 def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
     """Names and RGB colours by label value; a class without a colour gets the one that VOC would give it."""
-    try:
-        lines = path.read_text().rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text"
-        raise UserError(
-            f"{path} cannot be read ({reason}); it names the classes, one a line, the background first"
-        ) from error
+    lines = read_lines(path, "it names the classes, one a line, the background first")
+    while lines and not lines[-1].strip():
+        lines.pop()
     if not 2 <= len(lines) <= IGNORE_INDEX:
         raise UserError(f"{path} names {len(lines)} classes; it needs the background and 1 to {IGNORE_INDEX - 1} more")
     classes: dict[str, Colour] = {}

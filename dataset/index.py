@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from dataset.base import Sample
 from dataset.reading import count_labels, image_size
 from utils.distributed import main_process_first
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 from utils.files import atomic_write
 from utils.log import log
 
@@ -48,7 +47,7 @@ def load_index(samples: Sequence[Sample], *, root: Path, name: str, label_values
     key = fingerprint(samples, root, label_values)
     # Other processes come when the main one is done: they find its file.
     with main_process_first():
-        index = _read(name, root, key)
+        index = _read(name, root, key, len(samples), label_values)
         if index is None:
             index = scan_masks(samples, label_values, title=f"class index of {name}")
             _write(index, name, root, key)
@@ -61,7 +60,8 @@ def fingerprint(samples: Sequence[Sample], root: Path, label_values: frozenset[i
     prefix = len(str(root))
     for sample in samples:
         for path, status in zip(sample[:2], _require_files(sample), strict=True):
-            digest.update(f"{str(path)[prefix:]} {status.st_size} {status.st_mtime_ns}\n".encode())
+            # Not encode(): a name on the disk need not be UTF-8.
+            digest.update(os.fsencode(f"{str(path)[prefix:]} {status.st_size} {status.st_mtime_ns}\n"))
     return digest.hexdigest()
 
 
@@ -98,13 +98,15 @@ def map_in_threads(
     # In bundles: handing over samples one by one would keep the threads waiting for each other.
     bundles = [samples[start : start + BUNDLE] for start in range(0, len(samples), BUNDLE)]
     results: list[Result] = []
-    with (
-        ThreadPoolExecutor(num_threads or _num_cores()) as pool,
-        tqdm(total=len(samples), desc=title, unit="mask", disable=None) as bar,
-    ):
-        for done in pool.map(lambda bundle: [work(sample) for sample in bundle], bundles):
-            results += done
-            bar.update(len(done))
+    pool = ThreadPoolExecutor(num_threads or _num_cores())
+    try:
+        with tqdm(total=len(samples), desc=title, unit="mask", disable=None) as bar:
+            for done in pool.map(lambda bundle: [work(sample) for sample in bundle], bundles):
+                results += done
+                bar.update(len(done))
+    finally:
+        # After a bad file, or when the run is told to stop, nobody waits for the rest.
+        pool.shutdown(cancel_futures=True)
     return results
 
 
@@ -133,19 +135,29 @@ def _places(name: str, root: Path) -> tuple[Path, Path]:
     return root / ".index" / f"{name}.npz", cache / "rcil" / owner / f"{name}.npz"
 
 
-def _read(name: str, root: Path, key: str) -> Index | None:
+def _read(name: str, root: Path, key: str, num_samples: int, label_values: frozenset[int]) -> Index | None:
     """The index with the fingerprint `key`; None where no such file can be read."""
     for path in _places(name, root):
         try:
+            if not path.is_file():
+                continue
             with np.load(path, allow_pickle=False) as file:
                 if str(file["fingerprint"]) == key:
-                    return Index(np.unpackbits(file["bits"], axis=1).view(bool), file["sizes"])
+                    index = Index(np.unpackbits(file["bits"], axis=1).view(bool), file["sizes"])
+                    _require_form(index, num_samples, label_values)
+                    return index
             log.info("%s is of other files; scanning again", path)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            log.warning("%s cannot be read (%s); scanning again", path, error)
+        except Exception as error:  # numpy and zipfile fail in too many ways to name
+            log.warning("%s cannot be read (%s); scanning again", path, one_line(error))
     return None
+
+
+def _require_form(index: Index, num_samples: int, label_values: frozenset[int]) -> None:
+    """ValueError unless `index` is one of so many samples: its fingerprint alone may have survived."""
+    values, sizes = index
+    whole = values.shape == (num_samples, 256) and sizes.shape == (num_samples, 2) and sizes.dtype.kind == "i"
+    if not (whole and sizes.min() > 0 and label_values.issuperset(np.flatnonzero(values.any(axis=0)).tolist())):
+        raise ValueError("no index of these files")
 
 
 def _write(index: Index, name: str, root: Path, key: str) -> None:

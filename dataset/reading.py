@@ -1,9 +1,12 @@
 """Image and mask files as arrays; a file that cannot be one is the user's to mend.
 
 PIL reads both. torchvision's decoders are faster by half a millisecond on a VOC image, but a broken PNG ends them with
-a segmentation fault where PIL raises, and torchvision is about to drop them.
+a segmentation fault where PIL raises, and torchvision is about to drop them. The size that a file claims is looked at
+first: a few bytes can claim more than the memory holds.
 """
 
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +24,21 @@ MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 LOSSY_FORMATS = ("JPEG", "WEBP", "JPEG2000", "MPO", "AVIF")
 """Formats that may change a pixel, and so its label."""
 
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
+"""Formats that are tried; MPO comes with JPEG. PIL knows more, and for one, EPS, it starts a program with the file."""
+
+MAX_PIXELS = 100_000_000
+"""The largest image or mask that is decoded, which takes some 400 MB."""
+
+# PIL's own limit would be told as a warning up to twice its value, and without the size above that. `_opened` looks at
+# every file.
+Image.MAX_IMAGE_PIXELS = None
+
 
 def read_image(path: Path) -> Tensor:
     """RGB image as uint8 (3,H,W), channels last in memory. UserError where the file is missing or broken."""
     with _opened(path, "image") as file:
-        pixels = np.array(file if file.mode == "RGB" else file.convert("RGB"))
+        pixels = _pixels(file if file.mode == "RGB" else file.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -33,7 +46,7 @@ def read_mask(path: Path) -> np.ndarray:
     """Label values as uint8 (H,W). UserError where the file is missing, broken or no label map."""
     with _opened(path, "mask") as file:
         _require_mask_mode(file, path)
-        mask = np.array(file)
+        mask = _pixels(file)
     if mask.dtype == np.uint8:
         return mask
     if mask.min() < 0 or mask.max() > 255:
@@ -67,7 +80,7 @@ def probe(path: Path, role: str) -> str:
     A JPEG is decoded at an eighth of its size: as good for finding out whether it is whole, and faster.
     """
     with _opened(path, role) as file:
-        file.draft(None, (file.width // 8, file.height // 8))
+        file.draft(None, (max(1, file.width // 8), max(1, file.height // 8)))
         mode = file.mode
         file.load()
         return f"{file.format} {mode}"
@@ -82,16 +95,28 @@ def _require_mask_mode(file: Image.Image, path: Path) -> None:
         )
 
 
+def _pixels(file: Image.Image) -> np.ndarray:
+    """(H,W) or (H,W,3)."""
+    file.load()  # numpy would swallow some of the errors, and make an array of objects
+    return np.array(file)
+
+
 @contextmanager
 def _opened(path: Path, role: str) -> Iterator[Image.Image]:
-    """The file at `path`; whatever PIL raises, on opening it or in the block, becomes a UserError."""
+    """The file at `path`, not decoded yet; whatever PIL raises, on opening it or in the block, becomes a UserError."""
     try:
-        with Image.open(path) as file:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            raise OSError("no regular file")
+        with Image.open(path, formats=FORMATS) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise UserError(
+                    f"{role} {path} claims {file.width} x {file.height} pixels, and at most {MAX_PIXELS:,} are read; "
+                    "restore it, or scale image and mask down"
+                )
             yield file
     except UserError:  # of the block itself
         raise
-    # What PIL raises for broken files, as found by feeding it some.
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # PIL's readers of broken files fail in too many ways to name
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = text.replace(f" {str(path)!r}", "").splitlines()[0]
         raise UserError(f"{role} {path} cannot be read ({reason}); restore the file") from error

@@ -21,20 +21,34 @@ class TrainSampler(Sampler[tuple[int, int]]):
         self.world_size = world_size
         self.seed = seed
         self.epoch = 0
+        self.done = 0
+        self.batch_size = batch_size
         # Cut before dealing out, so that all processes see the same number of batches.
         self.used = size - size % (batch_size * world_size)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the permutation, and the random numbers of the samples, of the next pass."""
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        """Choose the permutation, and the random numbers of the samples, of the next pass.
+
+        It leaves out its first `done` batches, those that an earlier run has seen.
+        """
         self.epoch = epoch
+        self.done = done
 
     def __len__(self) -> int:
+        """Samples of a whole pass."""
         return self.used // self.world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = self._order(self.rank)[self.done * self.batch_size :]
+        return ((self.epoch, index) for index in order)
+
+    def batch(self, number: int, rank: int) -> list[int]:
+        """Which samples batch `number` of this pass, counted from 0, has in process `rank`."""
+        return self._order(rank)[number * self.batch_size : (number + 1) * self.batch_size]
+
+    def _order(self, rank: int) -> list[int]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
-        order = torch.randperm(self.size, generator=generator)[self.rank : self.used : self.world_size]
-        return ((self.epoch, index) for index in order.tolist())
+        return torch.randperm(self.size, generator=generator)[rank : self.used : self.world_size].tolist()
 
 
 class EvalBatchSampler(Sampler[list[tuple[int, int]]]):

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from dataset.base import DatasetSpec, Sample, StepSizes
+from dataset.listing import read_lines
 from tasks import Facts
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError
@@ -72,7 +73,7 @@ def list_samples(root: Path, split: str) -> list[Sample]:
     path = _find_list(root, split)
     refined = set(os.listdir(root / MASKS[0])) if (root / MASKS[0]).is_dir() else set()
     samples = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_lines(path, "a line is IMAGE MASK, as paths in the data set, or one id"), 1):
         columns = line.split()
         if len(columns) == 1:
             mask = f"{columns[0]}.png"

@@ -22,12 +22,15 @@ class Board:
         self.logdir = logdir
         self.is_main = is_main
         self._opened: SummaryWriter | None = None
+        self._texts: dict[str, str] = {}
 
     @property
     def _writer(self) -> SummaryWriter | None:
         # Not before it is needed: a run that is refused leaves no file.
         if self._opened is None and self.is_main:
             self._opened = SummaryWriter(str(self.logdir))
+            for name, text in self._texts.items():
+                self._opened.add_text(name, text)
         return self._opened
 
     def scalars(self, values: Mapping[str, float | Tensor], iteration: int, group: str = "train") -> None:
@@ -51,9 +54,10 @@ class Board:
         self.picture(f"{group}/confusion", _render(confusion_figure(scores.matrix, class_names)), step)
 
     def text(self, name: str, text: str) -> None:
-        """A text of a fixed width, say a table."""
-        if self._writer:
-            self._writer.add_text(name, "\n".join(f"    {line}" for line in text.splitlines()))
+        """A text of a fixed width, say a table; it appears with the first figure or picture."""
+        self._texts[name] = "\n".join(f"    {line}" for line in text.splitlines())
+        if self._opened:
+            self._opened.add_text(name, self._texts[name])
 
     def picture(self, name: str, image: Image.Image, step: int) -> None:
         """A picture, say of sample predictions."""

@@ -68,8 +68,8 @@ class Reporter:
             return
         names = self.class_names[: scores.num_classes]
         log.info("\n" + step_table(scores, names, num_old, title=f"step {step}: test IoU in percent") + "\n")
-        self.board.scores(scores, names, step)
         write_row(self.results, Row.from_scores(step, scores, len(self.class_names)), self.note)
+        self.board.scores(scores, names, step)
 
     def samples(self, step: int, images: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> None:
         """Draw test images (N, 3, H, W) with labels and predictions (N, H, W), all uint8."""

@@ -20,6 +20,8 @@ from utils.files import atomic_write
 
 NOT_SEEN = "x"
 ABSENT = "X"
+LONGEST_STEP = 6
+"""Digits of the number of a step."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,8 @@ def _row(fields: list[str]) -> Row:
     fields = [field.strip() for field in fields]
     if len(fields) < 3:
         raise ValueError(f"{len(fields)} fields")
-    if not fields[0].isdecimal():
-        raise ValueError(f"{fields[0]!r} is no step")
+    if not fields[0].isdecimal() or len(fields[0]) > LONGEST_STEP:
+        raise ValueError(f"{_shown(fields[0])} is no step")
     *classes, mean = fields[1:]
     seen = next((position for position, field in enumerate(classes) if field == NOT_SEEN), len(classes))
     if any(field != NOT_SEEN for field in classes[seen:]):
@@ -175,5 +177,10 @@ def _figure(field: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise ValueError(f"{field!r} is neither a fraction from 0 to 1 nor {ABSENT!r} or {NOT_SEEN!r}")
+        raise ValueError(f"{_shown(field)} is neither a fraction from 0 to 1 nor {ABSENT!r} or {NOT_SEEN!r}")
     return value
+
+
+def _shown(field: str) -> str:
+    """In quotes, and not the whole of a field that fills a page."""
+    return repr(field) if len(field) <= 40 else f"{field[:40]!r}..."

@@ -18,6 +18,12 @@ TASK=${TASK:-15-1}
 # Step 0 has a warm-up that the short steps after it have no time for.
 FIRST=${FIRST:---lr 0.05 --warmup 30 --epochs 4}
 [ $# -gt 0 ] || set -- RW EWC PI FT LWF LWF-MC ILT MiB PLOP RCIL
+case $TASK in # it goes into a sum, where bash would run what stands in brackets
+    *[!0-9-]* | [0-]* | *- | *--* | *-0*)
+        echo "error: TASK=$TASK: X-Y of the 20 classes is needed, as TASK=15-1" >&2
+        exit 2
+        ;;
+esac
 LAST=${LAST:-$(((20 - ${TASK%-*}) / ${TASK#*-}))}
 
 later() { # METHOD: the options of its later steps

@@ -16,6 +16,12 @@ if [ -z "${GPUS:-}" ]; then
     GPUS=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
     [ "$GPUS" -gt 0 ] || GPUS=1
 fi
+case $GPUS in # it goes into a quotient, where bash would run what stands in brackets
+    0* | *[!0-9]*)
+        echo "error: GPUS=$GPUS: a number of processes is needed, as GPUS=4" >&2
+        exit 2
+        ;;
+esac
 set -- --dataset "$DATASET" --task "$TASK" $([ "$SETTING" = overlap ] && echo --overlap) --method "$METHOD" \
     --name "${NAME:-$METHOD${SETTING:+-$SETTING}}" --batch_size "${BATCH_SIZE:-$((24 / GPUS))}" \
     --opt_level "${OPT_LEVEL:-O1}" --num_workers "${NUM_WORKERS:-4}" \

@@ -1,6 +1,7 @@
 # Sourced by the other scripts: goes to the checkout, makes its .venv from REQUIREMENTS, and puts it on the PATH.
 # VENV=DIR uses another folder. Nothing is installed when the environment is there and the list has not changed.
-cd "$(dirname "$0")" && while [ ! -f requirements.txt ]; do cd ..; done
+# CHECKOUT=DIR says where the checkout is to a script that was copied out of it.
+cd "${CHECKOUT:-$(dirname "$0")}" && while [ ! -f requirements.txt ]; do cd ..; done
 REQUIREMENTS=${REQUIREMENTS:-requirements.txt}
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-python3}

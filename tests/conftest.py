@@ -1,11 +1,12 @@
 """A tiny data set, and a run on it that many tests look at."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.workplace import Workplace
+from tests.workplace import StopAt, Workplace
 from tools.make_shapes import make_shapes
 
 # This many give 47 training images in step 0 of 15-1, 9 in step 1, and 19 test images in step 1: an odd number.
@@ -39,3 +40,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Workplace
     workplace = Workplace(tmp_path_factory.mktemp("trained"), shapes)
     assert workplace.run("--step", 0, 1) == 0
     return workplace
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> StopAt:
+    """stop_at(signum, step, iteration): that signal in that iteration, in the runs of this process."""
+    from progress import Progress  # seconds, which the tests that run nothing need not wait
+
+    plain = Progress.after_iteration
+
+    def stop(signum: int, step: int, iteration: int) -> None:
+        def after_iteration(self: "Progress", done: int) -> None:
+            if (self.step, self.updater.iteration) == (step, iteration):
+                os.kill(os.getpid(), signum)
+            plain(self, done)
+
+        monkeypatch.setattr(Progress, "after_iteration", after_iteration)
+
+    return stop

@@ -1,14 +1,13 @@
 """Every method goes through a whole run of two steps, and one that is cut off ends as one that was not."""
 
+import signal
 from pathlib import Path
 
 import pytest
-import torch
 
 from methods import METHODS
-from metrics.report import Reporter
 from metrics.results import read_rows
-from tests.workplace import Workplace
+from tests.workplace import StopAt, Workplace, assert_same, load
 
 BASELINES = [name for name in METHODS if name != "RCIL"]
 WITH_STATE = ["EWC", "RW", "PI", "PLOP"]
@@ -26,10 +25,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> dict[str
             return self[name]
 
     return Runs()
-
-
-def load(path: Path) -> dict:
-    return torch.load(path, weights_only=True)
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -60,30 +55,15 @@ def test_two_steps_on_the_plain_network(finished: dict[str, Workplace], name: st
 
 @pytest.mark.parametrize("name", WITH_STATE)
 def test_a_method_with_a_state_goes_on_as_if_nothing_had_been(
-    finished: dict[str, Workplace], workplace: Workplace, name: str, monkeypatch: pytest.MonkeyPatch
+    finished: dict[str, Workplace], workplace: Workplace, name: str, stop_at: StopAt
 ):
-    plain, cut = Reporter.losses, [(0, 14), (1, 3)]
-
-    def losses(self: Reporter, step: int, iteration: int, *rest: object) -> None:
-        if cut and (step, iteration) == cut[0]:
-            cut.pop(0)
-            raise KeyboardInterrupt
-        plain(self, step, iteration, *rest)
-
-    monkeypatch.setattr(Reporter, "losses", losses)
-    command = ["--method", name, "--step", 0, 1, "--no-visualize"]
-    assert [workplace.run(*command) for _ in range(3)] == [130, 130, 0] and not cut
+    for step, iteration in ((0, 14), (1, 1), (1, 3)):
+        stop_at(signal.SIGTERM, step, iteration)
+        assert workplace.run("--method", name, "--step", 0, 1, "--no-visualize") == 143
+    stop_at(0, -1, -1)
+    assert workplace.run("--method", name, "--step", 0, 1, "--no-visualize") == 0
     for step in (0, 1):
-        whole, resumed = load(finished[name].checkpoint(step)), load(workplace.checkpoint(step))
-        assert all(torch.equal(value, resumed["model_state"][key]) for key, value in whole["model_state"].items())
-        for entry, values in whole["trainer_state"]["method"].items():
-            found = resumed["trainer_state"]["method"][entry]
-            same = (
-                values == found
-                if not isinstance(values, dict)
-                else all(torch.equal(values[k], found[k]) for k in values)
-            )
-            assert same, entry
+        assert_same(load(finished[name].checkpoint(step)), load(workplace.checkpoint(step)))
     assert workplace.results().read_bytes() == finished[name].results().read_bytes()
 
 

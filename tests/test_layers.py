@@ -15,6 +15,7 @@ LAYERS = [
     {"segmentation_module"},
     {"methods"},
     {"train", "argparser", "experiment"},
+    {"progress"},
     {"run"},
 ]
 FREE = {"tests", "tools", "benchmarks", "scripts"}

@@ -16,7 +16,7 @@ from methods import METHODS
 from segmentation_module import SegOutput, build_student
 from tests.helpers import loaders_of, run_processes, small_network, task_of
 from tests.workplace import Workplace
-from train import Precision, Updater, evaluate, train_one_epoch, training_batches
+from train import LossMeter, Precision, Updater, evaluate, train_one_epoch, training_batches
 from utils.distributed import world_size
 from utils.optim import build_optimizer, build_schedule
 
@@ -78,10 +78,12 @@ def work(name: str, rank: int, folder: Path) -> dict[str, Tensor]:
         method,
         loaders.train,
         Updater(optimizer, schedule, Precision(CPU, mixed=False)),
+        LossMeter(),
         device=CPU,
         title="",
         print_interval=1,
         report=lambda losses, iteration: reports.append(losses),
+        judge=lambda done: None,
         quiet=True,
     )
     options = {"num_classes": 21, "device": CPU, "title": "", "quiet": True}

@@ -1,8 +1,8 @@
 """Whole runs: what they leave behind, what they go on from, and that the figures can be had again."""
 
 import csv
-from collections.abc import Callable
-from pathlib import Path
+import os
+import signal
 
 import pytest
 import torch
@@ -11,31 +11,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from metrics.report import Reporter
 from tests.helpers import task_of
-from tests.workplace import Workplace
+from tests.workplace import StopAt, Workplace, assert_same, load
 
 KEYS = {"epoch", "model_state", "optimizer_state", "scheduler_state", "best_score", "trainer_state"}
 TASK = task_of("voc", "15-1")
-
-
-def load(path: Path) -> dict:
-    return torch.load(path, weights_only=True)
-
-
-def assert_same(one: object, other: object) -> None:
-    """Two checkpoints, or parts of them, are equal bit for bit."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list):
-        assert len(one) == len(other)
-        for pair in zip(one, other, strict=True):
-            assert_same(*pair)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
 
 
 def test_a_run_leaves_checkpoints(trained: Workplace):
@@ -123,48 +102,76 @@ def test_test_gives_the_very_row_of_mixed_training(workplace: Workplace, method:
     assert workplace.results().read_bytes() == rows
 
 
-@pytest.fixture
-def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """kill_at(step, iteration): Ctrl-C then, in the runs of this process."""
-    plain = Reporter.losses
-
-    def kill(step: int, iteration: int) -> None:
-        def losses(self: Reporter, at_step: int, at_iteration: int, *rest: object) -> None:
-            if (at_step, at_iteration) == (step, iteration):
-                raise KeyboardInterrupt
-            plain(self, at_step, at_iteration, *rest)
-
-        monkeypatch.setattr(Reporter, "losses", losses)
-
-    return kill
-
-
-def test_a_killed_run_goes_on_as_if_nothing_had_been(
-    trained: Workplace, workplace: Workplace, kill_at: Callable[[int, int], None], capsys: pytest.CaptureFixture
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(
+    trained: Workplace, workplace: Workplace, stop_at: StopAt, capsys: pytest.CaptureFixture
 ):
-    for step, iteration in ((0, 5), (0, 14), (1, 3)):  # in the first epoch, in the second, in the second of step 1
-        kill_at(step, iteration)
-        assert workplace.run("--step", 0, 1, "--no-visualize") == 130
-        assert capsys.readouterr().err == "interrupted; the same command goes on from the last checkpoint\n"
+    before = signal.getsignal(signal.SIGTERM)
+    stops = [
+        (signal.SIGINT, 0, 1, "epoch 1, iteration 1"),
+        (signal.SIGTERM, 0, 5, "epoch 1, iteration 5"),
+        (signal.SIGUSR1, 0, 14, "epoch 2, iteration 3"),
+        (signal.SIGTERM, 1, 2, "epoch 1, iteration 2"),  # the last one of the epoch
+        (signal.SIGINT, 1, 3, "epoch 2, iteration 1"),
+    ]
+    for signum, step, iteration, where in stops:
+        stop_at(signum, step, iteration)
+        assert workplace.run("--step", 0, 1, "--no-visualize") == 128 + signum
+        said = f"stopped by {signum.name}: step {step} is saved at {where}; the same command goes on there\n"
+        assert capsys.readouterr().err == said
         assert not list(workplace.folder.rglob(".*"))
-    assert load(workplace.checkpoint(1))["epoch"] == 1
-    kill_at(-1, -1)
+    stop_at(0, -1, -1)
     assert workplace.run("--step", 0, 1, "--no-visualize") == 0
     for step in (0, 1):
         assert_same(load(workplace.checkpoint(step)), load(trained.checkpoint(step)))
     assert workplace.results().read_bytes() == trained.results().read_bytes()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_half_done_step_is_gone_on_with_by_its_file(
-    trained: Workplace, workplace: Workplace, kill_at: Callable[[int, int], None]
+@pytest.mark.parametrize(("interval", "stop"), [(3, 4), (10, 9), (10, 20)])
+def test_figures_of_a_stopped_run_are_those_of_the_other(
+    trained: Workplace, workplace: Workplace, stop_at: StopAt, interval: int, stop: int
 ):
+    """Means over iterations of which one run saw the first and another one the last."""
+    stop_at(signal.SIGTERM, 0, stop)
+    options = ["--step", 0, "--no-visualize", "--print_interval", interval]
+    stopped_once = workplace.run(*options)
+    stop_at(0, -1, -1)
+    assert (stopped_once, workplace.run(*options)) == (143, 0)
+    shown = dict(workplace.scalars()["loss_step0/ce"])
+    each = dict(trained.scalars()["loss_step0/ce"])
+    last = 0
+    for iteration, value in sorted(shown.items()):
+        parts = [each[number] for number in range(last + 1, iteration + 1)]
+        assert value == pytest.approx(sum(parts) / len(parts), rel=1e-6)
+        last = iteration
+    assert last == 22
+
+
+def test_a_half_done_step_is_gone_on_with_by_its_file(trained: Workplace, workplace: Workplace, stop_at: StopAt):
     workplace.take_checkpoints(trained, 0)
-    kill_at(1, 3)
+    stop_at(signal.SIGINT, 1, 3)
     assert workplace.run("--step", 1, "--no-visualize") == 130
     half = workplace.checkpoint(1).rename(workplace.folder / "half.pth")
-    kill_at(-1, -1)
+    stop_at(0, -1, -1)
     assert workplace.run("--step", 1, "--ckpt", half, "--no-visualize") == 0
     assert_same(load(workplace.checkpoint(1)), load(trained.checkpoint(1)))
+
+
+def test_a_signal_outside_of_training_stops_at_once(
+    trained: Workplace, workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def validation(self: Reporter, *rest: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "validation", validation)
+        assert workplace.run("--step", 0, "--no-visualize") == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM: the same command goes on from the last checkpoint\n"
+    # The iterations are done, and are not run again: only what follows them.
+    assert load(workplace.checkpoint(0))["epoch"] == 1
+    monkeypatch.setattr("train.forward_losses", None)
+    assert workplace.run("--step", 0, "--no-visualize") == 0
+    assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))
 
 
 def test_each_epoch_sees_other_crops(workplace: Workplace):

@@ -145,6 +145,10 @@ def test_a_class_order_is_read_by_name_and_number(tmp_path: Path, text: str):
         ("cow, kat\nbig dog\n7", "line 1: no class 'kat'; give names or numbers up to 4; the nearest name is cat"),
         ("cow, cat\n\nbig dog\n9", "line 4: no class '9'"),
         ("cow, cat\nbig dog, ground\n7", "class 0 (ground) belongs to the first line"),
+        ("ground\ncow, cat\nbig dog\n7", "the first line names the background alone"),
+        ("9" * 5000, f"no class '{'9' * 40}'...; give names or numbers up to 4"),
+        ("cow" * 100_000, "the nearest name is cow"),
+        ("1, " * 200_000, "more than once: 1 (cat)"),
     ],
 )
 def test_a_class_order_that_is_none_is_refused(tmp_path: Path, text: str, says: str):
@@ -152,6 +156,10 @@ def test_a_class_order_that_is_none_is_refused(tmp_path: Path, text: str, says: 
         order_of(tmp_path, text)
     message = str(caught.value)
     assert message.startswith(f"--class_order {tmp_path / 'shuffled.txt'}") and says in message and "\n" not in message
+
+
+def test_a_class_order_may_start_with_the_mark_of_unicode(tmp_path: Path):
+    assert order_of(tmp_path, "\ufeffcow, cat\nbig dog\n7").steps == ((0, 4, 1), (2,), (3,))
 
 
 def test_a_class_order_needs_a_file_of_text_and_a_data_set_of_classes(tmp_path: Path):

@@ -18,7 +18,6 @@ from methods import METHODS
 from segmentation_module import SegmentationNet, build_network, build_student
 from tests.helpers import loaders_of, task_of
 from train import LossMeter, Precision, Updater, evaluate, forward_losses, predict_samples, train_one_epoch
-from utils.errors import UserError
 from utils.optim import build_optimizer, build_schedule
 
 CPU = torch.device("cpu")
@@ -53,8 +52,13 @@ def epoch(
     def report(losses: dict[str, float], iteration: int) -> None:
         reports.append((iteration, losses))
 
-    options = {"print_interval": interval, "report": report, **QUIET}
-    train_one_epoch(model, None, method, loader, Updater(optimizer, schedule, precision), **options)
+    meter = LossMeter()
+
+    def judge(done: int) -> None:
+        assert not meter.faults()
+
+    options = {"print_interval": interval, "report": report, "judge": judge, **QUIET}
+    train_one_epoch(model, None, method, loader, Updater(optimizer, schedule, precision), meter, **options)
     assert optimizer.param_groups[0]["lr"] == 0
     return reports
 
@@ -62,20 +66,38 @@ def epoch(
 def test_the_meter_gives_means_and_starts_anew():
     meter = LossMeter()
     for ce, kd in ((1.0, 4.0), (2.0, 8.0)):
-        meter.add({"ce": torch.tensor(ce, requires_grad=True), "kd": torch.tensor(kd)})
+        meter.add({"ce": torch.tensor(ce, requires_grad=True), "kd": torch.tensor(kd), "gradient": torch.tensor(7.0)})
     assert meter.means() == {"ce": 1.5, "kd": 6.0, "total": 7.5}
+    assert meter.means() == {}
     meter.add({"ce": torch.tensor(5.0)})
     assert meter.means() == {"ce": 5.0, "total": 5.0}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_the_meter_names_a_loss_that_is_not_finite(value: float):
+def test_the_meter_names_what_is_not_finite_once_and_leaves_its_iteration_out(value: float):
     meter = LossMeter()
-    meter.add({"ce": torch.tensor(1.0), "kd": torch.tensor(value)})
-    meter.add({"ce": torch.tensor(1.0), "kd": torch.tensor(1.0)})
-    with pytest.raises(UserError, match=f"loss 'kd' became {value} .*--lr") as caught:
-        meter.means()
-    assert "\n" not in str(caught.value)
+    for ce, gradient in ((1.0, 1.0), (2.0, value), (3.0, 1.0)):
+        meter.add({"ce": torch.tensor(ce), "gradient": torch.tensor(gradient)})
+    (fault,) = meter.faults()
+    assert fault[:3] == (1, 0, "gradient") and (fault.value == value or math.isnan(value))
+    meter.add({"ce": torch.tensor(value), "gradient": torch.tensor(value)})
+    assert [fault[:3] for fault in meter.faults()] == [(0, 0, "ce"), (0, 0, "gradient")]
+    assert meter.faults() == []
+    assert meter.means() == {"ce": 2.0, "total": 2.0}
+    meter.add({"ce": torch.tensor(value), "gradient": torch.tensor(1.0)})
+    assert len(meter.faults()) == 1 and meter.means() == {}
+
+
+def test_a_meter_goes_on_from_its_state():
+    meter, other = LossMeter(), LossMeter()
+    for ce in (1.0, math.nan, 1 / 3):
+        meter.add({"ce": torch.tensor(ce)})
+    meter.faults()
+    other.load(meter.state(), CPU)
+    for one in (meter, other):
+        one.add({"ce": torch.tensor(0.25)})
+        assert one.faults() == []
+    assert meter.means() == other.means()
 
 
 def test_an_epoch_reports_every_interval_and_at_its_end(config: DataConfig):
@@ -102,9 +124,38 @@ def test_mixed_precision_learns_nearly_the_same(config: DataConfig):
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
-def test_an_epoch_ends_when_a_loss_is_not_finite(config: DataConfig):
-    with pytest.raises(UserError, match="loss 'ce' became nan"):
-        epoch(network(), loaders(config).train, lr=1e30, interval=1)
+@pytest.mark.parametrize("first", [True, False])
+def test_an_update_with_a_gradient_that_is_not_finite_is_left_out(config: DataConfig, first: bool):
+    """Weights and statistics of the norms stay, and the next update is what it would have been."""
+    model, twin, constant = network(), network(), OptimConfig(lr_policy="none")
+    loader = loaders(config).train
+    optimizers = [build_optimizer(net.parameter_groups(), OptimConfig(), 0.01) for net in (model, twin)]
+    updaters = [
+        Updater(optimizer, build_schedule(optimizer, constant, 10), Precision(CPU, mixed=False), undo=net)
+        for optimizer, net in zip(optimizers, (model, twin), strict=True)
+    ]
+    method = METHODS["RCIL"](METHODS["RCIL"].Config(), TASK, 0)
+
+    def iterate(which: int, factor: float) -> dict[str, Tensor]:
+        torch.manual_seed(5)
+        images, labels = next(iter(loader))
+        updaters[which].clear()
+        losses = forward_losses(
+            (model, twin)[which], None, method, normalise(images), labels.long(), Precision(CPU, mixed=False)
+        )
+        return updaters[which].step({name: loss * factor for name, loss in losses.items()}, method)
+
+    if not first:
+        for which in (0, 1):
+            iterate(which, 1.0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    bad = iterate(0, math.nan)
+    assert not bad["gradient"].isfinite()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    for which in (0, 1):
+        assert iterate(which, 1.0)["gradient"] > 0
+    assert all(torch.equal(tensor, twin.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 class Waits(TorchDispatchMode):

@@ -4,13 +4,19 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from utils.log import log
+
+StopAt = Callable[[int, int, int], None]
+"""(signal, step, iteration): see the fixture stop_at."""
 
 REPOSITORY = Path(__file__).parents[1]
 DATE = "2022-01-01"
@@ -60,6 +66,14 @@ class Workplace:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         return subprocess.Popen(command, env=environment, **pipes, **options)
 
+    def wait_for(self, process: subprocess.Popen, path: Path) -> None:
+        """Until `process` has written the file."""
+        deadline = time.monotonic() + 120
+        while not path.exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
     def checkpoint(self, step: int, *, name: str = "tiny", task: str = "15-1") -> Path:
         return self.folder / "checkpoints" / f"{task}-voc_{name}_{step}.pth"
 
@@ -83,3 +97,25 @@ class Workplace:
         self.checkpoint(0).parent.mkdir(parents=True, exist_ok=True)
         for step in steps:
             shutil.copy2(other.checkpoint(step), self.checkpoint(step))
+
+
+def load(path: Path) -> dict:
+    """A checkpoint."""
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(one: object, other: object) -> None:
+    """Two checkpoints, or parts of them, are equal bit for bit."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other

@@ -1,14 +1,24 @@
 """Checkpoints on disk: whole or absent, and never an untrusted pickle (SPEC 9)."""
 
+import hashlib
+import os
 import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from utils.errors import UserError
 from utils.files import atomic_write
+
+SEAL = b"sha256 "
+"""Begins the comment at the end of a checkpoint, a zip archive: the digest of all bytes before it follows."""
+SEAL_LENGTH = len(SEAL) + 64
+
+ZIP_START, ZIP_END, ZIP_END_LENGTH = b"PK\x03\x04", b"PK\x05\x06", 22
 
 
 def step_path(folder: Path, task: str, dataset: str, name: str, step: int) -> Path:
@@ -17,37 +27,80 @@ def step_path(folder: Path, task: str, dataset: str, name: str, step: int) -> Pa
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Write `checkpoint`, tensors and plain values, so that a reader never sees half of it."""
-    with atomic_write(path) as file:
-        torch.save(checkpoint, file)
+    """Write `checkpoint`, tensors and plain values, so that a reader never sees half of it, nor a changed byte."""
+    with atomic_write(path, "w+b") as file:
+        try:
+            torch.save(checkpoint, file)
+        except RuntimeError as error:
+            # torch still tries to end the archive when the disk is full, and complains about that.
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+        # torch does not look at the checksums of the archive that it reads: a flipped bit would be a changed weight.
+        file.seek(-2, os.SEEK_END)
+        file.write(SEAL_LENGTH.to_bytes(2, "little"))  # of the comment, empty so far
+        file.write(SEAL + _digest(file, file.tell()))
 
 
 def load_checkpoint(path: Path, what: str) -> dict[str, Any]:
     """Read a checkpoint of a step to the CPU; `what` names it in messages, as "the checkpoint of step 0".
 
-    Raises UserError if the file is missing, damaged, holds anything but tensors and plain values, or no `model_state`.
+    Raises UserError if the file is missing, damaged, holds anything but tensors and plain values, no `model_state`, or
+    weights that no network can have.
     """
     if not path.is_file():
         raise UserError(f"{what} is missing: {path}; train that step first, or name its file (--step_ckpt, --ckpt)")
     checkpoint = _load(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model_state"), dict):
         raise UserError(f"{path} is no checkpoint of a step: it has no weights under model_state")
+    _require_sane(checkpoint["model_state"], path)
     return checkpoint
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a file of ImageNet weights: a state dict, or a dict that holds one as `state_dict`."""
+    """The weights in a file of ImageNet weights: a state dict, or a dict that holds one as `state_dict`.
+
+    Raises UserError as `load_checkpoint` does.
+    """
     weights = _load(path)
     if isinstance(weights, dict):
         weights = weights.get("state_dict", weights)
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{path} holds no weights by name; a state dict is expected")
+    _require_sane(weights, path)
     return weights
+
+
+def fingerprint_of(value: Any) -> str:
+    """A digest of nested dicts, lists, tensors and plain values: of what they hold, not of how a file spells it."""
+    digest = hashlib.sha256()
+    for part in _spelled(value):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _spelled(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield f"{{{key}:".encode()
+            yield from _spelled(value[key])
+        yield b"}"
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield b"["
+            yield from _spelled(part)
+        yield b"]"
+    elif isinstance(value, Tensor):
+        yield f"{value.dtype}{tuple(value.shape)}".encode()
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    else:
+        yield f"{value!r},".encode()
 
 
 def _load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        _require_whole(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} is damaged, or holds more than tensors and plain values and could run code: it is not read"
@@ -55,3 +108,75 @@ def _load(path: Path) -> Any:
     except Exception as error:  # a file that was cut off makes torch raise nearly anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{path} cannot be read as a checkpoint ({reason})") from None
+    _require_dense(content, path)
+    return content
+
+
+def _require_whole(path: Path) -> None:
+    """UserError unless the checksums of a file are right: the seal, or in archives without one those of their members.
+
+    A file of torch before 1.6 is no archive and has none.
+    """
+    with open(path, "rb") as file:
+        start = file.read(len(ZIP_START))
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - SEAL_LENGTH))
+        tail = file.read()
+        if tail.startswith(SEAL):
+            whole = tail == SEAL + _digest(file, size - SEAL_LENGTH)
+        elif start == ZIP_START:
+            # The end of an archive without a comment, whose length is its last field.
+            ends = tail[-ZIP_END_LENGTH:].startswith(ZIP_END) and tail.endswith(b"\x00\x00")
+            whole = ends and _members_are_whole(file)
+        else:
+            whole = True
+    if not whole:
+        raise UserError(f"{path} is damaged: its checksum is wrong; copy it again, or train that step anew")
+
+
+def _members_are_whole(file: IO[bytes]) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except Exception:  # a damaged directory makes zipfile raise nearly anything
+        return False
+
+
+def _digest(file: IO[bytes], length: int) -> bytes:
+    """sha256 of the first `length` bytes, in hexadecimal; the file stands behind them then."""
+    digest, left = hashlib.sha256(), length
+    file.seek(0)
+    while left and (block := file.read(min(left, 1 << 20))):
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest().encode()
+
+
+def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors of nested dicts and lists, each with where it lies."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _tensors(part, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _tensors(part, f"{name}.{number}")
+
+
+def _require_dense(content: Any, path: Path) -> None:
+    """UserError for a tensor that claims more values than the file holds for it, or that is no plain array."""
+    for name, tensor in _tensors(content):
+        plain = tensor.layout == torch.strided and not tensor.is_quantized
+        if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise UserError(f"{path} is no checkpoint to trust: {name} claims the shape {tuple(tensor.shape)}")
+
+
+def _require_sane(weights: Mapping[str, Any], path: Path) -> None:
+    """UserError for weights that are no finite numbers."""
+    for name, weight in weights.items():
+        if not isinstance(weight, Tensor):
+            raise UserError(f"{path} is no checkpoint of a step: {name} is a {type(weight).__name__}, no tensor")
+        if weight.is_floating_point() and not (finite := weight.isfinite()).all():
+            count = weight.numel() - int(finite.sum())
+            raise UserError(f"{path} is of no use: {count} values of {name} are NaN or infinite; train that step anew")

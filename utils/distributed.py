@@ -1,14 +1,27 @@
 """One process or many: the code above never asks which."""
 
+import contextlib
+import io
 import os
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from utils.errors import UserError
+
+_names: list[str] = []
+"""Rank, host and number of each process."""
+
+PATIENCE = timedelta(seconds=5)
+"""How long the others may take to answer a roll call."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ def init_distributed(local_rank: int | None = None) -> Dist:
     """Join the process group that torchrun or torch.distributed.launch announced; alone where there is none.
 
     `local_rank` is what older launchers pass on the command line; the LOCAL_RANK variable wins.
-    Backend nccl on CUDA, gloo otherwise.
+    Backend nccl on CUDA, gloo for what lies on the CPU.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", local_rank or 0))
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -37,9 +50,15 @@ def init_distributed(local_rank: int | None = None) -> Dist:
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Dist(rank=0, world_size=1, device=device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     # The first process may scan a data set of 20,000 masks while the others wait for it.
-    dist.init_process_group(backend, timeout=timedelta(hours=2))
+    timeout = timedelta(hours=2)
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+    # After a restart torchrun's store still has the addresses of the processes that are gone: meet at another place.
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    # Now: when one is gone it cannot be asked any more.
+    _names[:] = all_gather_state(f"process {rank} ({socket.gethostname()}, process {os.getpid()})")
     return Dist(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
 
 
@@ -53,6 +72,67 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def all_gather(tensor: Tensor) -> Tensor:
+    """The tensors of all processes, of one shape, stacked in the order of the processes: (world size, ...)."""
+    if world_size() == 1:
+        return tensor[None]
+    gathered = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(gathered, tensor.contiguous())
+    return torch.stack(gathered)
+
+
+def all_gather_state(state: Any) -> list[Any]:
+    """What each process gives, tensors on the CPU and plain values, in the order of the processes."""
+    if world_size() == 1:
+        return [state]
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+    lengths = all_gather(torch.tensor(len(content))).tolist()
+    padded = torch.zeros(max(lengths), dtype=torch.uint8)
+    padded[: len(content)] = content
+    rows = zip(all_gather(padded), lengths, strict=True)
+    return [torch.load(io.BytesIO(row[:length].numpy().tobytes()), weights_only=True) for row, length in rows]
+
+
+def require_same(facts: Mapping[str, str]) -> None:
+    """UserError in every process, naming those that see another value of one of the `facts` than the first does."""
+    of_all = all_gather_state(dict(facts))
+    for name, value in of_all[0].items():
+        strange = [rank for rank, of_one in enumerate(of_all) if of_one.get(name) != value]
+        if strange:
+            others = ", ".join(_names[rank] for rank in strange)
+            raise UserError(
+                f"the processes do not agree: {others} has another {name} than {_names[0]}; give all of them the same"
+            )
+
+
+class Poll:
+    """The largest number that any process gives. All hear it at the same call, one later than it was given, so that
+    none waits for another; a process alone hears it at once."""
+
+    def __init__(self) -> None:
+        self._last: tuple[dist.Work, Tensor] | None = None
+
+    def ask(self, number: int) -> int:
+        """Give `number`; the largest of the call before."""
+        if world_size() == 1:
+            return number
+        heard = self.close()
+        given = torch.tensor(number)
+        self._last = dist.all_reduce(given, dist.ReduceOp.MAX, async_op=True), given
+        return heard
+
+    def close(self) -> int:
+        """The largest number of the last call, 0 if there was none."""
+        if self._last is None:
+            return 0
+        work, given = self._last
+        work.wait()
+        self._last = None
+        return int(given)
 
 
 def broadcast_buffers(module: torch.nn.Module) -> None:
@@ -85,3 +165,41 @@ def main_process_first() -> Iterator[bool]:
     finally:
         if is_main:
             barrier()
+
+
+def lost_contact(error: BaseException) -> bool:
+    """Whether `error` says that another process no longer answers."""
+    if not dist.is_initialized():
+        return False
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo/transport", "NCCL", "peer"))
+
+
+def farewell(reason: str) -> None:
+    """Leave the reason why this process ends where `who_is_gone` finds it."""
+    if dist.is_initialized():
+        with contextlib.suppress(RuntimeError):  # the first process, which keeps it, may be gone
+            _store().set(f"farewell/{dist.get_rank()}", reason)
+
+
+def who_is_gone() -> str:
+    """After contact was lost: the processes that said farewell, with the reason, or those that do not answer."""
+    store, world, until = _store(), dist.get_world_size(), time.monotonic() + PATIENCE.total_seconds()
+    try:
+        store.set(f"present/{dist.get_rank()}", "1")
+        time.sleep(1)  # one that ends on its own account needs a moment to say so
+        left = [rank for rank in range(world) if store.check([f"farewell/{rank}"])]
+        if left:
+            return "; ".join(f"{_names[rank]} gave up: {store.get(f'farewell/{rank}').decode()}" for rank in left)
+        while missing := [rank for rank in range(world) if not store.check([f"present/{rank}"])]:
+            if time.monotonic() > until:
+                gone = ", ".join(_names[rank] for rank in missing)
+                return f"{gone} died without a word; too little memory is the usual reason"
+            time.sleep(0.2)
+    except RuntimeError:
+        return "process 0 died without a word, and with it the list of the others"
+    return "a connection between the processes broke"
+
+
+def _store() -> dist.Store:
+    # There is no public way to the store that the processes met at.
+    return dist.distributed_c10d._get_default_store()

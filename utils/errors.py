@@ -1,8 +1,22 @@
-"""The one exception that is the user's to mend: its text is the whole message, on one line."""
+"""What ends a run with one line instead of a traceback, and the exit code that says which."""
 
 
-class UserError(ValueError):
-    """Bad input. The text names what came, what is allowed and where to fix it; run.py exits with code 2."""
+class RunError(Exception):
+    """Ends the run; the text is the whole message, on one line."""
+
+    exit_code = 1
+
+
+class UserError(RunError, ValueError):
+    """Bad input. The text names what came, what is allowed and where to fix it."""
+
+    exit_code = 2
+
+
+class NonFiniteError(RunError):
+    """A loss or a gradient is no finite number. The text names it, the iteration and the images."""
+
+    exit_code = 3
 
 
 def one_line(error: BaseException) -> str:

@@ -1,33 +1,80 @@
 """Files that are whole or absent."""
 
+import contextlib
 import os
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+DAY = 24 * 60 * 60
+
 
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
-    """Open a file beside `path`, and give it that name only once it is written and flushed to the disk.
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """The name of an empty file beside `path`, to be written in the block and given that name at its end.
 
-    A reader, or a run that is killed half-way, sees the old file or the new one, never a part of one.
+    By then it has been flushed to the disk: a reader, or a run that is killed half-way, sees the old file or the new
+    one, never a part of one. What other processes left there half-written when they were killed goes. An OSError of
+    the block names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    start = f".{path.name}.{socket.gethostname()}."
+    _remove_left_behind(path, start)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{start}{os.getpid()}.")
+    os.close(descriptor)
+    temporary = Path(name)
     try:
-        newline = None if "b" in mode else ""
-        with os.fdopen(descriptor, mode, newline=newline) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _flush(temporary)
         # mkstemp gives 0600; a result is as readable as any other file of the user.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, name):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+    with contextlib.suppress(OSError):  # not every file system knows how to flush a folder
+        _flush(path.parent)
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
+    """A file open for writing that gets the name `path` once it is whole: see `atomic_path`."""
+    with atomic_path(path) as temporary, open(temporary, mode, newline=None if "b" in mode else "") as file:
+        yield file
+
+
+def _flush(path: Path) -> None:
+    """Have a file, or the names in a folder, written to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_left_behind(path: Path, start: str) -> None:
+    """Remove half-written files of `path`: those of processes of this host that are gone, and any that is a day old."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        owner = left.name.removeprefix(start).split(".")[0] if left.name.startswith(start) else ""
+        with contextlib.suppress(OSError):  # another process may have been faster
+            if (owner.isdecimal() and not _lives(int(owner))) or left.stat().st_mtime < time.time() - DAY:
+                left.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -22,7 +22,7 @@ def build_optimizer(groups: dict[str, list[torch.nn.Parameter]], config: OptimCo
     ]
     if not trainable:
         raise UserError("nothing is left to train; take back --freeze or --fix_bn")
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         trainable,
         lr=lr,
         momentum=config.momentum,
@@ -30,6 +30,13 @@ def build_optimizer(groups: dict[str, list[torch.nn.Parameter]], config: OptimCo
         weight_decay=config.weight_decay,
         fused=True,
     )
+    if config.momentum > 0:
+        # From zeros the first update is the same. Left to itself the optimiser takes memory as it finds it for them,
+        # which stays so where the first gradient is not finite and the update is left out.
+        for group in trainable:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def load_optimizer_(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

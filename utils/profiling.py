@@ -1,6 +1,5 @@
 """A trace of a few iterations, to see where the time goes."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -8,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from utils.files import atomic_path
 from utils.log import log
 
 Batch = TypeVar("Batch")
@@ -30,11 +30,8 @@ def profiled(batches: Iterable[Batch], *, iterations: int, path: Path) -> Iterat
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
 
     def finish(profiler: profile) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Under its own name only when it is whole.
-        unfinished = path.with_name(f".{path.name}")
-        profiler.export_chrome_trace(str(unfinished))
-        os.replace(unfinished, path)
+        with atomic_path(path) as unfinished:
+            profiler.export_chrome_trace(str(unfinished))
         sort_by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
         table = profiler.key_averages().table(sort_by, row_limit=NUM_ENTRIES, max_name_column_width=60)
         log.info(f"{table}\n{iterations} iterations traced in {path}: open it with ui.perfetto.dev")

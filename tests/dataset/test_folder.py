@@ -1,5 +1,6 @@
 """A data set of one's own: what classes.txt may say, and what is missing or wrong is named."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def test_names_and_colours_by_line(tmp_path: Path):
         ("ground\n", "names 1 classes; it needs the background and 1 to 254 more"),
         ("", "names 0 classes; it needs the background"),
         ("".join(f"class {number}\n" for number in range(256)), "names 256 classes"),
+        ("ground\nc\0at\n", "line 2: the control character '\\x00'; it names the classes, one a line"),
+        ("ground\n\x1b[2Jcat\n", "line 2: the control character '\\x1b'"),
+        (f"ground\ncat{' ' * 100_000}1 2 3\n", "line 2: 100008 characters, 1000 are allowed"),
     ],
 )
 def test_a_list_of_classes_that_is_none_is_refused(tmp_path: Path, text: str, says: str):
@@ -42,6 +46,19 @@ def test_a_list_of_classes_that_is_none_is_refused(tmp_path: Path, text: str, sa
         classes_of(tmp_path, text)
     assert str(caught.value).startswith(str(tmp_path / "classes.txt")) and says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_list_of_classes_is_text_in_a_file(tmp_path: Path):
+    path = tmp_path / "classes.txt"
+    path.write_bytes(b"ground\nk\xe4se\n")  # in Latin 1
+    with pytest.raises(UserError, match=r"classes\.txt cannot be read \(no text\); it names the classes"):
+        read_classes(path)
+    path.write_bytes("\ufeffground\r\nKäse\r\n".encode())  # as an editor of Windows leaves it
+    assert read_classes(path)[0] == ("ground", "Käse")
+    path.unlink()
+    os.mkfifo(path)  # of which nothing would ever come
+    with pytest.raises(UserError, match=r"classes\.txt cannot be read \(no regular file\)"):
+        read_classes(path)
 
 
 def test_the_largest_list_of_classes(tmp_path: Path):

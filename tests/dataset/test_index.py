@@ -1,6 +1,7 @@
 """The class index: right, kept, noticed when the data change, and checked while it is built."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch.multiprocessing as mp
 from PIL import Image
 
 from dataset import index as index_module
-from dataset.index import Index, load_index, scan_masks
+from dataset.base import Sample
+from dataset.index import Index, load_index, map_in_threads, scan_masks
 from dataset.voc import SPEC, list_samples
 from utils.errors import UserError
 
@@ -88,12 +90,28 @@ def test_a_changed_list_is_noticed(voc):
     assert found(load(voc.root)) == expected(voc)[2:]
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "other array"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "text", "empty", "other array", "bare array", "other shape", "strange label", "no type", "pipe"]
+)
 def test_a_broken_index_is_built_again(voc, damage: str):
     load(voc.root)
     path = kept_file(voc.root)
+    with np.load(path) as file:
+        parts = dict(file)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-30])
+    elif damage == "bare array":
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+    elif damage == "other shape":
+        np.savez(path, **parts | {"bits": parts["bits"][1:]})
+    elif damage == "strange label":
+        np.savez(path, **parts | {"bits": parts["bits"] | 1 << 4})
+    elif damage == "no type":
+        np.savez(path, **parts | {"bits": parts["bits"].astype(float)})
+    elif damage == "pipe":
+        path.unlink()
+        os.mkfifo(path)
     elif damage == "other array":
         np.savez(path, something=np.zeros(3))
     else:
@@ -102,6 +120,15 @@ def test_a_broken_index_is_built_again(voc, damage: str):
     before = path.stat().st_mtime_ns
     load(voc.root)
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_name_need_not_be_utf8(voc):
+    name = os.fsdecode(b"caf\xe9")
+    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClassAug", "png")):
+        (voc.root / folder / f"{voc.train[0]}.{suffix}").rename(voc.root / folder / f"{name}.{suffix}")
+    samples = [Sample(voc.root / f"JPEGImages/{name}.jpg", voc.root / f"SegmentationClassAug/{name}.png")]
+    index = load_index(samples, root=voc.root, name="voc-train", label_values=SPEC.label_values)
+    assert found(index.values) == expected(voc)[:1]
 
 
 def test_without_a_writable_folder_the_cache_serves(voc, tmp_path: Path):
@@ -120,6 +147,20 @@ def test_several_threads_find_the_same(voc):
     one, three = (scan_masks(samples, SPEC.label_values, title="test", num_threads=n) for n in (1, 3))
     np.testing.assert_array_equal(one.values, three.values)
     np.testing.assert_array_equal(one.sizes, three.sizes)
+
+
+def test_nobody_waits_for_the_rest_of_a_scan_that_failed(voc):
+    samples = list_samples(voc.root, "train")[:1] * 2000
+    start = time.monotonic()
+
+    def work(sample: Sample) -> None:
+        if time.monotonic() > start + 0.1:
+            raise UserError("enough")
+        time.sleep(0.01)
+
+    with pytest.raises(UserError, match="enough"):
+        map_in_threads(work, samples, "test", num_threads=2)
+    assert time.monotonic() - start < 3
 
 
 def refuse(voc, text: str) -> None:

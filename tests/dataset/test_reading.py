@@ -1,5 +1,8 @@
 """What files may be read, and what is said of the others."""
 
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset.reading import count_labels, image_size, read_image, read_mask
+from dataset import reading
+from dataset.reading import MAX_PIXELS, count_labels, image_size, probe, read_image, read_mask
 from utils.errors import UserError
 
 LABELS = np.random.default_rng(0).integers(0, 256, (12, 17)).astype(np.uint8)
@@ -103,3 +107,73 @@ def test_a_file_cut_short_is_named(tmp_path: Path, suffix: str):
         read_image(path)
     if suffix == "png":
         refuse_mask(path, r"cannot be read \(.*\); restore the file$")
+
+
+def bare_png(path: Path, width: int, height: int, body: bytes) -> None:
+    """A PNG of one bit per pixel that claims a size."""
+    header = struct.pack(">2I5B", width, height, 1, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", body), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("side", "real"), [(100_000, False), (10_001, True)])
+def test_a_file_that_claims_too_much_is_refused_undecoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, real: bool
+):
+    path = tmp_path / "large.png"
+    rows = side if real else 10
+    bare_png(path, side, side, zlib.compress(bytes((1 + (side + 7) // 8) * rows)))
+    assert path.stat().st_size < 20_000 < MAX_PIXELS < side * side
+    monkeypatch.setattr(Image.Image, "load", None)
+    for read, role in ((read_image, "image"), (read_mask, "mask"), (count_labels, "mask"), (image_size, "image")):
+        with pytest.raises(UserError) as caught:
+            read(path)
+        claim = f"{role} {path} claims {side} x {side} pixels, and at most 100,000,000 are read"
+        assert str(caught.value) == f"{claim}; restore it, or scale image and mask down"
+
+
+def test_the_limit_itself_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "mask.png"
+    Image.fromarray(LABELS).save(path)
+    monkeypatch.setattr(reading, "MAX_PIXELS", LABELS.size)
+    np.testing.assert_array_equal(read_mask(path), LABELS)
+    monkeypatch.setattr(reading, "MAX_PIXELS", LABELS.size - 1)
+    refuse_mask(path, r"claims 17 x 12 pixels, and at most 203 are read")
+
+
+@pytest.mark.parametrize("side", [1, 7, 8, 300])
+def test_a_picture_of_any_size_is_probed(tmp_path: Path, side: int):
+    for form in ("JPEG", "PNG"):
+        path = tmp_path / form
+        Image.new("RGB", (side, side)).save(path, form)
+        assert probe(path, "image") == f"{form} RGB"
+
+
+def test_a_program_is_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "image.jpg"
+    Image.fromarray(LABELS).save(path, "EPS")  # for which PIL would start Ghostscript
+    monkeypatch.setattr("subprocess.Popen", None)
+    for read in (read_image, image_size):
+        with pytest.raises(UserError, match=r"image\.jpg cannot be read \(cannot identify image file\)"):
+            read(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, count_labels, image_size])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, read):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match=r"pipe\.png cannot be read \(no regular file\); restore the file"):
+        read(tmp_path / "pipe.png")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("one\ntwo"), KeyError(3), MemoryError(), AttributeError("gone")])
+def test_whatever_pil_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception):
+    def fail(*_):
+        raise error
+
+    path = tmp_path / "mask.png"
+    Image.fromarray(LABELS).save(path)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load_prepare", fail)
+    refuse_mask(path, r"^mask .*mask\.png cannot be read \(\w+\); restore the file$")

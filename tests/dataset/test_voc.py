@@ -78,6 +78,12 @@ def test_bad_lists_are_named(make_voc):
     path.write_text("\n\n")
     with pytest.raises(UserError, match=r"train_aug\.txt names no image"):
         list_samples(tiny.root, "train")
+    path.write_bytes(b"/JPEGImages/a\xe9.jpg /SegmentationClassAug/a.png\n")
+    with pytest.raises(UserError, match=r"train_aug\.txt cannot be read \(no text\); a line is IMAGE MASK"):
+        list_samples(tiny.root, "train")
+    path.write_text("a\nb\0\n")
+    with pytest.raises(UserError, match=r"train_aug\.txt, line 2: the control character '\\x00'; a line is IMAGE"):
+        list_samples(tiny.root, "train")
 
 
 def test_palette_is_the_devkits():

@@ -143,6 +143,8 @@ def test_file_of_another_task_is_left_alone(tmp_path):
         ("0,x,x,0.5\n", "no class was seen"),
         ("0,0.5,0.5\n0,0.5,0.5\n", "two rows of the same step"),
         ("0,0.5,µ\n", "not plain text"),
+        ("9" * 5000 + ",0.5,0.5\n", f"line 1: '{'9' * 40}'... is no step"),
+        (f"0,{'fish' * 1000},0.5\n", f"'{'fish' * 10}'... is neither"),
     ],
 )
 def test_malformed_file_is_told_in_one_line(tmp_path, text, said):

@@ -1,10 +1,12 @@
 """The published archives in small, with all that matters about them: names, lists, kinds of files, things to skip."""
 
 import io
+import stat
 import tarfile
 import zipfile
 from collections.abc import Mapping
 from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -54,14 +56,21 @@ def mat(mask: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def tar(members: Mapping[str, bytes | str], mode: str = "w") -> bytes:
-    """A tar of files; a member that is a string is a symbolic link to it."""
+class Special(NamedTuple):
+    """A member that is no file: a type of tarfile, and where it leads to, if it is a link."""
+
+    kind: bytes
+    target: str = ""
+
+
+def tar(members: Mapping[str, bytes | Special], mode: str = "w") -> bytes:
+    """A tar of files and others."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode=mode) as archive:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
-            if isinstance(content, str):
-                info.type, info.linkname = tarfile.SYMTYPE, content
+            if isinstance(content, Special):
+                info.type, info.linkname = content
                 archive.addfile(info)
             else:
                 info.size = len(content)
@@ -69,11 +78,20 @@ def tar(members: Mapping[str, bytes | str], mode: str = "w") -> bytes:
     return file.getvalue()
 
 
-def zipped(members: Mapping[str, bytes]) -> bytes:
+ZIP_KINDS = {tarfile.SYMTYPE: stat.S_IFLNK, tarfile.CHRTYPE: stat.S_IFCHR, tarfile.FIFOTYPE: stat.S_IFIFO}
+
+
+def zipped(members: Mapping[str, bytes | Special]) -> bytes:
+    """A zip of files and others."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            if isinstance(content, Special):
+                info = zipfile.ZipInfo(name)
+                info.external_attr = (ZIP_KINDS[content.kind] | 0o644) << 16
+                archive.writestr(info, content.target)
+            else:
+                archive.writestr(name, content)
     return file.getvalue()
 
 

@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -291,12 +293,38 @@ def test_a_member_outside_is_refused(name: str, pack, local: Mirror, tmp_path: P
     assert sorted(contents(tmp_path)) == ["SBD", "VOC"]
 
 
-def test_a_link_is_not_followed(local: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture):
+@pytest.mark.parametrize(
+    ("member", "says"),
+    [
+        (data.Special(tarfile.SYMTYPE, "/etc/passwd"), "links VOCdevkit/it to /etc/passwd, which lies outside"),
+        (data.Special(tarfile.SYMTYPE, "../../x"), "links VOCdevkit/it to ../x, which lies outside"),
+        (data.Special(tarfile.SYMTYPE, "VOC2012/../../.."), "links VOCdevkit/it to .., which lies outside"),
+        (data.Special(tarfile.SYMTYPE, "../../x\ny"), r"links VOCdevkit/it to '../x\ny', which lies outside"),
+        (data.Special(tarfile.LNKTYPE, "/etc/passwd"), "links VOCdevkit/it to /etc/passwd, which lies outside"),
+        (data.Special(tarfile.LNKTYPE, "../x"), "links VOCdevkit/it to ../x, which lies outside"),
+        (data.Special(tarfile.CHRTYPE), "holds the device VOCdevkit/it"),
+        (data.Special(tarfile.FIFOTYPE), "holds the device VOCdevkit/it"),
+    ],
+)
+def test_a_way_out_is_refused(
+    member: data.Special, says: str, local: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    for pack in [data.tar] + [data.zipped] * (member.kind in data.ZIP_KINDS):
+        local.offer(VOC=pack({"VOCdevkit/it": member} | data.devkit_files()), SBD=data.tar(data.sbd_files(), "w:gz"))
+        assert f"/VOC {says}: it is not to be trusted" in error_of(capsys, "voc", tmp_path / "voc")
+        assert sorted(contents(tmp_path)) == ["SBD", "VOC"] and not list((tmp_path / "voc").iterdir())
+
+
+@pytest.mark.parametrize("pack", [data.tar, data.zipped])
+def test_a_link_within_is_left_out(pack: Callable, local: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture):
     image = f"VOCdevkit/VOC2012/JPEGImages/{TRAIN_AUG[0]}.jpg"
-    files = data.devkit_files() | {image: "/etc/passwd"}
-    local.offer(VOC=data.tar(files), SBD=data.tar(data.sbd_files(), "w:gz"))
+    other = {"VOCdevkit/VOC2012/link": data.Special(tarfile.SYMTYPE, "../VOC2012/JPEGImages")}
+    local.offer(VOC=pack(other | data.devkit_files()), SBD=data.tar(data.sbd_files(), "w:gz"))
+    assert main(["voc", str(tmp_path / "whole")]) == 0
+    assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
+    wanted = {image: data.Special(tarfile.SYMTYPE, f"{TRAIN_AUG[1]}.jpg")}
+    local.offer(VOC=pack(data.devkit_files() | wanted), SBD=data.tar(data.sbd_files(), "w:gz"))
     assert f"holds no {image}: it is not the devkit" in error_of(capsys, "voc", tmp_path / "voc")
-    assert sorted(contents(tmp_path)) == ["SBD", "VOC"]
 
 
 def test_a_damaged_archive_is_named(local: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture):

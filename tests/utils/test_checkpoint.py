@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint, step_path
+from utils.checkpoint import fingerprint_of, load_checkpoint, load_weights, save_checkpoint, step_path
 from utils.errors import UserError
 
 WHAT = "the checkpoint of step 1"
@@ -107,6 +107,74 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, legacy):
         path.write_bytes(whole[:length])
         refusal(path)
         refusal(path, load_weights)
+
+
+def damaged(whole: bytes) -> list[bytes]:
+    """A hundred: cut off at 50 places, and with a bit flipped at 50."""
+    random = torch.Generator().manual_seed(0)
+    places = torch.randint(len(whole), (100,), generator=random).tolist()
+    bits = torch.randint(8, (100,), generator=random).tolist()
+    cut = [whole[:place] for place in places[:50]]
+    pairs = zip(places[50:], bits[50:], strict=True)
+    return cut + [whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :] for at, bit in pairs]
+
+
+def test_not_one_of_a_hundred_damaged_checkpoints_is_taken(tmp_path):
+    path = tmp_path / "1.pth"
+    save_checkpoint(path, a_checkpoint())
+    whole = path.read_bytes()
+    for content in [*damaged(whole), *(whole[:-length] for length in range(1, 120))]:
+        path.write_bytes(content)
+        refusal(path)
+    path.write_bytes(whole)
+    load_checkpoint(path, WHAT)
+
+
+def test_a_bit_flipped_in_a_file_of_another_code_base_changes_no_weight(tmp_path):
+    """Such a file has checksums of what is in it, and none of the space in between."""
+    path, saved, refused = tmp_path / "1.pth", a_checkpoint(), 0
+    saved["model_state"]["large"] = torch.randn(50, 50)
+    torch.save(saved, path)
+    for content in damaged(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            assert flat(load_checkpoint(path, WHAT)) == flat(saved)
+        except UserError:
+            refused += 1
+    assert refused > 80
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse")
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_shape_that_the_file_does_not_fill_is_refused(tmp_path, legacy):
+    path = tmp_path / "1.pth"
+    for tensor in (torch.zeros(1).expand(1 << 40), torch.eye(3).to_sparse()):
+        for content in ({"model_state": {"w": tensor}}, {"model_state": {}, "other": [{"w": tensor}]}):
+            torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+            assert "claims the shape" in refusal(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    path, saved = tmp_path / "1.pth", a_checkpoint()
+    saved["model_state"]["module.a"][1, 2] = value
+    save_checkpoint(path, saved)
+    assert "1 values of module.a are NaN or infinite" in refusal(path)
+    save_checkpoint(path, saved["model_state"])
+    assert "NaN" in refusal(path, load_weights)
+    save_checkpoint(path, {"model_state": {"module.a": "text"}})
+    assert "module.a is a str" in refusal(path)
+
+
+def test_a_fingerprint_is_of_the_content(tmp_path):
+    path, saved = tmp_path / "1.pth", a_checkpoint()
+    save_checkpoint(path, saved)
+    assert fingerprint_of(load_checkpoint(path, WHAT)) == fingerprint_of(saved)
+    assert fingerprint_of({"b": [1], "a": 2}) == fingerprint_of({"a": 2, "b": [1]})
+    a = torch.arange(6.0)
+    others = [a + 1, a.double(), a.view(2, 3), a[:5], None, [a], {"a": a}, {"b": a}, [a, None], [1, 23], [12, 3], "1"]
+    assert len({fingerprint_of(value) for value in [a, *others]}) == len(others) + 1
+    assert fingerprint_of(a.view(2, 3).t()) == fingerprint_of(a.view(2, 3).t().contiguous())
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>\n<body>Not found</body>\n</html>", b"hello\n", b"PK\x03\x04"])

@@ -1,7 +1,12 @@
 """Files that are whole or absent."""
 
 import os
+import signal
+import socket
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +58,54 @@ def test_files_are_as_readable_as_the_user_has_them(tmp_path, umask, mode):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.bin").stat().st_mode) == mode
+
+
+KILLED = """
+import os, signal, sys
+from utils.files import atomic_write
+with atomic_write(sys.argv[1]) as file:
+    file.write(b"half of the n")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_killed_midway_leaves_the_old_file_and_the_next_one_clears_up(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    process = subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=Path(__file__).parents[2])
+    assert process.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    (left,) = [other for other in tmp_path.iterdir() if other != path]
+    assert left.read_bytes() == b"half of the n"
+    with atomic_write(path) as file:
+        file.write(b"new")
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"new"
+
+
+def test_only_what_nobody_writes_any_more_is_cleared_up(tmp_path):
+    """Files of processes that live, or that another host may have: until they are a day old."""
+    path, host = tmp_path / "a.bin", socket.gethostname()
+    living, elsewhere, others = (
+        tmp_path / name
+        for name in (f".a.bin.{host}.{os.getpid()}.x", ".a.bin.elsewhere.1.x", f".b.bin.{host}.999999.x")
+    )
+    for left in (living, elsewhere, others):
+        left.touch()
+    with atomic_write(path):
+        pass
+    assert living.exists() and elsewhere.exists() and others.exists()
+    for left in (living, elsewhere, others):
+        os.utime(left, (0, 0))
+    with atomic_write(path):
+        pass
+    assert not living.exists() and not elsewhere.exists() and others.exists()
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError) as caught, atomic_write(tmp_path / "a.bin"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.bin") and caught.value.errno == 28
+    with pytest.raises(OSError) as caught, atomic_write(tmp_path / "a.bin"):
+        (tmp_path / "another").read_bytes()
+    assert caught.value.filename == str(tmp_path / "another")

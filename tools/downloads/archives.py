@@ -1,6 +1,8 @@
 """Files out of tar and zip archives: in one pass, and never to a place outside the folder meant for them."""
 
 import gzip
+import os
+import posixpath
 import stat
 import tarfile
 import zipfile
@@ -19,6 +21,8 @@ from utils.errors import UserError, one_line
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
 """What reading a broken archive raises."""
 ZIP_MAGIC = b"PK\x03\x04"
+LONGEST_PATH = 4096
+"""Bytes; a zip keeps as the content of a link where it leads to."""
 
 
 class Member(NamedTuple):
@@ -36,7 +40,8 @@ class Member(NamedTuple):
 def opened(archive: Path) -> Iterator[Iterator[Member]]:
     """The regular files of a tar, compressed or not, or of a zip, in the order of the archive.
 
-    Links and devices are left out. UserError: the archive is damaged, or names a file outside of itself.
+    Links to other files of the archive are left out. UserError: the archive is damaged, names a file outside of itself,
+    links to one, or holds a device.
     """
     try:
         with open(archive, "rb") as raw, progress_bar(f"unpacking {archive.name}", archive.stat().st_size) as bar:
@@ -68,26 +73,59 @@ def write_file(path: Path, member: Member) -> None:
             target.write(chunk)
 
 
+class _Entry(NamedTuple):
+    """Anything in an archive."""
+
+    name: str
+    kind: str  # file, folder, link; or device, for what is none of these
+    open: Callable[[], IO[bytes]]
+    target: str = ""  # of a link: the path in the archive that it leads to
+
+
 def _members(raw: IO[bytes], bar: tqdm) -> Iterator[Member]:
     is_zip = raw.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     raw.seek(0)
-    for name, open_member in (_zip_files if is_zip else _tar_files)(raw):
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise UserError(f"{raw.name} names the file {name}, which lies outside: it is not to be trusted")
-        yield Member(str(path), open_member)
+    for entry in (_zip_entries if is_zip else _tar_entries)(raw):
+        if fault := _fault(entry):
+            raise UserError(f"{raw.name} {fault}: it is not to be trusted")
+        if entry.kind == "file":
+            yield Member(str(PurePosixPath(entry.name)), entry.open)
         bar.update(max(0, raw.tell() - bar.n))
 
 
-def _tar_files(raw: IO[bytes]) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+def _fault(entry: _Entry) -> str:
+    """What makes `entry` one that nobody would pack who means well; "" where there is no such thing."""
+    path = PurePosixPath(entry.name)
+    if path.is_absolute() or ".." in path.parts:
+        return f"names the {entry.kind} {_shown(entry.name)}, which lies outside"
+    target = posixpath.normpath(entry.target)
+    if entry.kind == "link" and (target.startswith("/") or target.split("/")[0] == ".."):
+        return f"links {_shown(entry.name)} to {_shown(target)}, which lies outside"
+    return f"holds the device {_shown(entry.name)}" if entry.kind == "device" else ""
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else repr(name)
+
+
+def _tar_entries(raw: IO[bytes]) -> Iterator[_Entry]:
     with tarfile.open(fileobj=raw) as tar:
         for info in tar:
-            if info.isfile():
-                yield info.name, partial(tar.extractfile, info)
+            kind = "file" if info.isfile() else "folder" if info.isdir() else "device"
+            kind = "link" if info.issym() or info.islnk() else kind
+            # A symbolic link starts from its own folder, a hard one from the top.
+            start = posixpath.dirname(info.name) if info.issym() else ""
+            yield _Entry(info.name, kind, partial(tar.extractfile, info), posixpath.join(start, info.linkname))
 
 
-def _zip_files(raw: IO[bytes]) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+def _zip_entries(raw: IO[bytes]) -> Iterator[_Entry]:
     with zipfile.ZipFile(raw) as archive:
         for info in archive.infolist():
-            if not info.is_dir() and not stat.S_ISLNK(info.external_attr >> 16):
-                yield info.filename, partial(archive.open, info)
+            mode = stat.S_IFMT(info.external_attr >> 16)
+            kind = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}.get(mode, "device")
+            kind = "folder" if info.is_dir() else kind
+            target = ""
+            if kind == "link":
+                with archive.open(info) as file:
+                    target = posixpath.join(posixpath.dirname(info.filename), os.fsdecode(file.read(LONGEST_PATH)))
+            yield _Entry(info.filename, kind, partial(archive.open, info), target)

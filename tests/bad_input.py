@@ -1,0 +1,398 @@
+"""Kinds of bad input, as data: what is wrong, the command, and the line that the run ends with.
+
+A row is KIND, COMMAND, LINE and, where files have to be spoilt for it, what does that. COMMAND is typed beside the
+options of the tiny run (tests/workplace.py), of which steps 0 and 1 are finished, in `checkpoints` and `results`. Paths
+are relative to the folder of the run; the data set lies in `voc`. ` ... ` in LINE stands for anything.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tests.workplace import Workplace, load
+
+Spoil = Callable[[Workplace], object]
+FIRST, SECOND = "checkpoints/15-1-voc_tiny_0.pth", "checkpoints/15-1-voc_tiny_1.pth"
+
+
+class BadInput(NamedTuple):
+    """One kind."""
+
+    kind: str
+    command: str
+    line: str
+    spoil: Spoil | None = None
+    without: str = ""
+    """An option of the tiny run that is not given."""
+
+
+class Hostile:
+    """Unpickled, it leaves the file `trace` behind."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return (Path.touch, (self.trace,))
+
+
+def remove(*names: str) -> Spoil:
+    """Without these files."""
+    return lambda workplace: [(workplace.folder / name).unlink() for name in names]
+
+
+def put(name: str, content: str | bytes) -> Spoil:
+    """With this file."""
+    data = content.encode() if isinstance(content, str) else content
+
+    def spoil(workplace: Workplace) -> None:
+        path = workplace.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    return spoil
+
+
+def first(workplace: Workplace, kind: str) -> Path:
+    """A file that step 0 trains on: its image or its mask."""
+    line = (workplace.data / "list" / "train_aug.txt").read_text().splitlines()[0].split()
+    return workplace.data / line[kind == "mask"].lstrip("/")
+
+
+def overwrite(kind: str, content: bytes) -> Spoil:
+    """With this in the place of an image or a mask."""
+    return lambda workplace: first(workplace, kind).write_bytes(content)
+
+
+def labels(change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
+    """With a mask of which `change` has made another one."""
+
+    def spoil(workplace: Workplace) -> None:
+        path = first(workplace, "mask")
+        Image.fromarray(change(np.array(Image.open(path)))).save(path, format="PNG")
+
+    return spoil
+
+
+def one_strange_label(mask: np.ndarray) -> np.ndarray:
+    mask[3, 4] = 77
+    return mask
+
+
+def as_jpeg(workplace: Workplace) -> None:
+    path = first(workplace, "mask")
+    Image.open(path).convert("L").save(path, format="JPEG")
+
+
+def cut_all_images(workplace: Workplace) -> None:
+    """Only decoding them tells."""
+    for path in (workplace.data / "JPEGImages").iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+
+
+def lines(change: Callable[[list[str]], list[str]]) -> Spoil:
+    """With another list of training images."""
+
+    def spoil(workplace: Workplace) -> None:
+        path = workplace.data / "list" / "train_aug.txt"
+        path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+    return spoil
+
+
+def without_class_16(workplace: Workplace) -> None:
+    def shows(line: str) -> bool:
+        return bool((np.array(Image.open(workplace.data / line.split()[1].lstrip("/"))) == 16).any())
+
+    lines(lambda all_lines: [line for line in all_lines if not shows(line)])(workplace)
+    remove(SECOND)(workplace)
+
+
+def huge_image(workplace: Workplace) -> None:
+    """Decoded, it would take a gigabyte; the file is small."""
+    Image.new("1", (40_000, 30_000)).save(first(workplace, "image"), format="PNG")
+
+
+def checkpoint(change: Callable[[dict], object], name: str = FIRST) -> Spoil:
+    """With a checkpoint of which `change` has made another one, in place."""
+
+    def spoil(workplace: Workplace) -> None:
+        content = load(workplace.folder / name)
+        change(content)
+        torch.save(content, workplace.folder / name)
+
+    return spoil
+
+
+def replaced(content: object, name: str = FIRST) -> Spoil:
+    """With a checkpoint that holds something else."""
+    return lambda workplace: torch.save(content, workplace.folder / name)
+
+
+def bytes_of(change: Callable[[bytes], bytes], name: str = FIRST) -> Spoil:
+    """With a checkpoint whose bytes were changed."""
+
+    def spoil(workplace: Workplace) -> None:
+        path = workplace.folder / name
+        path.write_bytes(change(path.read_bytes()))
+
+    return spoil
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def foreign(content: dict) -> None:
+    """As a file of the authors' code, without a word on what it is of."""
+    del content["trainer_state"]
+
+
+def half_done(content: dict) -> None:
+    """As a step that was stopped after an epoch."""
+    content["trainer_state"] |= {"finished": False, "iteration": 0, "processes": []}
+    content["epoch"] = 1
+
+
+def other_images(content: dict) -> None:
+    half_done(content)
+    content["trainer_state"]["images"] = "others"
+
+
+def moved_bias(content: dict) -> None:
+    content["model_state"]["module.cls.0.bias"] += 1
+
+
+def hostile(workplace: Workplace) -> None:
+    content = {"model_state": Hostile(workplace.folder / "trace")}
+    torch.save(content, workplace.folder / "evil.pth")
+
+
+def in_order(*spoils: Spoil) -> Spoil:
+    """One after the other."""
+    return lambda workplace: [spoil(workplace) for spoil in spoils]
+
+
+def weights(content: object) -> Spoil:
+    """With a file of ImageNet weights."""
+    return lambda workplace: torch.save(content, workplace.folder / "weights.pth")
+
+
+BARE = {"classifier.weight": torch.zeros(3), "module.mod1.conv1.weight": torch.zeros(8, 3, 7, 7)}
+ABSURD = {"model_state": {"module.cls.0.weight": torch.zeros(1).expand(1 << 40)}}
+
+BAD_INPUT = [
+    # The command line.
+    BadInput("an option that is not there", "--overlaped", "unknown option --overlaped; the nearest is --overlap ... "),
+    BadInput("a word too many", "15-1", "unexpected argument '15-1'; an option starts with --"),
+    BadInput("a number that is none", "--batch_size four", "argument --batch_size: invalid int value: 'four' ... "),
+    BadInput("a task that does not divide", "--task 15-2", "--task 15-2: ... possible: 15-1, 15-5 ... "),
+    BadInput("a task that is none", "--task many", "--task many: ... "),
+    BadInput("a data set that is none", "--dataset coco", "--dataset coco: choose from voc, ... "),
+    BadInput("a method that is none", "--method SDR2", "--method SDR2: choose from FT, ... "),
+    BadInput("a step that is not there", "--step 7", "--step 7: voc 15-1 has steps 0 to 5; or say all"),
+    BadInput("steps in disorder", "--step 1 0", "--step 1 0: name each step once, in ascending order"),
+    BadInput("another method's option", "--method FT --loss_kd 1", "--loss_kd is an option of ... not of --method FT"),
+    BadInput("options that contradict", "--scenario disjoint", "--overlap and --scenario disjoint contradict ... "),
+    BadInput("two validation sets", "--cross_val --val_on_trainset", "--cross_val and --val_on_trainset ... give one"),
+    BadInput("two orders of classes", "--class_order order.txt", "--task and --class_order both ... give one"),
+    BadInput("a crop that is too small", "--crop_size 8", "--crop_size 8: at least 32, ... "),
+    BadInput("no batch", "--batch_size 0", "--batch_size 0: at least 1"),
+    BadInput("no epoch", "--epochs 0", "--epochs 0: above 0"),
+    BadInput("a rate below zero", "--lr -1", "--lr -1.0: above 0"),
+    BadInput("no time between saves", "--save_minutes 0", "--save_minutes 0.0: above 0"),
+    BadInput("one file for two steps", f"--step 0 1 --ckpt {FIRST}", "--ckpt ... is the checkpoint of one step; ... "),
+    BadInput(
+        "one image to a batch", "--step 0 --name new --batch_size 1", "--batch_size 1: ... two images ... --fix_bn"
+    ),
+    BadInput(
+        "a batch larger than the data",
+        "--step 0 --name new --batch_size 48",
+        "--batch_size 48: ... more than the 47 training images of the step; give --batch_size 47 or less",
+    ),
+    # The data.
+    BadInput("no folder of data", "--data_root none", "no folder ... none/JPEGImages; point --data_root at ... "),
+    BadInput("no list", "--name new", "no list of val images in ... /voc: ... ", remove("voc/list/val.txt")),
+    BadInput(
+        "a list with three columns",
+        "--name new",
+        "list/train_aug.txt, line 1: 3 columns; a line is IMAGE MASK, ... ",
+        lines(lambda all_lines: ["a b c\n", *all_lines]),
+    ),
+    BadInput("an empty list", "--name new", "list/train_aug.txt names no image; ... ", lines(lambda all_lines: [])),
+    BadInput(
+        "a missing mask",
+        "--name new",
+        "mask of the image ... cannot be read (No such file ... ",
+        lambda w: first(w, "mask").unlink(),
+    ),
+    BadInput(
+        "a mask that is no image", "--name new", "mask ... cannot be read ... restore the file", overwrite("mask", b"?")
+    ),
+    BadInput(
+        "an image that is none", "--name new", "image ... cannot be read ... restore the file", overwrite("image", b"?")
+    ),
+    BadInput("images that break off", "--name new", "image ... cannot be read ... restore the file", cut_all_images),
+    BadInput("an image of 1.2 billion pixels", "--name new", "image ... 40000 x 30000 pixels ... ", huge_image),
+    BadInput(
+        "a mask of another size",
+        "--name new",
+        "mask ... is 64 x 60 pixels and its image ... ",
+        labels(lambda m: m[:60]),
+    ),
+    BadInput(
+        "a label out of range", "--name new", "mask ... holds label 77; allowed: 0..20, 255", labels(one_strange_label)
+    ),
+    BadInput("a mask as JPEG", "--name new", "mask ... is a JPEG file, which may change labels; ... ", as_jpeg),
+    BadInput(
+        "a step without images", "--step 1", "... step 1 (classes 16) is a step with no image in ... ", without_class_16
+    ),
+    # Checkpoints.
+    BadInput(
+        "no step before",
+        "--step 1",
+        "the checkpoint of step 0 is missing: ... train that step first ... ",
+        remove(FIRST, SECOND),
+    ),
+    BadInput("nothing to test", "--step 2 --test", "the checkpoint of step 2 is missing: ... "),
+    BadInput(
+        "no such file to build on", "--step 2 --step_ckpt no.pth", "the checkpoint of step 1 is missing: no.pth; ... "
+    ),
+    BadInput("the file of another step", f"--step 2 --step_ckpt {FIRST}", f"{FIRST} is of another run: it has ... "),
+    BadInput(
+        "the file of another task", f"--task 19-1 --step 1 --step_ckpt {FIRST}", "... it has task ... mend --task"
+    ),
+    BadInput(
+        "another order of classes",
+        f"--class_order order.txt --step 0 --test --ckpt {FIRST}",
+        "... is of another run: it has task ... mend --task",
+        put("order.txt", ", ".join(map(str, [*range(2, 16), 16])) + "\n1\n17\n18\n19\n20\n"),
+        "--task",
+    ),
+    BadInput(
+        "overlap forgotten at step 0",
+        "--step 0 --no-overlap",
+        "... it has scenario overlapped, this run disjoint; ... ",
+    ),
+    BadInput(
+        "another backbone", "--step 0 --backbone resnet50", "... it has backbone resnet26, this run resnet50; ... "
+    ),
+    BadInput("one branch instead of two", "--step 0 --method FT", "... it has branches 2, this run 1; ... "),
+    BadInput(
+        "a foreign file of another network",
+        f"--step 0 --test --ckpt {FIRST} --width 16",
+        "... is of another network: ... check ... --width ... ",
+        checkpoint(foreign),
+    ),
+    BadInput("a foreign file to go on with", "--step 0", "... is of another code base: ... ", checkpoint(foreign)),
+    BadInput(
+        "a file cut off",
+        "--step 0",
+        "... is damaged: its checksum is wrong; ... ",
+        bytes_of(lambda c: c[: len(c) // 2]),
+    ),
+    BadInput(
+        "a file with one bit flipped", "--step 0", "... is damaged: its checksum is wrong; ... ", bytes_of(flipped)
+    ),
+    BadInput(
+        "something else as a checkpoint",
+        "--step 0",
+        "... is damaged, or holds more than tensors ... ",
+        put(FIRST, "weights"),
+    ),
+    BadInput(
+        "a checkpoint without weights", "--step 0", "... has no weights under model_state", replaced({"weights": {}})
+    ),
+    BadInput(
+        "weights that are NaN",
+        "--step 0",
+        "... is of no use: 16 values of module.cls.0.bias are NaN or infinite; ... ",
+        checkpoint(lambda content: content["model_state"]["module.cls.0.bias"].fill_(float("nan"))),
+    ),
+    BadInput("a shape that no file can hold", "--step 0", "... claims the shape (1099511627776,)", replaced(ABSURD)),
+    BadInput("code in a checkpoint", "--step 0 --test --ckpt evil.pth", "evil.pth ... could run code: ... ", hostile),
+    BadInput("code in the step before", "--step 2 --step_ckpt evil.pth", "evil.pth ... could run code: ... ", hostile),
+    BadInput(
+        "code in ImageNet weights",
+        "--name new --pretrained evil.pth",
+        "evil.pth ... could run code: ... ",
+        hostile,
+        "--no_pretrained",
+    ),
+    BadInput(
+        "other options in the middle of a step",
+        "--step 0 --lr 0.1 --momentum 0.8",
+        "... half-done step 0 with other options: --lr 0.0005 then and 0.1 now, --momentum 0.9 then and 0.8 now; ... ",
+        checkpoint(half_done),
+    ),
+    BadInput(
+        "other options for a finished step",
+        "--step 0 1 --loss_kd 7",
+        "... finished step 1 with other options: --loss_kd 100.0 then and 7.0 now; ... ",
+    ),
+    BadInput(
+        "other images in the middle of a step",
+        "--step 0",
+        "... with other training images ... ",
+        checkpoint(other_images),
+    ),
+    BadInput(
+        "a half-done step to build on",
+        "--step 1",
+        f"{FIRST} is a half-done step 0, after 1 epochs; go on with it first: --step 0",
+        in_order(remove(SECOND), checkpoint(half_done)),
+    ),
+    BadInput("a half-done step to test", "--step 0 --test", "... is a half-done step 0, ... ", checkpoint(half_done)),
+    BadInput(
+        "another step 0 than step 1 was built on",
+        "--step 0 1",
+        f"{SECOND} was built on another step 0 than {FIRST} holds now; ... ",
+        checkpoint(moved_bias),
+    ),
+    # ImageNet weights.
+    BadInput(
+        "no ImageNet weights",
+        "--name new",
+        "no ImageNet weights for resnet26 in pretrained/: ... ",
+        None,
+        "--no_pretrained",
+    ),
+    BadInput(
+        "no such weights",
+        "--name new --pretrained no.pth",
+        "--pretrained no.pth: no such file",
+        None,
+        "--no_pretrained",
+    ),
+    BadInput(
+        "weights of another network",
+        "--name new --pretrained weights.pth",
+        "weights.pth does not fit --backbone resnet26 --width 8: ... ",
+        weights(BARE),
+        "--no_pretrained",
+    ),
+    # Results.
+    BadInput(
+        "the table of another task",
+        "--step 0 --test",
+        "... holds 2 classes and this run has 21: ... ",
+        put("results/2022-01-01_voc_15-1_tiny.csv", "0,0.5,x,0.5\n"),
+    ),
+    BadInput(
+        "a table that is none",
+        "--step 0 --test",
+        "... line 1: ... a row is step,IoU_0,...,mIoU",
+        put("results/2022-01-01_voc_15-1_tiny.csv", "IoU of all classes\n"),
+    ),
+    BadInput(
+        "a file in the way of a folder",
+        "--step 0 --test --logdir file",
+        "Not a directory: file/15-1-voc/tiny",
+        put("file", ""),
+    ),
+]

@@ -1,0 +1,54 @@
+"""SIGKILL at random moments: the same command ends the run as if nothing had been. The long form of this, with two
+processes, is benchmarks/kill_resume.py."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.kill_resume import torture
+from tests.workplace import Workplace, assert_same, load
+
+
+def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(tmp_path: Path, shapes: Path):
+    options = ["--step", "0", "1", "--epochs", "2"]
+    attempts, wrong = torture(tmp_path, shapes, processes=1, kills=2, seed=1, options=options)
+    assert len(attempts) == 2 and not wrong
+
+
+def test_a_loader_process_that_dies_ends_the_run_and_is_named(workplace: Workplace):
+    process = workplace.start("--step", 0, "--epochs", 1000, "--num_workers", 1, "--no-visualize")
+    try:
+        workplace.wait_for(process, workplace.checkpoint(0))
+        worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+        os.kill(worker, signal.SIGKILL)
+        start = time.monotonic()
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1 and time.monotonic() - start < 60
+    assert err.count("\n") == 1 and re.search(rf"a loader process died: DataLoader worker \(pid\S* {worker}\)", err)
+    assert "--num_workers" in err and "goes on from the last checkpoint" in err
+
+
+@pytest.mark.parametrize("launcher", ["terminal", "scheduler"])
+def test_a_stop_of_all_processes_leaves_nothing_half_written(trained: Workplace, workplace: Workplace, launcher: str):
+    """Loader processes get the signal, too: from a terminal Ctrl-C, from a scheduler or torchrun SIGTERM."""
+    options = ["--step", 0, "--num_workers", 1, "--no-visualize"]
+    signum = {"terminal": signal.SIGINT, "scheduler": signal.SIGTERM}[launcher]
+    process = workplace.start(*options, "--save_minutes", 0.0001, start_new_session=True)
+    try:
+        workplace.wait_for(process, workplace.checkpoint(0))
+        os.killpg(process.pid, signum)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signum
+    assert err.startswith(f"stopped by {signum.name}: step 0 is saved at epoch ") and err.count("\n") == 1
+    assert [path.name for path in workplace.checkpoint(0).parent.iterdir()] == [workplace.checkpoint(0).name]
+    assert not load(workplace.checkpoint(0))["trainer_state"]["finished"] and not workplace.results().exists()
+    assert workplace.run(*options) == 0
+    assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))

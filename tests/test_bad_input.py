@@ -1,0 +1,60 @@
+"""Every kind of bad input ends the run with code 2 and the line of its row, and leaves all files as they were."""
+
+import hashlib
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.bad_input import BAD_INPUT, BadInput
+from tests.workplace import Workplace
+
+
+def snapshot(folder: Path) -> dict[Path, str]:
+    """Every file and folder with what is in it. The class index is a cache, which a run may make anew."""
+    return {
+        path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in folder.rglob("*")
+        if ".index" not in path.parts
+    }
+
+
+def command_line(workplace: Workplace, row: BadInput) -> list[str]:
+    """The options of the tiny run but the one that is left out, with paths relative to its folder."""
+    words = workplace.options("--no-visualize")
+    if row.without:
+        at = words.index(row.without)
+        del words[at : at + 1 + (not words[at + 1].startswith("--"))]
+    words = [word.removeprefix(f"{workplace.folder}/") for word in words]
+    return [*words, *shlex.split(row.command)]
+
+
+def test_there_are_more_than_forty_kinds():
+    assert len({row.kind for row in BAD_INPUT}) == len(BAD_INPUT) > 40
+
+
+@pytest.mark.parametrize("row", BAD_INPUT, ids=[row.kind.replace(" ", "-") for row in BAD_INPUT])
+def test_bad_input_gets_one_line_and_changes_nothing(
+    trained: Workplace,
+    tmp_path: Path,
+    row: BadInput,
+    capfd: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    shutil.copytree(trained.data, tmp_path / "voc")
+    workplace = Workplace(tmp_path, tmp_path / "voc")
+    workplace.take_checkpoints(trained, 0, 1)
+    shutil.copytree(trained.results().parent, workplace.results().parent)
+    monkeypatch.chdir(tmp_path)
+    if row.spoil:
+        row.spoil(workplace)
+    before = snapshot(tmp_path)
+    code = workplace.main(command_line(workplace, row))
+    out, err = capfd.readouterr()
+    assert code == 2 and "Traceback" not in out + err, err
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    pattern = ".*".join(re.escape(part.strip()) for part in row.line.split("..."))
+    assert re.search(pattern, err), err
+    assert snapshot(tmp_path) == before

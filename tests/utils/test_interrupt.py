@@ -1,0 +1,55 @@
+"""Signals stop at once, or when what must not be cut in two is done."""
+
+import os
+import signal
+
+import pytest
+
+from utils.interrupt import SIGNALS, Interrupts, Stopped
+
+
+def send(signum: int) -> None:
+    os.kill(os.getpid(), signum)
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_stops_at_once(signum: int):
+    before = signal.getsignal(signum)
+    with pytest.raises(Stopped) as caught, Interrupts():
+        send(signum)
+        raise AssertionError("not stopped")
+    assert caught.value.signum == signum and caught.value.exit_code == 128 + signum
+    assert signal.getsignal(signum) is before
+
+
+def test_a_deferred_signal_waits_for_the_end_of_the_block():
+    reached = []
+    with pytest.raises(Stopped) as caught, Interrupts() as interrupts, interrupts.deferred():
+        send(signal.SIGTERM)
+        reached.append(interrupts.pending)
+    assert reached == [signal.SIGTERM] and caught.value.signum == signal.SIGTERM
+
+
+def test_a_second_signal_is_in_a_hurry():
+    with pytest.raises(Stopped) as caught, Interrupts() as interrupts, interrupts.deferred():
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+        raise AssertionError("not stopped")
+    assert caught.value.signum == signal.SIGINT
+
+
+def test_an_error_is_not_hidden_by_a_signal_that_follows_it():
+    with Interrupts() as interrupts:
+        with pytest.raises(ValueError), interrupts.deferred():
+            send(signal.SIGTERM)
+            raise ValueError
+        with pytest.raises(ValueError), interrupts.deferred():
+            raise ValueError
+
+
+def test_without_a_signal_nothing_happens_and_the_next_block_defers_too():
+    with Interrupts() as interrupts:
+        with interrupts.deferred():
+            pass
+        with pytest.raises(Stopped):
+            send(signal.SIGINT)
