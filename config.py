@@ -177,14 +177,17 @@ class RunConfig(Checked):
     compile: bool = option(False, "compile the networks with torch.compile: minutes at the start; no gain on CPUs")
     print_interval: int = option(10, "iterations between two loss figures on screen and in TensorBoard")
     val_interval: int = option(15, "epochs between two validations; the last epoch always has one")
-    ckpt_interval: int = option(1, "epochs between two checkpoints; the last epoch always has one")
+    ckpt_interval: int = option(
+        0, "epochs between two checkpoints; 0: after every epoch, unless that would take over 1%% of the time"
+    )
     save_minutes: float = option(10.0, "minutes between two checkpoints within an epoch")
     skip_bad_batches: int = option(0, "batches of a step to leave out where a loss or gradient is not finite")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("print_interval", "val_interval", "ckpt_interval"):
+        for name in ("print_interval", "val_interval"):
             self.require(getattr(self, name) >= 1, name, "at least 1")
+        self.require(self.ckpt_interval >= 0, "ckpt_interval", "0 or more")
         self.require(self.save_minutes > 0, "save_minutes", "above 0")
         self.require(self.skip_bad_batches >= 0, "skip_bad_batches", "0 or more")
         self.require(self.sample_num >= 0, "sample_num", "0 or more")

@@ -77,6 +77,10 @@ class Experiment:
         """The checkpoint that `step` writes."""
         return step_path(self.config.checkpoint, self.task.name, self.task.dataset, self.config.name, step)
 
+    def saved_path(self, step: int) -> Path:
+        """The checkpoint that `step` is gone on from, or tested."""
+        return self.config.ckpt or self.path(step)
+
     @cached_property
     def sets(self) -> list[StepSets]:
         """The images of every step of the task. The first look reads the data set, and logs how many they are.
@@ -114,7 +118,7 @@ class Experiment:
     def load(self, path: Path, step: int) -> tuple[SegmentationNet, Checkpoint]:
         """Network and checkpoint of `step` from the file `path`. Raises UserError if it is of anything else."""
         checkpoint = load_checkpoint(path, f"the checkpoint of step {step}")
-        weights = checkpoint["model_state"]
+        weights, state = checkpoint["model_state"], checkpoint.get("trainer_state") or {}
         check_identity(checkpoint, self.identity(step), path)
         heads, found = self.task.classes_per_head(step), heads_of(weights)
         if heads != found:
@@ -127,8 +131,10 @@ class Experiment:
             network = load_network(self.config.model, weights, branches=branches, classes_per_head=heads)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-        state = checkpoint.get("trainer_state") or {}
-        if state.get("finished", True):
+        finished = state.get("finished", True)
+        if not isinstance(finished, bool):
+            raise UserError(f"{path} is of another code base, or was changed: finished is {finished!r}")
+        if finished:
             self.fingerprints[step] = _fingerprint(weights, state.get("method"))
         return network, checkpoint
 
@@ -137,14 +143,14 @@ class Experiment:
         network, checkpoint = self.load(path, step)
         if step not in self.fingerprints:
             raise UserError(
-                f"{path} is a half-done step {step}, after {checkpoint['epoch']} epochs; go on with it first: "
+                f"{path} is a half-done step {step}, after {checkpoint.get('epoch')} epochs; go on with it first: "
                 f"--step {step}"
             )
         return network, checkpoint
 
     def load_saved(self, step: int) -> tuple[SegmentationNet | None, Checkpoint | None]:
         """The half-done or finished student of `step` with its checkpoint, where there is one to go on from."""
-        path = self.config.ckpt or self.path(step)
+        path = self.saved_path(step)
         if not self.config.ckpt:
             if not self.config.resume:
                 return None, None
@@ -154,7 +160,7 @@ class Experiment:
                 return None, None
         student, saved = self.load(path, step)
         state = saved.get("trainer_state") or {}
-        if "settings" not in state:
+        if not {"settings", "finished", "images", "predecessor"} <= state.keys():
             raise UserError(f"{path} is of another code base: it can be tested (--test) or built upon (--step_ckpt)")
         finished = state["finished"]
         check_settings(state["settings"], self._settings(step), path, step=step, finished=finished)
@@ -170,9 +176,9 @@ class Experiment:
     def require_predecessor(self, step: int, saved: Checkpoint) -> None:
         """UserError if `step` was built on another network of the step before than this run has seen, if any."""
         built_on, seen = saved["trainer_state"]["predecessor"], self.fingerprints.get(step - 1)
-        if seen and built_on != seen:
+        if seen and str(built_on) != seen:
             raise UserError(
-                f"{self.config.ckpt or self.path(step)} was built on another step {step - 1} than "
+                f"{self.saved_path(step)} was built on another step {step - 1} than "
                 f"{self.path(step - 1)} holds now; put that one back, or train step {step} anew with --no-resume"
             )
 

@@ -5,6 +5,7 @@ optimiser, schedule and scaler, the method's state, the position in the epoch, t
 random numbers of each process are all in it.
 """
 
+import math
 import time
 from typing import Any
 
@@ -15,13 +16,18 @@ from methods.base import Method
 from segmentation_module import SegmentationNet
 from train import GRADIENT, Fault, LossMeter, Updater
 from utils.distributed import Poll, all_gather_state, barrier, broadcast_buffers
-from utils.errors import NonFiniteError
+from utils.errors import NonFiniteError, UserError, one_line
 from utils.interrupt import Stopped
 from utils.log import log
 from utils.random_state import random_state, set_random_state
 
 SAVE = 1
 """What a process says in the poll when it is time for a checkpoint; the number of a signal, above it, when to stop."""
+
+COST = 0.01
+"""Largest share of the time that goes into checkpoints where nobody asks for more."""
+FIRST_GUESS = 0.3
+"""Seconds that one takes, until it is known."""
 
 
 class Progress:
@@ -45,15 +51,26 @@ class Progress:
         self.bad_batches = 0
         self._poll = Poll()
         self._saved_at = time.monotonic()
+        self._seconds = FIRST_GUESS
         self._saved_random: dict[str, Any] | None = None
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on from a checkpoint of `save`."""
-        state = saved["trainer_state"]
+        """Go on from a checkpoint of `save`. UserError where it is none."""
+        try:
+            self._restore(saved, saved["trainer_state"])
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(
+                f"{self.run.saved_path(self.step)} cannot be gone on from: what it holds beside the weights is not "
+                f"what this run saves ({type(error).__name__}: {one_line(error)}); train the step anew with --no-resume"
+            ) from None
+
+    def _restore(self, saved: Checkpoint, state: dict[str, Any]) -> None:
         self.updater.load(saved)
         self.method.load(state["method"])
-        self.epoch, self.best_score = saved["epoch"], saved["best_score"]
-        self.iteration, self.bad_batches = state["iteration"], state["bad_batches"]
+        self.epoch, self.iteration = int(saved["epoch"]), int(state["iteration"])
+        self.best_score, self.bad_batches = float(saved["best_score"]), int(state["bad_batches"])
+        if self.epoch * len(self.loader) + self.iteration != self.updater.iteration:
+            raise ValueError(f"epoch {self.epoch}, iteration {self.iteration}, {self.updater.iteration} updates")
         if not self.iteration:
             return
         processes, dist = state["processes"], self.run.dist
@@ -64,6 +81,8 @@ class Progress:
             )
             return
         own = processes[dist.rank]
+        # Tried now, where it can still be refused.
+        set_random_state(own["random"])
         self._saved_random = own["random"]
         self.meter.load(own["meter"], dist.device)
         self.student.load_state_dict(own["buffers"], strict=False)
@@ -96,20 +115,24 @@ class Progress:
         """At the end of an iteration, when `done` batches of the epoch are. Raises Stopped, in all processes at the
         same iteration, once the state is saved, if any of them was told to stop."""
         self.iteration = done
-        due = self.run.dist.is_main and time.monotonic() - self._saved_at > 60 * self.run.config.save_minutes
-        self._heed(self._poll.ask(self.run.interrupts.pending or (SAVE if due else 0)))
+        self._heed(self._poll.ask(self._wish(60 * self.run.config.save_minutes)))
 
     def end_epoch(self, *, validates: bool) -> None:
-        """All batches are done; `validates`: the epoch is over only after `validated`."""
-        heard = self._poll.close()
+        """All batches are done; `validates`: the epoch is over only after `validated`, which may take long."""
         # Norms that do not look at their peers hold statistics of their own: those of the first process count.
         broadcast_buffers(self.student)
+        interval, done = self.run.config.ckpt_interval, self.epoch + 1
+        due_after = self._seconds / COST if interval == 0 else 0 if done % interval == 0 else math.inf
         if not validates:
-            self.epoch, self.iteration = self.epoch + 1, 0
-        if validates or self.epoch % self.run.config.ckpt_interval == 0:
-            # Before the validation, which may take long.
-            heard = max(heard, SAVE)
-        self._heed(heard)
+            self.epoch, self.iteration = done, 0
+        self._heed(self._poll.agree(self._wish(due_after)))
+
+    def _wish(self, seconds: float) -> int:
+        """What this process says in the poll, if a checkpoint is due so many seconds after the last one."""
+        if self.run.interrupts.pending:
+            return self.run.interrupts.pending
+        # By one clock for all.
+        return SAVE if self.run.dist.is_main and time.monotonic() - self._saved_at >= seconds else 0
 
     def validated(self, score: float, *, finished: bool) -> None:
         """The end of an epoch that was validated, with its mIoU."""
@@ -127,6 +150,7 @@ class Progress:
 
     def save(self, *, finished: bool = False) -> None:
         """Write the checkpoint of the step; to be called in all processes."""
+        start = time.monotonic()
         processes = all_gather_state(self._own_state()) if self.iteration else []
         if self.run.dist.is_main:
             state = self.updater.state() | {"epoch": self.epoch, "best_score": self.best_score}
@@ -137,9 +161,11 @@ class Progress:
                 "processes": processes,
             }
             self.run.save(self.step, self.student, finished=finished, state=state)
+        self.run.report.flush()
         # Else another process might end, and torchrun this one with it, before the file is whole.
         barrier()
         self._saved_at = time.monotonic()
+        self._seconds = self._saved_at - start
 
     def _own_state(self) -> dict[str, Any]:
         """What differs between the processes in the middle of an epoch."""

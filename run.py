@@ -44,7 +44,7 @@ def run_steps(run: Experiment) -> None:
     """Every step in turn: train what is not trained yet, score what is not scored yet."""
     for step in run.steps:
         if run.config.test:
-            network, _ = run.load_finished(run.config.ckpt or run.path(step), step)
+            network, _ = run.load_finished(run.saved_path(step), step)
         else:
             network = train_step(run, step, is_first=step == run.steps[0])
         if network is not None:
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str]) -> int:
             torch.backends.cudnn.benchmark = True
             report = build_report(parsed, dist)
             run = Experiment(parsed.config, parsed.spec, parsed.task, parsed.steps, dist, report, interrupts)
-            with run.alone():
+            with run.alone(), report.board:
                 run_steps(run)
                 report.close(pictures=parsed.config.visualize)
             shut_down()

@@ -18,7 +18,7 @@ from methods.base import Method
 from metrics.confusion import ConfusionMatrix
 from segmentation_module import SegmentationNet
 from utils.distributed import all_gather
-from utils.optim import load_optimizer_
+from utils.optim import load_optimizer_, load_schedule_
 from utils.profiling import Watch
 
 Report = Callable[[dict[str, float], int], None]
@@ -76,28 +76,30 @@ class Updater:
         which may make it infinite once in a while.
         """
         scaler = self.precision.scaler
-        scaler.scale(sum(losses.values())).backward()
+        total = sum(losses.values())
+        scaler.scale(total).backward()
         if method.reads_gradients:
             scaler.unscale_(self.optimizer)
             losses = losses | method.after_backward(may_overflow=scaler.is_enabled() or bool(self.buffers))
+        finite = total.detach().isfinite()
         if not scaler.is_enabled():
-            losses = losses | {GRADIENT: self._guard()}
+            largest = self._largest_gradient()
+            finite = largest.isfinite()
+            # As a scaler tells it; fused optimisers look there, and leave the weights alone.
+            self.optimizer.found_inf = (~finite).float()
+            losses = losses | {GRADIENT: largest}
+        for buffer, kept in zip(self.buffers, self.kept, strict=True):
+            buffer.copy_(torch.where(finite, buffer, kept))
         scaler.step(self.optimizer)
         scaler.update()
         self.schedule.step()
         return losses
 
     @torch.no_grad()
-    def _guard(self) -> Tensor:
-        """The largest absolute gradient; where it is not finite, the optimiser is told to leave the weights alone."""
+    def _largest_gradient(self) -> Tensor:
+        """The largest absolute value in all gradients, 0-d."""
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
-        largest = nn.utils.get_total_norm(gradients, norm_type=math.inf)
-        finite = largest.isfinite()
-        # As a scaler tells it; fused optimisers look there.
-        self.optimizer.found_inf = (~finite).float()
-        for buffer, kept in zip(self.buffers, self.kept, strict=True):
-            buffer.copy_(torch.where(finite, buffer, kept))
-        return largest
+        return nn.utils.get_total_norm(gradients, norm_type=math.inf)
 
     @property
     def iteration(self) -> int:
@@ -120,7 +122,7 @@ class Updater:
     def load(self, checkpoint: dict[str, Any]) -> None:
         """Go on from where the checkpoint was written."""
         load_optimizer_(self.optimizer, checkpoint["optimizer_state"])
-        self.schedule.load_state_dict(checkpoint["scheduler_state"])
+        load_schedule_(self.schedule, checkpoint["scheduler_state"])
         self.precision.scaler.load_state_dict(checkpoint["trainer_state"]["scaler"])
 
 

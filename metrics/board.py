@@ -64,6 +64,11 @@ class Board:
         if self._writer:
             self._writer.add_image(name, np.array(image.convert("RGB")), step, dataformats="HWC")
 
+    def flush(self) -> None:
+        """Have what was shown so far written to the files."""
+        if self._opened:
+            self._opened.flush()
+
     def close(self) -> None:
         """Write what is left and let go of the files."""
         if self._opened:

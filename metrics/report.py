@@ -79,6 +79,10 @@ class Reporter:
         save_picture(picture, self.folder / "pictures" / f"samples_step{step}.png")
         self.board.picture("samples", picture, step)
 
+    def flush(self) -> None:
+        """Have all figures so far written to the disk: they are not told again when the run goes on after them."""
+        self.board.flush()
+
     def close(self, pictures: bool) -> None:
         """End of the run: the table of all steps, its picture, and where everything lies."""
         self.board.close()

@@ -5,12 +5,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.workplace import StopAt, Workplace
 from tools.make_shapes import make_shapes
 
 # This many give 47 training images in step 0 of 15-1, 9 in step 1, and 19 test images in step 1: an odd number.
 NUM_TRAIN, NUM_VAL, SIDE, SEED = 54, 23, 64, 46
+
+
+def pytest_configure() -> None:
+    """As many threads as in the processes that tests start: more of them change the last bits of a sum."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

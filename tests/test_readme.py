@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from argparser import parse
+from argparser import build_parser, parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
+RESUMING = (ROOT / "docs" / "RESUMING.md").read_text()
 SHELL_LINES = [
     line.split("  #")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```sh\n(.*?)```", README + RESUMING, re.DOTALL)
     for line in block.replace("\\\n", "").splitlines()
     if line.split("#")[0].strip()
 ]
 # The one on a folder needs the folder: it is run below.
-RUN_LINES = [line for line in SHELL_LINES if "run.py" in line and "--dataset folder" not in line]
+STARTERS = r"run\.py|slurm\.sh"
+RUN_LINES = [line for line in SHELL_LINES if re.search(STARTERS, line) and "--dataset folder" not in line]
 
 
 def test_the_readme_has_commands():
@@ -30,7 +32,12 @@ def test_the_readme_has_commands():
 
 @pytest.mark.parametrize("line", RUN_LINES)
 def test_options_of_run_py_are_taken(line: str):
-    parse(shlex.split(line.split("run.py", 1)[1]))
+    parse(shlex.split(re.split(STARTERS, line, maxsplit=1)[1]))
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`--([a-z][\w-]*)", RESUMING))))
+def test_options_in_the_text_are_there(name: str):
+    assert f"--{name}" in {option for action in build_parser()._actions for option in action.option_strings}
 
 
 @pytest.mark.parametrize("name", re.findall(r"(?:sh|python) ((?:scripts|tools)/\S+?\.(?:sh|py))", README))
@@ -40,7 +47,10 @@ def test_scripts_and_tools_are_there(name: str):
         subprocess.run(["sh", "-n", str(ROOT / name)], check=True)
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m benchmarks\.(\w+)", README + BENCHMARKS))))
+PAGES = README + RESUMING + BENCHMARKS
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m benchmarks\.(\w+)", PAGES))))
 def test_benchmarks_are_there(name: str):
     assert (ROOT / "benchmarks" / f"{name}.py").is_file()
 
@@ -48,6 +58,11 @@ def test_benchmarks_are_there(name: str):
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
 def test_links_and_pictures_are_there(target: str):
     assert (ROOT / target).is_file()
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", RESUMING))
+def test_links_of_docs_are_there(target: str):
+    assert (ROOT / "docs" / target).is_file()
 
 
 def test_the_python_example_runs(tmp_path: Path):

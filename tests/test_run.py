@@ -1,6 +1,7 @@
 """Whole runs: what they leave behind, what they go on from, and that the figures can be had again."""
 
 import csv
+import math
 import os
 import signal
 
@@ -10,6 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metrics.report import Reporter
+from progress import Progress
 from tests.helpers import task_of
 from tests.workplace import StopAt, Workplace, assert_same, load
 
@@ -165,13 +167,35 @@ def test_a_signal_outside_of_training_stops_at_once(
 
     with monkeypatch.context() as patch:
         patch.setattr(Reporter, "validation", validation)
-        assert workplace.run("--step", 0, "--no-visualize") == 143
+        assert workplace.run("--step", 0, "--no-visualize", "--ckpt_interval", 1) == 143
     assert capsys.readouterr().err == "stopped by SIGTERM: the same command goes on from the last checkpoint\n"
     # The iterations are done, and are not run again: only what follows them.
     assert load(workplace.checkpoint(0))["epoch"] == 1
     monkeypatch.setattr("train.forward_losses", None)
     assert workplace.run("--step", 0, "--no-visualize") == 0
     assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"), [([], [4]), (["--ckpt_interval", 1], [1, 2, 3, 4]), (["--ckpt_interval", 2], [2, 4])]
+)
+def test_a_checkpoint_is_written_every_so_many_epochs_or_where_it_costs_nothing(
+    workplace: Workplace, options: list[object], epochs: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    """An epoch of a tiny run takes no time of which a hundredth would do for a checkpoint."""
+    plain, seen = Progress.save, []
+
+    def save(self: Progress, *, finished: bool = False) -> None:
+        plain(self, finished=finished)
+        seen.append(self.epoch + (self.iteration > 0))
+
+    monkeypatch.setattr(Progress, "save", save)
+    assert workplace.run("--step", 0, "--epochs", 4, "--no-visualize", *options) == 0
+    assert sorted(set(seen)) == epochs and seen == sorted(seen)
+    monkeypatch.setattr("progress.COST", math.inf)
+    seen.clear()
+    assert workplace.run("--step", 0, "--epochs", 4, "--no-visualize", "--no-resume") == 0
+    assert sorted(set(seen)) == [1, 2, 3, 4]
 
 
 def test_each_epoch_sees_other_crops(workplace: Workplace):

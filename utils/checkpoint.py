@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -14,9 +15,14 @@ from torch import Tensor
 from utils.errors import UserError
 from utils.files import atomic_write
 
-SEAL = b"sha256 "
-"""Begins the comment at the end of a checkpoint, a zip archive: the digest of all bytes before it follows."""
-SEAL_LENGTH = len(SEAL) + 64
+SEAL = b"crc32 "
+"""Begins the comment at the end of a checkpoint, a zip archive; the checksum of all bytes before it follows.
+
+torch does not look at the checksums in the archives that it reads: a flipped bit would be a changed weight.
+"""
+SEAL_LENGTH = len(SEAL) + 8
+NO_COMMENT = b"\x00\x00"
+"""The last field of an archive, the length of its comment, as torch writes it and as it is summed up."""
 
 ZIP_START, ZIP_END, ZIP_END_LENGTH = b"PK\x03\x04", b"PK\x05\x06", 22
 
@@ -28,16 +34,34 @@ def step_path(folder: Path, task: str, dataset: str, name: str, step: int) -> Pa
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     """Write `checkpoint`, tensors and plain values, so that a reader never sees half of it, nor a changed byte."""
-    with atomic_write(path, "w+b") as file:
+    with atomic_write(path) as raw:
+        file = _Summed(raw)
         try:
             torch.save(checkpoint, file)
         except RuntimeError as error:
             # torch still tries to end the archive when the disk is full, and complains about that.
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
-        # torch does not look at the checksums of the archive that it reads: a flipped bit would be a changed weight.
-        file.seek(-2, os.SEEK_END)
-        file.write(SEAL_LENGTH.to_bytes(2, "little"))  # of the comment, empty so far
-        file.write(SEAL + _digest(file, file.tell()))
+        raw.seek(-len(NO_COMMENT), os.SEEK_END)
+        raw.write(SEAL_LENGTH.to_bytes(2, "little") + SEAL + file.checksum())
+
+
+class _Summed:
+    """A file to be written from its beginning to its end, with the checksum of what is in it so far."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.value = 0
+
+    def write(self, data: bytes) -> int:
+        self.value = zlib.crc32(data, self.value)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def checksum(self) -> bytes:
+        """Eight hexadecimal digits."""
+        return b"%08x" % self.value
 
 
 def load_checkpoint(path: Path, what: str) -> dict[str, Any]:
@@ -51,6 +75,8 @@ def load_checkpoint(path: Path, what: str) -> dict[str, Any]:
     checkpoint = _load(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model_state"), dict):
         raise UserError(f"{path} is no checkpoint of a step: it has no weights under model_state")
+    if not isinstance(checkpoint.setdefault("trainer_state", {}), dict | None):
+        raise UserError(f"{path} is no checkpoint of a step: what lies under trainer_state has no names")
     _require_sane(checkpoint["model_state"], path)
     return checkpoint
 
@@ -120,18 +146,24 @@ def _require_whole(path: Path) -> None:
     with open(path, "rb") as file:
         start = file.read(len(ZIP_START))
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - SEAL_LENGTH))
-        tail = file.read()
+        file.seek(max(0, size - SEAL_LENGTH - len(NO_COMMENT)))
+        length, tail = file.read(len(NO_COMMENT)), file.read()
         if tail.startswith(SEAL):
-            whole = tail == SEAL + _digest(file, size - SEAL_LENGTH)
+            sealed = size - SEAL_LENGTH - len(NO_COMMENT)
+            whole = int.from_bytes(length, "little") == SEAL_LENGTH and tail == SEAL + _checksum(file, sealed)
         elif start == ZIP_START:
-            # The end of an archive without a comment, whose length is its last field.
-            ends = tail[-ZIP_END_LENGTH:].startswith(ZIP_END) and tail.endswith(b"\x00\x00")
-            whole = ends and _members_are_whole(file)
+            whole = _ends(file, size) and _members_are_whole(file)
         else:
             whole = True
     if not whole:
         raise UserError(f"{path} is damaged: its checksum is wrong; copy it again, or train that step anew")
+
+
+def _ends(file: IO[bytes], size: int) -> bool:
+    """Whether the last bytes are those of an archive without a comment."""
+    file.seek(max(0, size - ZIP_END_LENGTH))
+    end = file.read()
+    return end.startswith(ZIP_END) and end.endswith(NO_COMMENT)
 
 
 def _members_are_whole(file: IO[bytes]) -> bool:
@@ -142,14 +174,14 @@ def _members_are_whole(file: IO[bytes]) -> bool:
         return False
 
 
-def _digest(file: IO[bytes], length: int) -> bytes:
-    """sha256 of the first `length` bytes, in hexadecimal; the file stands behind them then."""
-    digest, left = hashlib.sha256(), length
+def _checksum(file: IO[bytes], length: int) -> bytes:
+    """That of the first `length` bytes, and of the last field as it was before the comment came."""
+    value, left = 0, length
     file.seek(0)
     while left and (block := file.read(min(left, 1 << 20))):
-        digest.update(block)
+        value = zlib.crc32(block, value)
         left -= len(block)
-    return digest.hexdigest().encode()
+    return b"%08x" % zlib.crc32(NO_COMMENT, value)
 
 
 def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -125,6 +125,10 @@ class Poll:
         self._last = dist.all_reduce(given, dist.ReduceOp.MAX, async_op=True), given
         return heard
 
+    def agree(self, number: int) -> int:
+        """Give `number`; the largest of this call and of the one before."""
+        return max(self.ask(number), self.close())
+
     def close(self) -> int:
         """The largest number of the last call, 0 if there was none."""
         if self._last is None:

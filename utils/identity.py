@@ -39,6 +39,8 @@ def identity_of(config: RunConfig, task: Task, step: int, *, scenario: str, clas
 def check_identity(checkpoint: dict[str, Any], expected: Identity, path: Path) -> None:
     """Raise UserError naming the first difference. A file of another code base, without identity, passes."""
     found = (checkpoint.get("trainer_state") or {}).get("identity", {})
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is of another code base, or was changed: its identity is {found!r}")
     for option, value in found.items():
         if expected.get(option) != value:
             mend = "data_root" if option == "classes" else option
@@ -71,6 +73,8 @@ def settings_of(config: RunConfig, step: int, *, world_size: int, method: Mappin
 
 def check_settings(found: Settings, expected: Settings, path: Path, *, step: int, finished: bool) -> None:
     """Raise UserError naming all options that `step` was trained with otherwise than it would be now."""
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is of another code base, or was changed: its settings are {found!r}")
     changed = [name for name in expected if name in found and found[name] != expected[name]]
     if changed:
         said = ", ".join(

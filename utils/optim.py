@@ -40,15 +40,28 @@ def build_optimizer(groups: dict[str, list[torch.nn.Parameter]], config: OptimCo
 
 
 def load_optimizer_(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """optimizer.load_state_dict, and every buffer laid out in memory as its parameter is.
+    """optimizer.load_state_dict, but for what would make the fused kernel go wrong in silence, or crash.
 
-    The fused kernel takes it for granted that they are, and goes wrong in silence where a file says otherwise.
+    Every buffer is laid out in memory as its parameter is. ValueError where one has another shape, or where the file
+    has other settings than the optimiser.
     """
+    own = [{name: group[name] for name in group if name not in ("params", "lr")} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        if {name: group.get(name) for name in settings} != settings or not isinstance(group["lr"], float):
+            raise ValueError("other settings of the optimiser")
     for parameter, buffers in optimizer.state.items():
         for name, buffer in buffers.items():
-            if isinstance(buffer, torch.Tensor) and buffer.shape == parameter.shape:
-                buffers[name] = torch.empty_like(parameter).copy_(buffer)
+            if not isinstance(buffer, torch.Tensor) or buffer.shape != parameter.shape:
+                raise ValueError(f"{name} of the optimiser does not fit a weight of shape {tuple(parameter.shape)}")
+            buffers[name] = torch.empty_like(parameter).copy_(buffer)
+
+
+def load_schedule_(schedule: LambdaLR, state: dict[str, Any]) -> None:
+    """schedule.load_state_dict, which would take over anything. ValueError where `state` is none of such a schedule."""
+    if not isinstance(state, dict) or state.keys() != schedule.state_dict().keys():
+        raise ValueError("other entries of the schedule")
+    schedule.load_state_dict(state)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, iterations: int) -> LambdaLR:

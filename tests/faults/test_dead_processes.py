@@ -114,6 +114,19 @@ def test_one_process_goes_on_with_what_two_began_if_the_batch_is_the_same(
     assert "was begun by 2 process(es) and is gone on with by 1" in capfd.readouterr().out
 
 
+def test_why_one_process_gave_up_is_said_by_the_other(own_data: Workplace):
+    line = (own_data.data / "list" / "train_aug.txt").read_text().splitlines()[0]
+    image = own_data.data / line.split()[0].lstrip("/")
+    image.write_bytes(image.read_bytes()[:1000])
+    process = own_data.start(*RUN, "--epochs", 9, launcher=torchrun())
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    reason = rf"error: image {image} cannot be read \(.*\); restore the file\n"
+    assert re.search(rf"^{reason}", err, re.MULTILINE), err
+    of_the_other = rf"^error: process [01] \(.*, process \d+\) gave up: {reason[:-2]}; the same command goes on"
+    assert re.search(of_the_other, err, re.MULTILINE), err
+
+
 def start_rank(rank: int, port: int, program: Path, options: list[str]) -> subprocess.Popen:
     """One process of two, as a launcher on its host would start it."""
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}

@@ -20,7 +20,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(tmp_path: Path,
 
 
 def test_a_loader_process_that_dies_ends_the_run_and_is_named(workplace: Workplace):
-    process = workplace.start("--step", 0, "--epochs", 1000, "--num_workers", 1, "--no-visualize")
+    process = workplace.start("--step", 0, "--epochs", 1000, "--ckpt_interval", 1, "--num_workers", 1, "--no-visualize")
     try:
         workplace.wait_for(process, workplace.checkpoint(0))
         worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])

@@ -70,7 +70,7 @@ def test_a_second_run_of_the_same_name_is_refused_and_changes_nothing(
 ):
     """Whatever the two have in common: the folder of checkpoints, that of logs or that of results."""
     workplace.take_checkpoints(trained, 0)
-    first = workplace.start("--step", 1, "--epochs", 1000, "--no-visualize")
+    first = workplace.start("--step", 1, "--epochs", 1000, "--ckpt_interval", 1, "--no-visualize")
     try:
         workplace.wait_for(first, workplace.checkpoint(1))
         elsewhere = {

@@ -12,7 +12,7 @@ from methods.base import Method
 from tests.workplace import Workplace, assert_same, load
 from train import Updater
 
-RUN = ["--step", 0, "--no-visualize", "--print_interval", 4]
+RUN = ["--step", 0, "--no-visualize", "--print_interval", 4, "--ckpt_interval", 1]
 
 
 @pytest.fixture
