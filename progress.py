@@ -7,6 +7,8 @@ random numbers of each process are all in it.
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -71,8 +73,8 @@ class Progress:
         self.best_score, self.bad_batches = float(saved["best_score"]), int(state["bad_batches"])
         if self.epoch * len(self.loader) + self.iteration != self.updater.iteration:
             raise ValueError(f"epoch {self.epoch}, iteration {self.iteration}, {self.updater.iteration} updates")
-        if not self.iteration:
-            return
+        if self.iteration in (0, len(self.loader)):
+            return  # nothing random is left of the epoch
         processes, dist = state["processes"], self.run.dist
         if len(processes) != dist.world_size:
             log.warning(
@@ -134,6 +136,17 @@ class Progress:
         # By one clock for all.
         return SAVE if self.run.dist.is_main and time.monotonic() - self._saved_at >= seconds else 0
 
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Around the validation: where it is stopped, the epoch before it is not lost."""
+        try:
+            yield
+        except Stopped as stop:
+            # Of all that a process has for itself nothing is needed at the end of an epoch, so that none waits here.
+            if self.run.dist.is_main:
+                self._write([], finished=False)
+            raise Stopped(stop.signum, self._where()) from None
+
     def validated(self, score: float, *, finished: bool) -> None:
         """The end of an epoch that was validated, with its mIoU."""
         self.best_score = max(self.best_score, score)
@@ -146,26 +159,32 @@ class Progress:
             self.judge(self.iteration)
             self.save()
         if heard > SAVE:
-            raise Stopped(heard, f"step {self.step} is saved at epoch {self.epoch + 1}, iteration {self.iteration}")
+            raise Stopped(heard, self._where())
+
+    def _where(self) -> str:
+        return f"step {self.step} is saved at epoch {self.epoch + 1}, iteration {self.iteration}"
 
     def save(self, *, finished: bool = False) -> None:
         """Write the checkpoint of the step; to be called in all processes."""
         start = time.monotonic()
         processes = all_gather_state(self._own_state()) if self.iteration else []
         if self.run.dist.is_main:
-            state = self.updater.state() | {"epoch": self.epoch, "best_score": self.best_score}
-            state["trainer_state"] |= {
-                "method": self.method.state(finished=finished),
-                "iteration": self.iteration,
-                "bad_batches": self.bad_batches,
-                "processes": processes,
-            }
-            self.run.save(self.step, self.student, finished=finished, state=state)
-        self.run.report.flush()
+            self._write(processes, finished=finished)
         # Else another process might end, and torchrun this one with it, before the file is whole.
         barrier()
         self._saved_at = time.monotonic()
         self._seconds = self._saved_at - start
+
+    def _write(self, processes: list[dict[str, Any]], *, finished: bool) -> None:
+        state = self.updater.state() | {"epoch": self.epoch, "best_score": self.best_score}
+        state["trainer_state"] |= {
+            "method": self.method.state(finished=finished),
+            "iteration": self.iteration,
+            "bad_batches": self.bad_batches,
+            "processes": processes,
+        }
+        self.run.save(self.step, self.student, finished=finished, state=state)
+        self.run.report.flush()
 
     def _own_state(self) -> dict[str, Any]:
         """What differs between the processes in the middle of an epoch."""

@@ -138,8 +138,9 @@ def train_student(
             )
             progress.end_epoch(validates=validates)
         if validates:
-            scores = score(run, step, student.for_inference(), loaders.val, "validation")
-            run.report.validation(step, done, scores)
+            with progress.validating():
+                scores = score(run, step, student.for_inference(), loaders.val, "validation")
+                run.report.validation(step, done, scores)
             with run.interrupts.deferred():
                 progress.validated(scores.mean_iou, finished=finished)
     barrier()

@@ -159,7 +159,7 @@ def test_a_half_done_step_is_gone_on_with_by_its_file(trained: Workplace, workpl
     assert_same(load(workplace.checkpoint(1)), load(trained.checkpoint(1)))
 
 
-def test_a_signal_outside_of_training_stops_at_once(
+def test_a_stop_in_a_validation_does_not_lose_the_epoch(
     trained: Workplace, workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     def validation(self: Reporter, *rest: object) -> None:
@@ -167,10 +167,10 @@ def test_a_signal_outside_of_training_stops_at_once(
 
     with monkeypatch.context() as patch:
         patch.setattr(Reporter, "validation", validation)
-        assert workplace.run("--step", 0, "--no-visualize", "--ckpt_interval", 1) == 143
-    assert capsys.readouterr().err == "stopped by SIGTERM: the same command goes on from the last checkpoint\n"
+        assert workplace.run("--step", 0, "--no-visualize") == 143
+    said = "stopped by SIGTERM: step 0 is saved at epoch 2, iteration 11; the same command goes on there\n"
+    assert capsys.readouterr().err == said
     # The iterations are done, and are not run again: only what follows them.
-    assert load(workplace.checkpoint(0))["epoch"] == 1
     monkeypatch.setattr("train.forward_losses", None)
     assert workplace.run("--step", 0, "--no-visualize") == 0
     assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))
