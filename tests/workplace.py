@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -74,6 +75,15 @@ class Workplace:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
+    def end(self, process: subprocess.Popen, path: Path, stop: Callable[[int], object]) -> tuple[str, str]:
+        """Output and error output of a `process` to whose number `stop` was done once it had written the file."""
+        try:
+            self.wait_for(process, path)
+            stop(process.pid)
+            return process.communicate(timeout=120)
+        finally:
+            process.kill()
+
     def checkpoint(self, step: int, *, name: str = "tiny", task: str = "15-1") -> Path:
         return self.folder / "checkpoints" / f"{task}-voc_{name}_{step}.pth"
 
@@ -97,6 +107,11 @@ class Workplace:
         self.checkpoint(0).parent.mkdir(parents=True, exist_ok=True)
         for step in steps:
             shutil.copy2(other.checkpoint(step), self.checkpoint(step))
+
+
+def terminate(process: int) -> None:
+    """Ask it to stop."""
+    os.kill(process, signal.SIGTERM)
 
 
 def load(path: Path) -> dict:

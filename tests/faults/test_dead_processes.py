@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kill_resume import command_line, descendants, parent
-from tests.workplace import REPOSITORY, Workplace, assert_same, load
+from tests.workplace import REPOSITORY, Workplace, assert_same, load, terminate
 
 # Norms that do not look at their peers: the processes hold different statistics in the middle of an epoch.
 RUN = [
@@ -79,13 +79,7 @@ def test_a_process_that_dies_is_named_and_torchrun_starts_all_again_from_the_che
 
 
 def test_a_stop_saves_in_all_processes_at_the_same_iteration(calm: Workplace, workplace: Workplace):
-    process = workplace.start(*RUN, launcher=torchrun())
-    try:
-        workplace.wait_for(process, workplace.checkpoint(0))
-        process.terminate()
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    _, err = workplace.end(workplace.start(*RUN, launcher=torchrun()), workplace.checkpoint(0), terminate)
     assert re.search(r"stopped by SIGTERM: step 0 is saved at epoch \d, iteration \d+; the same command goes on", err)
     state = load(workplace.checkpoint(0))["trainer_state"]
     assert not state["finished"] and len(state["processes"]) == 2
@@ -101,13 +95,7 @@ def test_a_stop_saves_in_all_processes_at_the_same_iteration(calm: Workplace, wo
 def test_one_process_goes_on_with_what_two_began_if_the_batch_is_the_same(
     calm: Workplace, workplace: Workplace, capfd: pytest.CaptureFixture
 ):
-    process = workplace.start(*RUN, launcher=torchrun())
-    try:
-        workplace.wait_for(process, workplace.checkpoint(0))
-        process.terminate()
-        process.communicate(timeout=60)
-    finally:
-        process.kill()
+    workplace.end(workplace.start(*RUN, launcher=torchrun()), workplace.checkpoint(0), terminate)
     assert workplace.run(*RUN) == 2
     assert "--batch_size 4 then and 2 now" in capfd.readouterr().err
     assert workplace.run(*RUN, "--batch_size", 4) == 0

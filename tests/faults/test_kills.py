@@ -40,12 +40,7 @@ def test_a_stop_of_all_processes_leaves_nothing_half_written(trained: Workplace,
     options = ["--step", 0, "--num_workers", 1, "--no-visualize"]
     signum = {"terminal": signal.SIGINT, "scheduler": signal.SIGTERM}[launcher]
     process = workplace.start(*options, "--save_minutes", 0.0001, start_new_session=True)
-    try:
-        workplace.wait_for(process, workplace.checkpoint(0))
-        os.killpg(process.pid, signum)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    _, err = workplace.end(process, workplace.checkpoint(0), lambda number: os.killpg(number, signum))
     assert process.returncode == 128 + signum
     assert err.startswith(f"stopped by {signum.name}: step 0 is saved at epoch ") and err.count("\n") == 1
     assert [path.name for path in workplace.checkpoint(0).parent.iterdir()] == [workplace.checkpoint(0).name]

@@ -65,12 +65,7 @@ def submit(workplace: Workplace):
 
 def test_a_job_that_runs_out_of_time_is_queued_again_and_goes_on(workplace: Workplace, submit):
     job = submit("--save_minutes", 0.0001)
-    try:
-        workplace.wait_for(job, workplace.checkpoint(0))
-        job.send_signal(signal.SIGUSR1)
-        out, err = job.communicate(timeout=120)
-    finally:
-        job.kill()
+    out, err = workplace.end(job, workplace.checkpoint(0), lambda number: os.kill(number, signal.SIGUSR1))
     assert job.returncode == 0, err
     assert re.search(r"stopped by SIGUSR1: step 0 is saved at epoch \d, iteration \d+; the same command goes on", err)
     assert out.endswith("out of time: job 17 is queued again, and goes on from its checkpoint\nqueued again: 17\n")

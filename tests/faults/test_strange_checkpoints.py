@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workplace import StopAt, Workplace, load
+from tests.workplace import StopAt, Workplace, load, terminate
 
 REMOVED = object()
 TRAINER_ENTRIES = (
@@ -31,12 +31,7 @@ def half_done(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> dict:
     """A checkpoint in the middle of an epoch."""
     workplace = Workplace(tmp_path_factory.mktemp("half"), shapes)
     process = workplace.start("--step", 0, "--save_minutes", 0.0001, "--no-visualize")
-    try:
-        workplace.wait_for(process, workplace.checkpoint(0))
-        process.terminate()
-        process.communicate(timeout=60)
-    finally:
-        process.kill()
+    workplace.end(process, workplace.checkpoint(0), terminate)
     return load(workplace.checkpoint(0))
 
 
