@@ -42,6 +42,7 @@ GO_ON = "the same command goes on from the last checkpoint"
 
 def run_steps(run: Experiment) -> None:
     """Every step in turn: train what is not trained yet, score what is not scored yet."""
+    run.report.row(run.steps[0])  # where it has no place, that is to be said now and not after days of training
     for step in run.steps:
         if run.config.test:
             network, _ = run.load_finished(run.saved_path(step), step)
@@ -175,9 +176,10 @@ def test_step(run: Experiment, step: int, network: SegmentationNet) -> None:
     """Score the network of `step` on the test set of the step, and draw samples."""
     network = network.for_inference().to(run.dist.device)
     loader = run.loaders(step).test
-    run.report.test(step, score(run, step, network, loader, "test"), run.task.num_old(step))
+    scores = score(run, step, network, loader, "test")
     if run.config.visualize and run.dist.is_main:
         run.report.samples(step, *predict_samples(network, loader.dataset, run.config.sample_num, run.dist.device))
+    run.report.test(step, scores, run.task.num_old(step))
     barrier()
 
 

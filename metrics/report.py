@@ -8,7 +8,7 @@ import numpy as np
 from metrics.board import Board
 from metrics.figures import curve
 from metrics.pictures import draw_samples, save_picture
-from metrics.results import Row, read_rows, write_row
+from metrics.results import Row, read_rows, rows_to_go_on_with, write_row
 from metrics.scores import Scores
 from metrics.tables import images_table, run_table, step_table
 from utils.log import log
@@ -58,8 +58,8 @@ class Reporter:
         log.info(f"step {step}, epoch {epoch}: validation mIoU {100 * scores.mean_iou:.2f}")
 
     def row(self, step: int) -> Row | None:
-        """The row of `step` in the results table, None if it is not there yet."""
-        rows = read_rows(self.results) if self.results.exists() else []
+        """The row of `step` in the results table, None if it is not there yet. UserError if it is another task's."""
+        rows = rows_to_go_on_with(self.results, len(self.class_names))
         return next((row for row in rows if row.step == step), None)
 
     def test(self, step: int, scores: Scores, num_old: int) -> None:
@@ -68,8 +68,10 @@ class Reporter:
             return
         names = self.class_names[: scores.num_classes]
         log.info("\n" + step_table(scores, names, num_old, title=f"step {step}: test IoU in percent") + "\n")
-        write_row(self.results, Row.from_scores(step, scores, len(self.class_names)), self.note)
         self.board.scores(scores, names, step)
+        self.flush()
+        # Last: a step with a row is done, and is not scored again.
+        write_row(self.results, Row.from_scores(step, scores, len(self.class_names)), self.note)
 
     def samples(self, step: int, images: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> None:
         """Draw test images (N, 3, H, W) with labels and predictions (N, H, W), all uint8."""

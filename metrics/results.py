@@ -77,16 +77,25 @@ def write_row(path: Path, row: Row, note: str = "") -> None:
     UserError if the file is malformed or belongs to a task with another number of classes.
     """
     path = Path(path)
-    rows = read_rows(path) if path.exists() else []
-    if rows and rows[0].num_classes != row.num_classes:
-        raise UserError(
-            f"{path} holds {rows[0].num_classes} classes and this run has {row.num_classes}: move it away, "
-            "or give another --name or --date"
-        )
+    rows = rows_to_go_on_with(path, row.num_classes)
     rows = sorted([other for other in rows if other.step != row.step] + [row], key=lambda other: other.step)
     with atomic_write(path, "w") as file:
         file.write(f"# {note}\n" if note else "")
         csv.writer(file, lineterminator="\n").writerows(map(_fields, rows))
+
+
+def rows_to_go_on_with(path: Path, num_classes: int) -> list[Row]:
+    """The rows that a run of a task with so many classes finds at `path`, none if there is no such file yet.
+
+    UserError if the file is malformed or of a task with another number of classes.
+    """
+    rows = read_rows(path) if path.exists() else []
+    if rows and rows[0].num_classes != num_classes:
+        raise UserError(
+            f"{path} holds {rows[0].num_classes} classes and this run has {num_classes}: move it away, "
+            "or give another --name or --date"
+        )
+    return rows
 
 
 def read_rows(path: Path) -> list[Row]:
