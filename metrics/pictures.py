@@ -1,4 +1,4 @@
-"""Sample pictures: image, ground truth and prediction side by side, and which colour is which class."""
+"""Pictures of labels: beside the image or on it, and which colour is which class; and of how sure a network is."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
@@ -17,6 +18,14 @@ PANEL = 240
 """Side that a small picture is scaled up to, about; a larger one stays as it is."""
 MARGIN, GAP, HEADER, SWATCH = 16, 8, 26, 14
 SHEET_WIDTH = 600
+COLUMN = 90
+"""Least width of a column of `draw_samples`, so that its title has room."""
+LEGEND_WIDTH = 240
+"""Least width of what stands below a single picture."""
+READABLE = 1000
+"""Width of a picture, in pixels, that text of the usual size goes with; below a larger one it grows."""
+OPACITY = 0.6
+"""Of the colours that lie on an image."""
 PAPER, INK, IGNORED = (255, 255, 255), (36, 41, 47), (225, 225, 225)
 FRAME = (175, 184, 193)
 TITLES = ("image", "ground truth", "prediction")
@@ -39,14 +48,15 @@ def draw_samples(
     count, _, height, width = images.shape
     factor = max(1, round(PANEL / max(height, width)))
     cell = (width * factor, height * factor)
-    page_width = 2 * MARGIN + 3 * cell[0] + 2 * GAP
+    column_width = max(cell[0], COLUMN)
+    page_width = 2 * MARGIN + 3 * column_width + 2 * GAP
     shown = sorted(set(np.unique(labels)) | set(np.unique(predictions)))
     legend = _legend(shown, palette, class_names, page_width - 2 * MARGIN)
     page_height = MARGIN + HEADER + count * (cell[1] + GAP) + GAP + legend.height + MARGIN
     page = Image.new("RGB", (page_width, page_height), PAPER)
     draw = ImageDraw.Draw(page)
     for column, title in enumerate(TITLES):
-        draw.text((MARGIN + column * (cell[0] + GAP), MARGIN), title, INK, ImageFont.load_default(15))
+        draw.text((MARGIN + column * (column_width + GAP), MARGIN), title, INK, ImageFont.load_default(15))
     for row in range(count):
         photo = Image.fromarray(images[row].transpose(1, 2, 0)).resize(cell, Image.Resampling.BICUBIC)
         maps = [
@@ -55,7 +65,7 @@ def draw_samples(
         ]
         top = MARGIN + HEADER + row * (cell[1] + GAP)
         for column, picture in enumerate([photo, *maps]):
-            page.paste(picture, (MARGIN + column * (cell[0] + GAP), top))
+            page.paste(picture, (MARGIN + column * (column_width + GAP), top))
     page.paste(legend, (MARGIN, page_height - MARGIN - legend.height))
     return page
 
@@ -95,6 +105,46 @@ def draw_sheet(rows: Sequence[SheetRow], palette: ArrayLike, class_names: Sequen
     return page
 
 
+def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: ArrayLike, class_names: Sequence[str]) -> Image.Image:
+    """The image with the colours of its labels on it, half transparent, outlined; below, the classes that occur.
+
+    `image` uint8 (3,H,W), `labels` uint8 (H,W), `palette` (up to 256,3): colours in label order, as `class_names`. A
+    black label, as the background is, leaves the image as it is.
+    """
+    image, labels, colours = np.asarray(image), np.asarray(labels), _full_palette(palette)
+    height, width = labels.shape
+    factor = max(1, round(PANEL / max(height, width)))
+    cell = (width * factor, height * factor)
+    photo = Image.fromarray(image.transpose(1, 2, 0)).resize(cell, Image.Resampling.BICUBIC)
+    labels = labels.repeat(factor, 0).repeat(factor, 1)
+    coloured = colours.any(axis=1)
+    # On the grey values of the image, so that the hue is that of the label alone.
+    tinted = Image.blend(photo.convert("L").convert("RGB"), Image.fromarray(colours[labels]), OPACITY)
+    photo.paste(tinted, mask=Image.fromarray(coloured[labels]))
+    photo.paste(PAPER, mask=_outlines(labels))
+    text = _text_factor(cell[0])
+    occurring = np.unique(labels)
+    shown = occurring[coloured[occurring]].tolist() or occurring.tolist()
+    return _above(photo, _legend(shown, colours, class_names, max(cell[0], LEGEND_WIDTH * text), text))
+
+
+def draw_confidence(confidence: np.ndarray) -> Image.Image:
+    """A map of the largest softmax probability, (H,W) in 0..1, with the scale of its colours below."""
+    height, width = np.shape(confidence)
+    factor = max(1, round(PANEL / max(height, width)))
+    cell = (width * factor, height * factor)
+    picture = Image.fromarray(_heat(np.asarray(confidence))).resize(cell, Image.Resampling.NEAREST)
+    text = _text_factor(cell[0])
+    return _above(picture, _scale("largest softmax probability", max(cell[0], LEGEND_WIDTH * text), text))
+
+
+def colour_mask(labels: np.ndarray, palette: ArrayLike) -> Image.Image:
+    """Labels uint8 (H,W) as an image with a palette, mode P, whose pixels are the label values."""
+    mask = Image.fromarray(np.asarray(labels))
+    mask.putpalette(_full_palette(palette).tobytes())
+    return mask
+
+
 def save_picture(image: Image.Image, path: Path) -> None:
     """Write a PNG, whole or not at all."""
     with atomic_write(path) as file:
@@ -110,6 +160,45 @@ def _full_palette(palette: ArrayLike) -> np.ndarray:
     return colours
 
 
+def _text_factor(width: int) -> int:
+    """How much larger than usual text is below a picture of `width` pixels."""
+    return max(1, round(width / READABLE))
+
+
+def _above(picture: Image.Image, legend: Image.Image) -> Image.Image:
+    """A page with one below the other."""
+    width = max(picture.width, legend.width)
+    page = Image.new("RGB", (2 * MARGIN + width, 3 * MARGIN + picture.height + legend.height), PAPER)
+    page.paste(picture, (MARGIN, MARGIN))
+    page.paste(legend, (MARGIN, 2 * MARGIN + picture.height))
+    return page
+
+
+def _outlines(labels: np.ndarray) -> Image.Image:
+    """Mask of the pixels whose neighbour above or on the left has another label."""
+    edge = np.zeros(labels.shape, bool)
+    edge[1:] |= labels[1:] != labels[:-1]
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    return Image.fromarray(edge)
+
+
+def _heat(values: np.ndarray) -> np.ndarray:
+    """Colours, uint8 with an axis of 3 more, of values in 0..1: from dark blue to yellow, evenly to the eye."""
+    return colormaps["viridis"](values, bytes=True)[..., :3]
+
+
+def _scale(title: str, width: int, text: int) -> Image.Image:
+    """The colours of 0..1 from left to right, with figures below and `title` above."""
+    font, line, bar = ImageFont.load_default(13 * text), 20 * text, SWATCH * text
+    scale = Image.new("RGB", (width, 2 * line + bar), PAPER)
+    draw = ImageDraw.Draw(scale)
+    draw.text((0, 0), title, INK, font)
+    scale.paste(Image.fromarray(_heat(np.tile(np.linspace(0, 1, width), (bar, 1)))), (0, line))
+    for value, anchor in ((0.0, "la"), (0.25, "ma"), (0.5, "ma"), (0.75, "ma"), (1.0, "ra")):
+        draw.text((value * (width - 1), line + bar + 3 * text), f"{value:g}", INK, font, anchor=anchor)
+    return scale
+
+
 def _fitted(text: str, font: ImageFont.ImageFont, width: int) -> str:
     """`text`, cut where it is wider than `width` pixels."""
     length = len(text)
@@ -118,18 +207,23 @@ def _fitted(text: str, font: ImageFont.ImageFont, width: int) -> str:
     return shorten(text, length)
 
 
-def _legend(shown: Sequence[int], palette: np.ndarray, class_names: Sequence[str], width: int) -> Image.Image:
-    """Swatch and name of each label in `shown`, in columns to be read down each, `width` pixels in all."""
-    font = ImageFont.load_default(13)
+def _legend(
+    shown: Sequence[int], palette: np.ndarray, class_names: Sequence[str], width: int, text: int = 1
+) -> Image.Image:
+    """Swatch and name of each label in `shown`, in columns to be read down each, `width` pixels in all.
+
+    `text`: how many times the usual size it has.
+    """
+    font, swatch = ImageFont.load_default(13 * text), SWATCH * text
     names = ["not labelled" if label == IGNORE_INDEX else shorten(class_names[label], 22) for label in shown]
-    entry = SWATCH + 6 + math.ceil(max(map(font.getlength, names))) + 18
+    entry = swatch + math.ceil(max(map(font.getlength, names))) + 24 * text
     num_columns = max(1, width // entry)
     num_lines = math.ceil(len(names) / num_columns)
-    line_height = SWATCH + 7
+    line_height = swatch + 7 * text
     legend = Image.new("RGB", (width, num_lines * line_height), PAPER)
     draw = ImageDraw.Draw(legend)
     for index, (label, name) in enumerate(zip(shown, names, strict=True)):
         left, top = index // num_lines * entry, index % num_lines * line_height
-        draw.rectangle((left, top, left + SWATCH, top + SWATCH), tuple(map(int, palette[label])), FRAME)
-        draw.text((left + SWATCH + 6, top + SWATCH / 2), name, INK, font, anchor="lm")
+        draw.rectangle((left, top, left + swatch, top + swatch), tuple(map(int, palette[label])), FRAME)
+        draw.text((left + swatch + 6 * text, top + swatch / 2), name, INK, font, anchor="lm")
     return legend

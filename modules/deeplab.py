@@ -61,9 +61,24 @@ class DeepLabHead(nn.Module):
     def _pool(self, x: Tensor) -> Tensor:
         """Mean of the surroundings: of the whole map in training (B, C, 1, 1), of a window in eval (B, C, h, w)."""
         height, width = x.shape[-2:]
+        if torch.compiler.is_exporting() and not self.training:
+            rows, columns = (_window_means(length, self.pooling, x) for length in (height, width))
+            return F.linear(F.linear(x, columns).mT, rows).mT
         window = min(self.pooling, height), min(self.pooling, width)
         if self.training or window == (height, width):
             return x.mean((2, 3), keepdim=True)
         pooled = F.avg_pool2d(x, window, stride=1)
         (top, bottom), (left, right) = (((size - 1) // 2, size // 2) for size in window)
         return F.pad(pooled, (left, right, top, bottom), mode="replicate")
+
+
+def _window_means(length: int, window: int, like: Tensor) -> Tensor:
+    """(length, length) in the kind of `like`: times a column of pixels, the mean of the window around each of them.
+
+    All that image pooling does along one side, without a branch on `length`, which an exported network does not know.
+    """
+    window = torch.sym_min(window, length)
+    pixels = torch.arange(length)
+    first = (pixels - (window - 1) // 2).clamp(0, length - window)
+    offset = pixels - first[:, None]
+    return ((offset >= 0) & (offset < window)).to(like) / window

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modules.norm import EPS
 from modules.parallel_conv import Form
+from modules.resnet import BLOCKS
 from utils.errors import UserError
 
 State = dict[str, Tensor]
@@ -72,6 +73,24 @@ def heads_of(public: State) -> tuple[int, ...]:
         if (match := re.fullmatch(r"(?:module\.)?cls\.(\d+)\.bias", name))
     }
     return tuple(biases[step] for step in sorted(biases))
+
+
+def sizes_of(public: State) -> dict[str, str | int]:
+    """The options of ModelConfig that the shapes of the weights tell: backbone, width and head_channels.
+
+    Raises UserError for the weights of anything else.
+    """
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in public.items()}
+    blocks = [0] * 4
+    for name in weights:
+        if match := re.match(r"body\.mod([2-5])\.block(\d+)\.", name):
+            stage = int(match[1]) - 2
+            blocks[stage] = max(blocks[stage], int(match[2]))
+    backbone = next((name for name, of_stages in BLOCKS.items() if list(of_stages) == blocks), None)
+    kernels = [weights.get(name) for name in ("body.mod1.conv1.weight", "head.red_conv.weight")]
+    if backbone is None or not heads_of(public) or any(kernel is None or kernel.dim() != 4 for kernel in kernels):
+        raise UserError("its weights are not of a DeepLabV3 with a ResNet body and a classifier a step")
+    return {"backbone": backbone, "width": len(kernels[0]), "head_channels": len(kernels[1])}
 
 
 def to_public(state: State) -> State:

@@ -6,12 +6,14 @@ REQUIREMENTS=${REQUIREMENTS:-requirements.txt}
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-python3}
 
+# The lists that it depends on: those that it includes, too.
+lists="requirements.txt $REQUIREMENTS $(sed -n 's/^-r //p' "$REQUIREMENTS")"
 stamp="$VENV/$REQUIREMENTS.installed"
-if ! cat requirements.txt "$REQUIREMENTS" | cmp -s - "$stamp"; then
+if ! cat $lists | cmp -s - "$stamp"; then
     echo "setting up $VENV for $REQUIREMENTS (once; with torch about two minutes and 6 GB)"
     "$PYTHON" -m venv "$VENV" || { echo "error: $PYTHON -m venv failed; install Python 3.10 or newer with venv" >&2; exit 1; }
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -r "$REQUIREMENTS" || exit 1
-    cat requirements.txt "$REQUIREMENTS" > "$stamp"
+    cat $lists > "$stamp"
 fi
 PATH="$(cd "$VENV" && pwd)/bin:$PATH"
 export PATH

@@ -14,7 +14,7 @@ LAYERS = [
     {"modules", "metrics", "dataset"},
     {"segmentation_module"},
     {"methods"},
-    {"train", "argparser", "experiment"},
+    {"train", "trained", "argparser", "experiment"},
     {"progress"},
     {"run"},
 ]

@@ -109,6 +109,26 @@ def test_the_environment_sets_processes_batch_and_folder(tmp_path: Path):
     assert config.name == "mine" and config.optim.lr[0] == 0.1
 
 
+def test_the_environment_is_made_anew_when_a_list_of_packages_changes(tmp_path: Path):
+    for path in (*ROOT.glob("requirements*.txt"), ROOT / "scripts/setup.sh"):
+        (tmp_path / path.name).write_text(path.read_text())
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$2" != venv ] || { mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; }\n')
+    python.chmod(0o755)
+    variables = os.environ | {"CHECKOUT": str(tmp_path), "VENV": "venv", "PYTHON": str(python)}
+    variables["REQUIREMENTS"] = "requirements-dev.txt"
+
+    def said() -> str:
+        words = ["sh", "-c", f". {tmp_path}/setup.sh"]
+        return subprocess.run(words, env=variables, check=True, capture_output=True, text=True).stdout
+
+    assert "setting up" in said() and said() == ""
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-data.txt", "requirements-export.txt"):
+        with open(tmp_path / name, "a") as file:
+            file.write("another\n")
+        assert "setting up" in said() and said() == "", name
+
+
 def test_two_settings_of_one_task_do_not_share_a_name(tmp_path: Path):
     names = {
         parse(arguments_of(ROOT / f"scripts/voc/rcil_15-1-{setting}.sh", tmp_path, GPUS="1")[2:]).config.name

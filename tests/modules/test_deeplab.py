@@ -50,6 +50,14 @@ def test_eval_pooling_equals_explicit_windows(pooling, height, width):
     assert_close(made.expand_as(x), explicit_pooling(x, pooling), atol=1e-12, rtol=1e-12)
 
 
+@pytest.mark.parametrize("pooling", [1, 4, 5, 8])
+@pytest.mark.parametrize(("height", "width"), [(9, 11), (8, 5), (3, 4)])
+def test_pooling_of_an_exported_network_equals_explicit_windows(monkeypatch, pooling, height, width):
+    monkeypatch.setattr("torch.compiler.is_exporting", lambda: True)
+    x = maps(height, width)
+    assert_close(build(pooling=pooling).eval()._pool(x), explicit_pooling(x, pooling), atol=1e-12, rtol=1e-12)
+
+
 def test_training_pools_the_whole_map():
     x = maps(9, 11)
     assert_close(build(pooling=4).train()._pool(x), x.mean((2, 3), keepdim=True))

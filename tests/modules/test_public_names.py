@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor
 
 from modules import norm as norm_module
-from modules.public_names import body_from_pretrained, branch_form, from_public, heads_of, to_public
+from modules.public_names import body_from_pretrained, branch_form, from_public, heads_of, sizes_of, to_public
 from modules.resnet import ResNet
 from segmentation_module import SegmentationNet, build_network
 from tests.helpers import largest_difference, randomise_, small_config, small_network
@@ -230,3 +230,23 @@ def test_a_scale_of_zero_stays_next_to_nothing(torchvision_body):
 def test_unknown_names_of_torchvision_are_refused(torchvision_body, name):
     with pytest.raises(UserError, match=name):
         body_from_pretrained(torchvision_body.state_dict() | {name: torch.zeros(1)}, absolute=False, branches=1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("backbone", ["resnet26", "resnet50", "resnet101", "resnet152"])
+def test_sizes_are_read_off_the_weights(backbone: str, form: str):
+    branches = 1 if form == "plain" else 2
+    config = small_config(backbone=backbone, width=4, head_channels=6)
+    with torch.device("meta"):
+        network = build_network(config, branches=branches, classes_per_head=(3,))
+        if form in ("frozen", "merged"):
+            network.to_form_(form)
+        public = to_public(network.state_dict())
+    assert sizes_of(public) == {"backbone": backbone, "width": 4, "head_channels": 6}
+
+
+@pytest.mark.parametrize("part", ["body.mod3.block2", "cls", "head.red_conv", "body.mod1.conv1", "body"])
+def test_weights_of_no_such_network_have_no_sizes(part: str):
+    public = to_public(network_of("plain").state_dict())
+    with pytest.raises(UserError, match="not of a DeepLabV3"):
+        sizes_of({name: tensor for name, tensor in public.items() if not name.startswith(f"module.{part}.")})

@@ -1,0 +1,42 @@
+"""The options of the tools that load a network from a checkpoint alone: which file, and what it does not say itself."""
+
+import argparse
+from pathlib import Path
+
+from config import ModelConfig
+from trained import BUILT_IN, Foreign, TrainedNetwork, load_trained
+from utils.errors import UserError
+
+
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` what `load_named` reads."""
+    usual = ModelConfig()
+    parser.add_argument("--ckpt", required=True, type=Path, metavar="FILE", help="checkpoint of a step")
+    text = "window of the image pooling, as the run had it [%(default)s]"
+    parser.add_argument("--pooling", type=int, default=usual.pooling, metavar="N", help=text)
+    group = parser.add_argument_group("checkpoints of another code base", "which do not say themselves what they are")
+    group.add_argument("--dataset", choices=BUILT_IN, help="data set")
+    group.add_argument("--task", metavar="T", help="task as for run.py")
+    group.add_argument("--output_stride", type=int, metavar="N", help=f"[{usual.output_stride}]")
+    group.add_argument("--norm_act", metavar="NORM", help=f"[{usual.norm_act}]")
+    text = "leaky ReLU after the stem norm [in single-branch networks only]"
+    group.add_argument("--stem_activation", action=argparse.BooleanOptionalAction, help=text)
+
+
+def load_named(options: argparse.Namespace) -> TrainedNetwork:
+    """The network that the options name. UserError as `load_trained`."""
+    return load_trained(options.ckpt, pooling=options.pooling, foreign=foreign_of(options))
+
+
+def foreign_of(options: argparse.Namespace) -> Foreign | None:
+    """What was said about a checkpoint of another code base, if anything."""
+    names = ("output_stride", "norm_act", "stem_activation")
+    model = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.dataset and options.task:
+        return Foreign(options.dataset, options.task, model)
+    if options.dataset or options.task or model:
+        raise UserError(
+            "--dataset, --task and options of the network are for checkpoints of another code base: give both "
+            "--dataset and --task, or none of them"
+        )
+    return None

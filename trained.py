@@ -1,0 +1,124 @@
+"""A trained network from its checkpoint alone: what it is, and which class each of its outputs means."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from config import ModelConfig
+from dataset import DATASETS
+from dataset.base import DatasetSpec
+from modules.public_names import branch_form, heads_of, sizes_of
+from segmentation_module import SegmentationNet, load_network
+from tasks import Task, get_task
+from utils.checkpoint import load_checkpoint
+from utils.constants import IGNORE_INDEX
+from utils.errors import UserError
+from utils.identity import Identity
+
+BUILT_IN = tuple(name for name in DATASETS if name != "folder")
+"""Data sets whose classes lie in the code; those of a folder lie beside its pictures."""
+MODEL_OPTIONS = ("backbone", "output_stride", "width", "head_channels", "norm_act", "stem_activation")
+"""Of those of ModelConfig, what an identity says."""
+
+
+class Foreign(NamedTuple):
+    """What a checkpoint of another code base does not say: data set, task, and options of ModelConfig."""
+
+    dataset: str
+    task: str
+    model: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """The network of a step, on the CPU; `labels`, `class_names`: what each output means."""
+
+    saved: SegmentationNet  # in the form in which it trained
+    identity: Identity
+    dataset: str
+    step: int
+    labels: tuple[int, ...]  # class ids of the data set
+    class_names: tuple[str, ...]
+    finished: bool
+
+    @cached_property
+    def network(self) -> SegmentationNet:
+        """Ready for inference: one convolution per site."""
+        return self.saved.for_inference()
+
+
+def built_in(dataset: str) -> DatasetSpec | None:
+    """The data set of that name, unless it is one of the user's own."""
+    return DATASETS[dataset](None) if dataset in BUILT_IN else None
+
+
+def load_trained(path: Path, *, pooling: int, foreign: Foreign | None = None) -> TrainedNetwork:
+    """The network in the file `path`, as what its identity says it is; `foreign` stands in where it has none.
+
+    `pooling`: as in ModelConfig; it belongs to the evaluation, and no checkpoint says it. Raises UserError if the file
+    holds no network of this kind, or if `foreign` is missing, or not needed.
+    """
+    checkpoint = load_checkpoint(path, "the checkpoint")
+    weights, state = checkpoint["model_state"], checkpoint["trainer_state"] or {}
+    try:
+        heads, branches = heads_of(weights), 2 if branch_form(weights) in ("dual", "frozen") else 1
+        sizes = sizes_of(weights)
+        identity = state.get("identity")
+        if identity is None:
+            identity = _foreign_identity(foreign, sizes, heads)
+        elif foreign:
+            raise UserError("it says itself what it is: leave out --dataset, --task and all options of the network")
+        config, labels, names = _understood(identity, pooling)
+        if not len(names) == len(labels) == sum(heads):
+            raise UserError(f"it has {sum(heads)} outputs, and its identity names {len(names)} classes: it was changed")
+        network = load_network(config, weights, branches=branches, classes_per_head=heads)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    finished = state.get("finished", True) is True
+    return TrainedNetwork(network, identity, identity["dataset"], identity["step"], labels, names, finished)
+
+
+def _foreign_identity(foreign: Foreign | None, sizes: dict[str, Any], heads: tuple[int, ...]) -> Identity:
+    """What the identity would say: from the weights, from the user, else what is usual."""
+    if foreign is None:
+        raise UserError(
+            "it is of another code base and does not say what it is: give --dataset and --task, and where they are "
+            "not the usual ones --output_stride, --norm_act and --stem_activation"
+        )
+    spec = DATASETS[foreign.dataset](None)
+    task = get_task(spec.facts, foreign.task)
+    step = min(len(heads), task.num_steps) - 1
+    if heads != task.classes_per_head(step):
+        raise UserError(
+            f"it has classifiers of {list(heads)} classes; step {step} of {spec.name} {task.name} needs "
+            f"{list(task.classes_per_head(step))}: mend --dataset or --task"
+        )
+    usual = ModelConfig()
+    return {
+        "dataset": spec.name,
+        "task": task.steps[: step + 1],
+        "step": step,
+        "classes": [spec.class_names[label] for label in task.order(step)],
+        **{name: getattr(usual, name) for name in MODEL_OPTIONS},
+        **sizes,
+        **foreign.model,
+    }
+
+
+def _understood(identity: Identity, pooling: int) -> tuple[ModelConfig, tuple[int, ...], tuple[str, ...]]:
+    """Network, class ids and class names of an identity. UserError where it is none."""
+    try:
+        names = tuple(map(str, identity["classes"]))
+        config = ModelConfig(pooling=pooling, **{name: identity[name] for name in MODEL_OPTIONS})
+        spec = built_in(identity["dataset"])
+        kind = spec.facts.kind if spec else "class"
+        task = Task("", identity["dataset"], kind, tuple(map(tuple, identity["task"])), len(names))
+        labels = task.order(identity["step"])
+        if not isinstance(task.dataset, str) or len({*labels} & {*range(IGNORE_INDEX)}) != len(labels):
+            raise ValueError("no name, or no class ids")
+        return config, labels, names
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise UserError(f"it is of another code base, or was changed: its identity is {identity!r}") from None
