@@ -1,6 +1,5 @@
 """One epoch of training, and evaluation. No options and no paths: what they need is handed to them (SPEC 5, 7, 8)."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -72,8 +71,8 @@ class Updater:
     def step(self, losses: dict[str, Tensor], method: Method) -> dict[str, Tensor]:
         """One update of the weights against the sum of `losses`, and of what the method adds to their gradients.
 
-        Returns all terms by name and, as "gradient", the largest absolute value in it; none where losses are scaled,
-        which may make it infinite once in a while.
+        Returns all terms by name and, as "gradient", the norm of the gradient; none where losses are scaled, which may
+        make it infinite once in a while.
         """
         scaler = self.precision.scaler
         total = sum(losses.values())
@@ -83,11 +82,11 @@ class Updater:
             losses = losses | method.after_backward(may_overflow=scaler.is_enabled() or bool(self.buffers))
         finite = total.detach().isfinite()
         if not scaler.is_enabled():
-            largest = self._largest_gradient()
-            finite = largest.isfinite()
+            norm = self._gradient_norm()
+            finite = norm.isfinite()
             # As a scaler tells it; fused optimisers look there, and leave the weights alone.
             self.optimizer.found_inf = (~finite).float()
-            losses = losses | {GRADIENT: largest}
+            losses = losses | {GRADIENT: norm}
         for buffer, kept in zip(self.buffers, self.kept, strict=True):
             buffer.copy_(torch.where(finite, buffer, kept))
         scaler.step(self.optimizer)
@@ -96,10 +95,9 @@ class Updater:
         return losses
 
     @torch.no_grad()
-    def _largest_gradient(self) -> Tensor:
-        """The largest absolute value in all gradients, 0-d."""
-        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
-        return nn.utils.get_total_norm(gradients, norm_type=math.inf)
+    def _gradient_norm(self) -> Tensor:
+        """The norm of all gradients, 0-d. Not their largest value, which takes several times as long on CPUs."""
+        return nn.utils.get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
 
     @property
     def iteration(self) -> int:
