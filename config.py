@@ -201,6 +201,13 @@ def at_step(values: tuple, step: int) -> Any:
     return values[min(step, len(values) - 1)]
 
 
+def options_of(config: RunConfig) -> dict[str, Any]:
+    """All options of a run and their values, as they are typed."""
+    parts = (config, config.data, config.model, config.optim, config.method)
+    values = {spec.name: getattr(part, spec.name) for part in parts for spec in option_fields(type(part))}
+    return {"method": values.pop("method_name")} | values
+
+
 def option_fields(config: type) -> list[Field]:
     """The fields of a configuration that are command line options."""
     return [spec for spec in fields(config) if "help" in spec.metadata]

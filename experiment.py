@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from config import RunConfig, at_step
-from dataset import Loaders, build_loaders, scenario_of, select_steps
-from dataset.base import DatasetSpec, Sample
+from dataset import Loaders, build_loaders, scenario_of, select_steps, showcase
+from dataset.base import DatasetSpec, Sample, StepDataset
 from dataset.index import fingerprint
 from dataset.splits import StepSets, refuse_empty
 from dataset.transform import derive_seed
@@ -105,6 +105,12 @@ class Experiment:
         seed, dist = self.config.random_seed, self.dist
         data = self.config.data, self.spec, self.task, step, self.sets[step]
         return build_loaders(*data, seed=seed, rank=dist.rank, world_size=dist.world_size)
+
+    @cached_property
+    def showcase(self) -> StepDataset:
+        """The test images that are drawn after every step."""
+        images = self.sets[-1].test, self.config.sample_num
+        return showcase(self.config.data, self.spec, self.task, *images)
 
     def identity(self, step: int) -> Identity:
         """What a checkpoint of `step` is of."""

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from argparser import Parsed, parse
-from config import RunConfig, at_step
+from config import RunConfig, at_step, options_of
 from dataset import Loaders, require_full_batch, scenario_of
 from dataset.labels import PROTOCOL_NOTES
 from experiment import Checkpoint, Experiment
@@ -103,6 +103,7 @@ def train_student(
         progress.restore(saved)
     elif teacher is not None and method.scans:
         scan(run, step, method, teacher, loaders.train)
+    run.report.begin(step, iteration=updater.iteration, epoch=progress.epoch)
     log.info(
         f"step {step}: {len(loaders.train.dataset)} training images, epochs {progress.epoch + 1} to {epochs} of "
         f"{len(loaders.train)} iterations, learning rate {lr:g}"
@@ -178,7 +179,7 @@ def test_step(run: Experiment, step: int, network: SegmentationNet) -> None:
     loader = run.loaders(step).test
     scores = score(run, step, network, loader, "test")
     if run.config.visualize and run.dist.is_main:
-        run.report.samples(step, *predict_samples(network, loader.dataset, run.config.sample_num, run.dist.device))
+        run.report.samples(step, predict_samples(network, run.showcase, run.dist.device))
     run.report.test(step, scores, run.task.num_old(step))
     barrier()
 
@@ -217,6 +218,17 @@ def build_report(parsed: Parsed, dist: Dist) -> Reporter:
         num_first=task.num_seen(0),
         is_main=dist.is_main,
         note=PROTOCOL_NOTES[config.data.label_protocol],
+        about={
+            "dataset": task.dataset,
+            "task": task.name,
+            "scenario": scenario_of(config.data, spec),
+            "name": config.name,
+            "method": config.method_name,
+            "classes_per_step": task.classes_per_head(task.num_steps - 1),
+            "processes": dist.world_size,
+            "device": dist.device.type,
+            "config": options_of(config),
+        },
     )
 
 

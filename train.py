@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from dataset.transform import normalise
 from methods.base import Method
 from metrics.confusion import ConfusionMatrix
+from metrics.history import DrawnSample
 from segmentation_module import SegmentationNet
 from utils.distributed import all_gather
 from utils.optim import load_optimizer_, load_schedule_
@@ -267,15 +267,11 @@ def evaluate(
 
 
 @torch.inference_mode()
-def predict_samples(
-    network: SegmentationNet, dataset: Dataset, count: int, device: torch.device
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`count` samples, evenly spread over `dataset`: images (N, 3, H, W), labels and predictions (N, H, W), uint8.
-
-    Samples of another size than the first are left out.
-    """
-    picked = [dataset[0, len(dataset) * i // count] for i in range(min(count, len(dataset)))]
-    picked = [(image, labels) for image, labels in picked if image.shape == picked[0][0].shape]
-    predictions = [network(normalise(image[None].to(device))).logits.argmax(1)[0].byte().cpu() for image, _ in picked]
-    images, labels = (torch.stack(parts) for parts in zip(*picked, strict=True))
-    return images.numpy(), labels.numpy(), torch.stack(predictions).numpy()
+def predict_samples(network: SegmentationNet, dataset: Dataset, device: torch.device) -> list[DrawnSample]:
+    """All samples of a small `dataset`, with what the network says of them."""
+    drawn = []
+    for index in range(len(dataset)):
+        image, labels = dataset[0, index]
+        prediction = network(normalise(image[None].to(device))).logits.argmax(1)[0].byte().cpu()
+        drawn.append(DrawnSample(image.numpy(), labels.numpy(), prediction.numpy()))
+    return drawn

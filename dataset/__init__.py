@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from config import DataConfig
 from dataset import ade, cityscapes, folder, voc
 from dataset.base import DatasetSpec, Sample, StepDataset
+from dataset.coverage import choose
 from dataset.index import load_index
 from dataset.labels import seen_lut, training_lut
 from dataset.sampler import EvalBatchSampler, TrainSampler
@@ -114,15 +115,13 @@ def build_loaders(
     """The data of one step, its `sets`, for process `rank` of `world_size`."""
     step_seed = derive_seed(seed, step)
     common = {"class_of": spec.class_of, "label_protocol": config.label_protocol}
-    unlabelled = config.label_protocol == "mib" and not spec.labels_background
     train_lut = training_lut(task, step, data_masking=config.data_masking, **common)
-    test_lut = seen_lut(task, step, ignore_background=config.ignore_test_bg or unlabelled, **common)
+    test_lut = _test_lut(config, spec, task, step)
     # MiB's code validates as it tests.
     val_lut = test_lut if config.label_protocol == "mib" else train_lut
 
     def eval_loader(samples: Sequence[Sample], lut: np.ndarray) -> DataLoader:
         crop = config.crop_size, config.crop_size
-        transform: Transform = crop_transform(config.crop_size) if config.crop_val else whole_image
         batches = EvalBatchSampler(
             [crop if config.crop_val else sample.size for sample in samples],
             # As much as a batch of training: whole images may be larger than its crops.
@@ -130,7 +129,8 @@ def build_loaders(
             rank=rank,
             world_size=world_size,
         )
-        return _loader(StepDataset(samples, lut, transform, step_seed), config.num_workers, batch_sampler=batches)
+        dataset = StepDataset(samples, lut, _test_transform(config), step_seed)
+        return _loader(dataset, config.num_workers, batch_sampler=batches)
 
     train_sampler = TrainSampler(
         len(sets.train), batch_size=config.batch_size, rank=rank, world_size=world_size, seed=step_seed
@@ -149,6 +149,29 @@ def build_loaders(
     )
 
 
+def showcase(config: DataConfig, spec: DatasetSpec, task: Task, samples: Sequence[Sample], count: int) -> StepDataset:
+    """`count` of the test images of the last step, which are drawn after every step; labels as after the last one.
+
+    Chosen so that each class occurs, where so many images can show all. A crop may still leave one out.
+    """
+    last = task.num_steps - 1
+    wanted = set(task.order(last)) - ({0} if task.kind == "class" else set())
+    chosen = [samples[position] for position in choose([sample.classes for sample in samples], wanted, count)]
+    return StepDataset(chosen, _test_lut(config, spec, task, last), _test_transform(config), seed=0)
+
+
+def _test_lut(config: DataConfig, spec: DatasetSpec, task: Task, step: int) -> np.ndarray:
+    """The label table of tests after `step`."""
+    unlabelled = config.label_protocol == "mib" and not spec.labels_background
+    ignores = config.ignore_test_bg or unlabelled
+    protocol = config.label_protocol
+    return seen_lut(task, step, ignore_background=ignores, class_of=spec.class_of, label_protocol=protocol)
+
+
+def _test_transform(config: DataConfig) -> Transform:
+    return crop_transform(config.crop_size) if config.crop_val else whole_image
+
+
 def load_split(spec: DatasetSpec, root: Path, name: str) -> Split:
     """The samples of split `name` with the classes that occur in each."""
     samples = spec.list_samples(root, name)
@@ -162,6 +185,8 @@ def make_split(spec: DatasetSpec, samples: Sequence[Sample], values: np.ndarray)
     classes = np.zeros_like(values)
     for value in spec.label_values:
         classes[:, spec.class_of[value]] |= values[:, value]
+    shown = [tuple(np.flatnonzero(row).tolist()) for row in classes]
+    samples = [sample._replace(classes=of_it) for sample, of_it in zip(samples, shown, strict=True)]
     return Split(samples, classes)
 
 

@@ -24,6 +24,7 @@ class Sample(NamedTuple):
     mask: Path
     size: tuple[int, int] | None = None  # height and width in pixels, where the index has been asked
     domain: int | None = None  # where the data set has domains: its number
+    classes: tuple[int, ...] = ()  # class ids in the mask, where the index has been asked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,46 +28,68 @@ OPACITY = 0.6
 """Of the colours that lie on an image."""
 PAPER, INK, IGNORED = (255, 255, 255), (36, 41, 47), (225, 225, 225)
 FRAME = (175, 184, 193)
-TITLES = ("image", "ground truth", "prediction")
 
 
 def draw_samples(
-    images: np.ndarray,
-    labels: np.ndarray,
-    predictions: np.ndarray,
+    rows: Sequence[Sequence[np.ndarray | str | None]],
+    titles: Sequence[str],
     palette: ArrayLike,
     class_names: Sequence[str],
+    side: int | None = None,
 ) -> Image.Image:
-    """A row per sample: image | ground truth | prediction; below, the classes that occur.
+    """Pictures side by side under the `titles` of their columns; below, the classes that occur.
 
-    `images` uint8 (N,3,H,W), `labels` and `predictions` uint8 (N,H,W), `palette` (up to 256,3): colours in
-    label order, as `class_names`; 255 is drawn light grey. Tensors on the CPU will do too.
+    A cell is an image, uint8 (3,h,w), labels, uint8 (h,w), a text, or None, which leaves it empty. `palette`
+    (up to 256,3): colours in label order, as `class_names`; 255 is drawn light grey. Pictures have their own size,
+    small ones a multiple of it, unless their longer `side` is given, in pixels.
     """
-    images, labels, predictions = np.asarray(images), np.asarray(labels), np.asarray(predictions)
-    palette = _full_palette(palette)
-    count, _, height, width = images.shape
-    factor = max(1, round(PANEL / max(height, width)))
-    cell = (width * factor, height * factor)
-    column_width = max(cell[0], COLUMN)
-    page_width = 2 * MARGIN + 3 * column_width + 2 * GAP
-    shown = sorted(set(np.unique(labels)) | set(np.unique(predictions)))
-    legend = _legend(shown, palette, class_names, page_width - 2 * MARGIN)
-    page_height = MARGIN + HEADER + count * (cell[1] + GAP) + GAP + legend.height + MARGIN
+    colours = _full_palette(palette)
+    cells = [[_cell(cell, colours, side) for cell in row] for row in rows]
+    font = ImageFont.load_default(15)
+    widths = [
+        max([COLUMN if title else 0, *(cell.width for cell in column if cell)])
+        for title, column in zip(titles, zip(*cells, strict=True), strict=True)
+    ]
+    heights = [max((cell.height for cell in row if cell), default=0) for row in cells]
+    page_width = 2 * MARGIN + sum(widths) + GAP * (len(widths) - 1)
+    maps = [cell for row in rows for cell in row if isinstance(cell, np.ndarray) and cell.ndim == 2]
+    legend = _legend(occurring(maps), colours, class_names, page_width - 2 * MARGIN)
+    page_height = MARGIN + HEADER + sum(heights) + GAP * (len(rows) + 1) + legend.height + MARGIN
     page = Image.new("RGB", (page_width, page_height), PAPER)
     draw = ImageDraw.Draw(page)
-    for column, title in enumerate(TITLES):
-        draw.text((MARGIN + column * (column_width + GAP), MARGIN), title, INK, ImageFont.load_default(15))
-    for row in range(count):
-        photo = Image.fromarray(images[row].transpose(1, 2, 0)).resize(cell, Image.Resampling.BICUBIC)
-        maps = [
-            Image.fromarray(palette[label]).resize(cell, Image.Resampling.NEAREST)
-            for label in (labels[row], predictions[row])
-        ]
-        top = MARGIN + HEADER + row * (cell[1] + GAP)
-        for column, picture in enumerate([photo, *maps]):
-            page.paste(picture, (MARGIN + column * (column_width + GAP), top))
+    lefts = [MARGIN + sum(widths[:column]) + GAP * column for column in range(len(widths))]
+    for left, title in zip(lefts, titles, strict=True):
+        draw.text((left, MARGIN), title, INK, font)
+    top = MARGIN + HEADER
+    for row, height in zip(cells, heights, strict=True):
+        for left, cell in zip(lefts, row, strict=True):
+            if cell:
+                page.paste(cell, (left, top))
+        top += height + GAP
     page.paste(legend, (MARGIN, page_height - MARGIN - legend.height))
     return page
+
+
+def occurring(maps: Sequence[np.ndarray]) -> list[int]:
+    """The labels in any of the label `maps`, ascending."""
+    return sorted({int(label) for labels in maps for label in np.unique(labels)})
+
+
+def _cell(cell: np.ndarray | str | None, colours: np.ndarray, side: int | None) -> Image.Image | None:
+    """What stands in a cell of `draw_samples`."""
+    if cell is None:
+        return None
+    if isinstance(cell, str):
+        font = ImageFont.load_default(15)
+        picture = Image.new("RGB", (math.ceil(font.getlength(cell)) + GAP, HEADER), PAPER)
+        ImageDraw.Draw(picture).text((0, 4), cell, INK, font)
+        return picture
+    photo = cell.ndim == 3
+    height, width = cell.shape[-2:]
+    factor = side / max(height, width) if side else max(1, round(PANEL / max(height, width)))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    picture = Image.fromarray(np.ascontiguousarray(cell.transpose(1, 2, 0)) if photo else colours[cell])
+    return picture.resize(size, Image.Resampling.BICUBIC if photo else Image.Resampling.NEAREST)
 
 
 class SheetRow(NamedTuple):
@@ -89,7 +111,7 @@ def draw_sheet(rows: Sequence[SheetRow], palette: ArrayLike, class_names: Sequen
     pair = 2 * width + 2 + 2 * GAP
     num_pairs = max((len(row.cells) for row in rows), default=1)
     page_width = max(2 * MARGIN + num_pairs * pair - 2 * GAP, SHEET_WIDTH)
-    shown = sorted({int(label) for _, labels in cells for label in np.unique(labels)})
+    shown = occurring([labels for _, labels in cells])
     legend = _legend(shown, colours, class_names, page_width - 2 * MARGIN)
     row_height = HEADER + height + GAP
     page = Image.new("RGB", (page_width, 2 * MARGIN + len(rows) * row_height + GAP + legend.height), PAPER)

@@ -1,9 +1,13 @@
 #!/bin/sh
-# The whole system on the shapes data set, on two CPU cores: sh scripts/demo.sh [compare]
-# Task 15-1 overlapped, all 6 steps, through the very code that Pascal VOC takes; `compare` trains FT beside RCIL.
+# The whole system on the shapes data set, on two CPU cores: sh scripts/demo.sh
+# Task 15-1 overlapped, all 6 steps, through the very code that Pascal VOC takes: RCIL, and from the same first step FT,
+# which forgets. Ends with a report to be opened in a browser, and a picture of what both still know after each step.
 # SEED=43 takes another seed, VENV=DIR another environment. What is finished is not run again: delete demo/ for that.
-case ${1:-} in
-    compare) set -- FT RCIL ;;
-    *) set -- RCIL ;;
-esac
-OUT=demo SEEDS=${SEED:-42} exec sh "$(dirname "$0")/compare.sh" "$@"
+seed=${SEED:-42}
+OUT=demo SEEDS=$seed sh "$(dirname "$0")/compare.sh" RCIL "FT=FT --branches 2" || exit
+. "$(dirname "$0")/setup.sh"
+results=demo/seed$seed/results/shapes_voc_15-1
+echo
+python tools/report.py "${results}_RCIL.csv" "${results}_FT.csv" --out demo/report --title "Demo: shapes, 15-1 overlapped" || exit
+echo "open demo/report/report.html; a picture of your own:"
+echo "  .venv/bin/python tools/predict.py --ckpt demo/seed$seed/checkpoints/15-1-voc_RCIL_5.pth PICTURE"

@@ -222,11 +222,12 @@ def test_the_matrix_is_that_of_the_predictions(config: DataConfig):
     assert np.count_nonzero(expected) > 16  # or a constant prediction could hide a mistake
 
 
-def test_samples_are_spread_over_the_data(config: DataConfig):
-    test = loaders(config).test.dataset
-    images, labels, predictions = predict_samples(network().for_inference(), test, 3, CPU)
-    assert images.shape == (3, 3, 64, 64) and labels.shape == predictions.shape == (3, 64, 64)
-    assert images.dtype == labels.dtype == predictions.dtype == np.uint8
-    for position, index in enumerate((0, len(test) // 3, 2 * len(test) // 3)):
-        assert np.array_equal(images[position], test[0, index][0].numpy())
-    assert len(predict_samples(network().for_inference(), test, 1000, CPU)[0]) == len(test)
+def test_samples_are_predicted_one_by_one(config: DataConfig):
+    test, model = loaders(config).test.dataset, network().for_inference()
+    drawn = predict_samples(model, test, CPU)
+    assert len(drawn) == len(test)
+    for number, sample in enumerate(drawn):
+        image, labels = test[0, number]
+        assert np.array_equal(sample.image, image.numpy()) and np.array_equal(sample.truth, labels.numpy())
+        expected = model(normalise(image[None])).logits.argmax(1)[0]
+        assert sample.prediction.dtype == np.uint8 and np.array_equal(sample.prediction, expected.numpy())

@@ -20,6 +20,7 @@ from metrics.pictures import (
     save_picture,
 )
 
+TITLES = ("image", "ground truth", "prediction")
 NAMES = ["background", "cat", "dog"]
 PALETTE = [(0, 0, 0), (200, 10, 20), (30, 210, 40)]
 
@@ -31,7 +32,7 @@ def test_panels_show_image_truth_and_prediction(side):
     labels[0, :, side // 2 :] = 1
     labels[1] = 255
     predictions = np.full((2, side, side), 2, np.uint8)
-    page = np.asarray(draw_samples(images, labels, predictions, PALETTE, NAMES))
+    page = np.asarray(draw_samples(list(zip(images, labels, predictions, strict=True)), TITLES, PALETTE, NAMES))
     scale = max(1, round(240 / side))
 
     def pixel(row: int, panel: int, at: float) -> tuple[int, ...]:
@@ -47,7 +48,7 @@ def test_panels_show_image_truth_and_prediction(side):
 
 def test_legend_holds_the_classes_that_occur():
     def colours(labels: np.ndarray) -> set[tuple[int, ...]]:
-        page = draw_samples(np.zeros((1, 3, 30, 30)).astype(np.uint8), labels, labels, PALETTE, NAMES)
+        page = draw_samples([[np.zeros((3, 30, 30), np.uint8), labels[0], labels[0]]], TITLES, PALETTE, NAMES)
         below = np.asarray(page)[MARGIN + HEADER + 240 + GAP :]
         return set(map(tuple, below.reshape(-1, 3).tolist()))
 
@@ -59,7 +60,7 @@ def test_legend_holds_the_classes_that_occur():
 
 def test_columns_of_narrow_images_leave_their_titles_room():
     images, labels = np.zeros((1, 3, 300, 10), np.uint8), np.ones((1, 300, 10), np.uint8)
-    page = np.asarray(draw_samples(images, labels, labels, PALETTE, NAMES))
+    page = np.asarray(draw_samples(list(zip(images, labels, labels, strict=True)), TITLES, PALETTE, NAMES))
     assert page.shape[1] == 2 * MARGIN + 3 * COLUMN + 2 * GAP
     left = MARGIN + 2 * (COLUMN + GAP)
     assert (page[MARGIN + HEADER, left : left + 10] == PALETTE[1]).all()

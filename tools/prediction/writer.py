@@ -12,6 +12,7 @@ from metrics.pictures import colour_mask, draw_confidence, draw_overlay, draw_sa
 from tools.prediction.pictures import Picture
 from trained import TrainedNetwork, built_in
 
+TITLES = ("image", "ground truth", "prediction")
 LARGEST_PANEL = 1000
 """Pixels of the longer side that an image is scaled down to beside its ground truth."""
 
@@ -40,7 +41,11 @@ class Writer:
             truth = map_labels(read_mask(picture.truth), self.class_of)
             panels = [_reduced(panel) for panel in (image.transpose(1, 2, 0), truth, labels)]
             panels[0] = panels[0].transpose(2, 0, 1)
-            self._save(picture, "compare", draw_samples(*(panel[None] for panel in panels), self.palette, self.names))
+            self._save(
+                picture,
+                "compare",
+                draw_samples([panels], ("image", "ground truth", "prediction"), self.palette, self.names),
+            )
         if self.confidence:
             self._save(picture, "confidence", draw_confidence(confidence))
 
