@@ -259,7 +259,7 @@ def main(arguments: Sequence[str]) -> int:
             run = Experiment(parsed.config, parsed.spec, parsed.task, parsed.steps, dist, report, interrupts)
             with run.alone(), report.board:
                 run_steps(run)
-                report.close(pictures=parsed.config.visualize)
+                report.close(pictures=parsed.config.visualize, latex=parsed.config.latex)
             shut_down()
         except RunError as error:
             return _give_up(f"error: {one_line(error)}", error.exit_code)

@@ -117,13 +117,16 @@ class Reporter:
         """Have all figures so far written to the disk: they are not told again when the run goes on after them."""
         self.board.flush()
 
-    def close(self, pictures: bool) -> None:
+    def close(self, *, pictures: bool, latex: bool) -> None:
         """End of the run: the table of all steps, its picture, and where everything lies."""
         self.board.close()
         if not self.is_main or not self.results.exists():
             return
         rows = read_rows(self.results)
-        log.info(run_table(rows, self.num_first) + "\n")
+        table = run_table(rows, self.num_first)
+        log.info(f"{table}\n")
+        if latex:
+            log.info(f"{table.latex()}\n")
         log.info(f"results      {self.results}, journal {self.journal.path.name}")
         log.info(f"TensorBoard  tensorboard --logdir {self.folder}")
         if pictures:

@@ -1,10 +1,11 @@
-"""Plain-text tables for the terminal, at most 100 columns wide. Figures in percent, `-` for none."""
+"""Tables, at most 100 columns wide in the terminal. Figures in percent, `-` for none."""
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from metrics.grid import Grid
 from metrics.results import Row, Summary, summary
 from metrics.scores import Scores, present_mean
 
@@ -67,7 +68,7 @@ def images_table(arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[in
         (str(step), *map("{:,}".format, of_step), names)
         for step, (of_step, names) in enumerate(zip(counts, lists, strict=True))
     ]
-    return f"{title}\n" + _grid(("step", "train", "val", "test", header), cells, left=0)
+    return f"{title}\n{Grid(('step', 'train', 'val', 'test', header), cells, left=0)}"
 
 
 class ClassCount(NamedTuple):
@@ -94,7 +95,7 @@ def classes_table(classes: Sequence[ClassCount]) -> str:
     return "\n".join([title, *_columns(cells)])
 
 
-def run_table(rows: Sequence[Row], num_first: int) -> str:
+def run_table(rows: Sequence[Row], num_first: int) -> Grid:
     """A row per step: mIoU of the first step's classes, of the later ones, of all, and the average so far."""
     num_classes = rows[0].num_classes
     later = _span(num_first, num_classes) if num_first < num_classes else "-"
@@ -110,10 +111,10 @@ def run_table(rows: Sequence[Row], num_first: int) -> str:
         )
         for index, row in enumerate(rows)
     ]
-    return _grid(header, cells, left=0)
+    return Grid(header, cells, left=0)
 
 
-def summary_table(summaries: Mapping[str, Summary]) -> str:
+def summary_table(summaries: Mapping[str, Summary]) -> Grid:
     """A row per results file: last step, final and average mIoU, first step's classes, later ones."""
     header = ("", "last step", "final", "average", "first", "later")
     cells = [
@@ -124,10 +125,10 @@ def summary_table(summaries: Mapping[str, Summary]) -> str:
         )
         for name, figures in summaries.items()
     ]
-    return _grid(header, cells, left=1)
+    return Grid(header, cells, left=1)
 
 
-def comparison_table(rows_by_run: Mapping[str, Sequence[Row]], num_first: int) -> str:
+def comparison_table(rows_by_run: Mapping[str, Sequence[Row]], num_first: int) -> Grid:
     """Several runs of one task after their last step, with the difference from the first run in points."""
     summaries = {name: summary(rows, num_first) for name, rows in rows_by_run.items()}
     reference = next(iter(summaries.values()))
@@ -143,7 +144,7 @@ def comparison_table(rows_by_run: Mapping[str, Sequence[Row]], num_first: int) -
             if len(summaries) > 1:
                 row.append("" if figures is reference else _difference(value - base))
         cells.append(row)
-    return _grid(header, cells, left=1)
+    return Grid(header, cells, left=1)
 
 
 class Spread(NamedTuple):
@@ -168,7 +169,7 @@ class Spread(NamedTuple):
         return f"{scale * self.mean:.{digits}f}{spread}"
 
 
-def seeds_table(figures: Mapping[str, Mapping[str, Spread]], num_seeds: Mapping[str, int]) -> str:
+def seeds_table(figures: Mapping[str, Mapping[str, Spread]], num_seeds: Mapping[str, int]) -> Grid:
     """A row per run with mean ± standard deviation of each figure over its seeds; minutes are no percentage."""
     titles = list(next(iter(figures.values())))
     cells = [
@@ -176,7 +177,7 @@ def seeds_table(figures: Mapping[str, Mapping[str, Spread]], num_seeds: Mapping[
         + [row[title].text(1.0, 1) if title == "minutes" else row[title].text() for title in titles]
         for name, row in figures.items()
     ]
-    return _grid(["", "seeds", *titles], cells, left=1)
+    return Grid(["", "seeds", *titles], cells, left=1)
 
 
 def _difference(value: float) -> str:
@@ -194,16 +195,3 @@ def _columns(cells: Sequence[str]) -> list[str]:
     num_columns = max(1, min((WIDTH + gap) // (len(cells[0]) + gap), math.ceil(len(cells) / 4)))
     num_lines = math.ceil(len(cells) / num_columns)
     return [(" " * gap).join(cells[line::num_lines]).rstrip() for line in range(num_lines)]
-
-
-def _grid(header: Sequence[str], cells: Sequence[Sequence[str]], left: int) -> str:
-    """Rows under a header and a rule; the first `left` columns flush left, the others right."""
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-
-    def line(fields: Sequence[str]) -> str:
-        return "  ".join(
-            field.ljust(width) if column < left else field.rjust(width)
-            for column, (field, width) in enumerate(zip(fields, widths, strict=True))
-        ).rstrip()
-
-    return "\n".join([line(header), "─" * (sum(widths) + 2 * (len(widths) - 1)), *map(line, cells)])

@@ -99,11 +99,13 @@ def test_a_run_has_what_suits_its_method_unless_a_schedule_is_given(tmp_path: Pa
     assert given[1].endswith("--step 1 2 3 4 5 --lr 0.1")
 
 
-def test_the_demo_is_a_comparison_of_one_or_two(tmp_path: Path):
-    for words, methods in (([], ["RCIL"]), (["compare"], ["FT", "RCIL"])):
-        *runs, table = shell(tmp_path, ["sh", "scripts/demo.sh", *words], SEED="5")
-        assert [line.split()[2] for line in runs[::2]] == methods and all("--random_seed 5" in line for line in runs)
-        assert "--checkpoint demo/seed5/checkpoints" in runs[0] and "demo/seed5" in table
+def test_the_demo_compares_rcil_and_ft_on_one_network_and_ends_with_a_report(tmp_path: Path):
+    *runs, table, report, _, predict = shell(tmp_path, ["sh", "scripts/demo.sh"], SEED="5")
+    assert [line.split()[2] for line in runs[::2]] == ["RCIL", "FT"] and all("--random_seed 5" in line for line in runs)
+    assert all("--branches 2" in line for line in runs[2:])
+    assert "--checkpoint demo/seed5/checkpoints" in runs[0] and "demo/seed5" in table
+    assert report.startswith("tools/report.py") and report.count("demo/seed5/results/shapes_voc_15-1_") == 2
+    assert "--ckpt demo/seed5/checkpoints/15-1-voc_RCIL_5.pth" in predict
 
 
 def test_every_run_of_the_comparison_has_options_that_run_py_takes(tmp_path: Path):

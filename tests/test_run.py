@@ -5,12 +5,16 @@ import math
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from metrics.history import read_history
+from metrics.journal import read_journal
 from metrics.report import Reporter
+from metrics.results import read_rows
 from progress import Progress
 from tests.helpers import task_of
 from tests.workplace import StopAt, Workplace, assert_same, load
@@ -57,9 +61,43 @@ def test_a_run_leaves_tensorboard_and_pictures(trained: Workplace):
     assert shown["test/mIoU"] == [(int(row[0]), pytest.approx(float(row[-1]))) for row in rows]
     images = EventAccumulator(str(trained.logs())).Reload().Tags()["images"]
     assert {"test/confusion", "samples"} <= set(images)
-    for name in ("samples_step0", "samples_step1", "miou"):
+    for name in ("samples_step0", "samples_step1", "strip", "miou"):
         with Image.open(trained.logs() / "pictures" / f"{name}.png") as picture:
             assert min(picture.size) > 100
+
+
+def test_the_same_images_are_drawn_after_each_step_and_show_every_class(trained: Workplace):
+    histories = read_history(trained.logs() / "pictures" / "samples")
+    assert len(histories) == 8 and all(set(history.predictions) == {0, 1} for history in histories)
+    shown = set(np.unique([history.truth for history in histories]).tolist()) - {0, 255}
+    assert len(shown) == 18  # of 20: no eight images of these few show more
+    for step, seen in ((0, 16), (1, 17)):
+        assert max(history.predictions[step].max() for history in histories) < seen
+
+
+def told(workplace: Workplace) -> list[dict]:
+    """The journal, but for what ran and when."""
+    events = read_journal(workplace.results().with_suffix(".jsonl"))
+    return [event | {"time": 0} for event in events if event["event"] != "run"]
+
+
+def test_the_journal_has_every_figure(trained: Workplace):
+    [run] = [event for event in read_journal(trained.results().with_suffix(".jsonl")) if event["event"] == "run"]
+    assert run["classes_per_step"] == [16, 1, 1, 1, 1, 1] and len(run["class_names"]) == len(run["palette"]) == 21
+    assert run["config"]["crop_size"] == 64 and run["config"]["method"] == run["method"] == "RCIL"
+    assert (trained.results().parent / run["samples"] / "0_truth.png").is_file()
+    for step in (0, 1):
+        losses = [event for event in told(trained) if event["event"] == "losses" and event["step"] == step]
+        shown = trained.scalars()[f"loss_step{step}/total"]
+        assert [(event["iteration"], event["total"]) for event in losses] == [
+            (iteration, pytest.approx(value)) for iteration, value in shown
+        ]
+    tests = [event for event in told(trained) if event["event"] == "test"]
+    for row, test in zip(read_rows(trained.results()), tests, strict=True):
+        assert (row.step, row.mean_iou) == (test["step"], test["miou"])
+        figures = [math.nan if value is None else value for value in test["iou"].values()]
+        assert np.array_equal(figures, row.iou, equal_nan=True)
+        assert list(test["iou"]) == run["class_names"][: len(row.iou)]
 
 
 def test_the_figures_could_be_worse(trained: Workplace):
@@ -126,6 +164,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     for step in (0, 1):
         assert_same(load(workplace.checkpoint(step)), load(trained.checkpoint(step)))
     assert workplace.results().read_bytes() == trained.results().read_bytes()
+    assert told(workplace) == told(trained)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="classes of step 0, background included (default: from its row)",
     )
+    parser.add_argument("--latex", action="store_true", help="print the table for a paper (booktabs)")
     options = parser.parse_args(arguments)
     try:
         summaries = {}
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(one_line(error), file=sys.stderr)
         return 2
-    print(summary_table(summaries))
+    table = summary_table(summaries)
+    print(table.latex() if options.latex else table)
     return 0
 
 

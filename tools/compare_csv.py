@@ -31,13 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--png", type=Path, metavar="FILE", help="also draw mIoU over steps into this file")
     parser.add_argument("--title", default="", help="of the picture")
+    parser.add_argument("--latex", action="store_true", help="print the table for a paper (booktabs)")
     options = parser.parse_args(arguments)
     try:
         rows_by_run, num_first = read_runs(options.files, options.first)
     except UserError as error:
         print(one_line(error), file=sys.stderr)
         return 2
-    print(comparison_table(rows_by_run, num_first))
+    table = comparison_table(rows_by_run, num_first)
+    print(table.latex() if options.latex else table)
     if options.png:
         curve(options.png, {name: [rows] for name, rows in rows_by_run.items()}, num_first, title=options.title)
     return 0

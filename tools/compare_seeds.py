@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table in Markdown")
     parser.add_argument("--png", type=Path, metavar="FILE", help="also draw mIoU over steps into this file")
     parser.add_argument("--title", default="", help="of the picture")
+    parser.add_argument("--latex", action="store_true", help="print the table for a paper (booktabs)")
     options = parser.parse_args(arguments)
     try:
         runs = read_seeds(options.folders)
@@ -40,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     figures = spreads(runs)
     seeds = {name: len(runs[name]) for name in figures}
-    print(seeds_table(figures, seeds))
+    table = seeds_table(figures, seeds)
+    print(table.latex() if options.latex else table)
     if options.markdown:
         with atomic_write(options.markdown, "w") as file:
-            file.write(markdown(figures, seeds))
+            file.write(table.markdown())
     if options.png:
         rows = {name: [run.rows for run in runs[name]] for name in figures}
         curve(options.png, rows, len(next(iter(rows.values()))[0][0].iou), title=options.title)
@@ -114,16 +116,6 @@ def read_minutes(path: Path) -> dict[str, float]:
         for name, value in csv.reader(path.read_text().splitlines()):
             minutes[name] = minutes.get(name, 0.0) + float(value)
     return minutes
-
-
-def markdown(figures: dict[str, dict[str, Spread]], seeds: dict[str, int]) -> str:
-    """The table for a document."""
-    titles = list(next(iter(figures.values())))
-    lines = [f"| method | seeds | {' | '.join(titles)} |", f"|---|{'--:|' * (1 + len(titles))}"]
-    for name, row in figures.items():
-        cells = [row[title].text(1.0, 1) if title == "minutes" else row[title].text() for title in titles]
-        lines.append(f"| {name} | {seeds[name]} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
