@@ -172,6 +172,7 @@ class RunConfig(Checked):
     results_dir: Path = option(Path("results"), "folder of the results tables")
     sample_num: int = option(8, "test images that are drawn with ground truth and prediction")
     visualize: bool = option(True, "draw pictures")
+    wandb: bool = option(False, "show all in Weights & Biases, too (pip install wandb)")
     latex: bool = option(False, "print the final table for a paper, too")
     debug: bool = option(False, "log more")
     profile: int = option(0, "trace this many iterations of each step and log what took longest")

@@ -229,6 +229,7 @@ def build_report(parsed: Parsed, dist: Dist) -> Reporter:
             "device": dist.device.type,
             "config": options_of(config),
         },
+        wandb=config.wandb,
     )
 
 

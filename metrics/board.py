@@ -1,6 +1,6 @@
-"""TensorBoard: what a run wants to show, in the one process that shows it."""
+"""TensorBoard: what a run wants to show, in the one process that shows it; mirrored, where that is asked for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from metrics.figures import confusion_figure
+from metrics.mirror import Mirror
 from metrics.scores import Scores
 from metrics.tables import percent
 
@@ -18,16 +19,19 @@ from metrics.tables import percent
 class Board:
     """TensorBoard files in `logdir`, from the first thing to be shown on; nothing unless this `is_main`."""
 
-    def __init__(self, logdir: Path, is_main: bool = True) -> None:
+    def __init__(self, logdir: Path, is_main: bool = True, mirror: Callable[[], Mirror] | None = None) -> None:
         self.logdir = logdir
         self.is_main = is_main
         self._opened: SummaryWriter | None = None
+        self._make_mirror = mirror
+        self._mirror: Mirror | None = None
         self._texts: dict[str, str] = {}
 
     @property
     def _writer(self) -> SummaryWriter | None:
         # Not before it is needed: a run that is refused leaves no file.
         if self._opened is None and self.is_main:
+            self._mirror = self._make_mirror() if self._make_mirror else None
             self._opened = SummaryWriter(str(self.logdir))
             for name, text in self._texts.items():
                 self._opened.add_text(name, text)
@@ -36,8 +40,11 @@ class Board:
     def scalars(self, values: Mapping[str, float | Tensor], iteration: int, group: str = "train") -> None:
         """Losses by name, learning rate and the like, as GROUP/NAME. Waits for tensors on a device."""
         if self._writer:
-            for name, value in values.items():
-                self._writer.add_scalar(f"{group}/{name}", float(value), iteration)
+            figures = {name: float(value) for name, value in values.items()}
+            for name, value in figures.items():
+                self._writer.add_scalar(f"{group}/{name}", value, iteration)
+            if self._mirror:
+                self._mirror.scalars(figures, iteration, group)
 
     def scores(self, scores: Scores, class_names: Sequence[str], step: int, group: str = "test") -> None:
         """Means, the table per class and the confusion matrix, as GROUP/...; `step`: place on the axis."""
@@ -63,6 +70,8 @@ class Board:
         """A picture, say of sample predictions."""
         if self._writer:
             self._writer.add_image(name, np.array(image.convert("RGB")), step, dataformats="HWC")
+            if self._mirror:
+                self._mirror.picture(name, image, step)
 
     def flush(self) -> None:
         """Have what was shown so far written to the files."""
@@ -74,6 +83,9 @@ class Board:
         if self._opened:
             self._opened.close()
             self._opened = None
+        if self._mirror:
+            self._mirror.close()
+            self._mirror = None
 
     def __enter__(self) -> "Board":
         return self

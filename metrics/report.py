@@ -1,6 +1,7 @@
 """All that a run tells its user: console, results table, TensorBoard, pictures. Only the main process speaks."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os.path import relpath
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from metrics.board import Board
 from metrics.figures import curve
 from metrics.history import DrawnSample, draw_strip, read_history, save_samples
 from metrics.journal import Event, Journal
+from metrics.mirror import Mirror, require_wandb
 from metrics.pictures import draw_samples, save_picture
 from metrics.results import Row, read_rows, rows_to_go_on_with, write_row
 from metrics.scores import Scores
@@ -21,7 +23,7 @@ class Reporter:
 
     `class_names` and `palette` are in the order of arrival, as the network's outputs; `num_first` of them are of
     step 0. `folder`: TensorBoard files and pictures. `note`: what to know of the results, in the head of their file.
-    `about`: what ran, for the journal.
+    `about`: what ran, for the journal. `wandb`: shows all in Weights & Biases, too.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Reporter:
         is_main: bool,
         note: str = "",
         about: Mapping[str, Any],
+        wandb: bool = False,
     ) -> None:
         self.folder = folder
         self.results = results
@@ -43,7 +46,10 @@ class Reporter:
         self.num_first = num_first
         self.is_main = is_main
         self.note = note
-        self.board = Board(folder, is_main)
+        if wandb:
+            require_wandb()  # where it lacks, that is to be said now
+        mirror = partial(Mirror, folder, name=about["name"], group=folder.parent.name, config=about["config"])
+        self.board = Board(folder, is_main, mirror if wandb else None)
         self.samples_folder = folder / "pictures" / "samples"
         looks = {"class_names": list(class_names), "palette": [list(colour) for colour in palette]}
         places = {"samples": relpath(self.samples_folder, results.parent)}

@@ -90,7 +90,7 @@ def settings(line: str, step: int = 1, world_size: int = 1) -> Settings:
 
 FREE = {
     "where things lie": "name date checkpoint step_ckpt ckpt logdir results_dir data_root pretrained",
-    "what is done, not how": "step test resume debug profile visualize latex sample_num skip_bad_batches",
+    "what is done, not how": "step test resume debug profile visualize latex wandb sample_num skip_bad_batches",
     "when": "print_interval val_interval ckpt_interval save_minutes",
     "how fast": "num_workers compile",
     "scores": "crop_val ignore_test_bg pooling domain_test",
