@@ -42,7 +42,7 @@ GO_ON = "the same command goes on from the last checkpoint"
 
 def run_steps(run: Experiment) -> None:
     """Every step in turn: train what is not trained yet, score what is not scored yet."""
-    run.report.row(run.steps[0])  # where it has no place, that is to be said now and not after days of training
+    run.report.require_place()  # where it has none, that is to be said now and not after days of training
     for step in run.steps:
         if run.config.test:
             network, _ = run.load_finished(run.saved_path(step), step)

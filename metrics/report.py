@@ -9,7 +9,7 @@ from typing import Any
 from metrics.board import Board
 from metrics.figures import curve
 from metrics.history import DrawnSample, draw_strip, read_history, save_samples
-from metrics.journal import Event, Journal
+from metrics.journal import Event, Journal, read_journal
 from metrics.mirror import Mirror, require_wandb
 from metrics.pictures import draw_samples, save_picture
 from metrics.results import Row, read_rows, rows_to_go_on_with, write_row
@@ -84,6 +84,12 @@ class Reporter:
         self.board.scalars({"mIoU": scores.mean_iou}, epoch, group=f"validation_step{step}")
         self.journal.write("validation", step=step, epoch=epoch, **_means(scores))
         log.info(f"step {step}, epoch {epoch}: validation mIoU {100 * scores.mean_iou:.2f}")
+
+    def require_place(self) -> None:
+        """UserError where results table or journal are not ones to go on with."""
+        rows_to_go_on_with(self.results, len(self.class_names))
+        if self.journal.path.exists():
+            read_journal(self.journal.path)
 
     def row(self, step: int) -> Row | None:
         """The row of `step` in the results table, None if it is not there yet. UserError if it is another task's."""

@@ -390,6 +390,12 @@ BAD_INPUT = [
         put("results/2022-01-01_voc_15-1_tiny.csv", "IoU of all classes\n"),
     ),
     BadInput(
+        "a journal that is none",
+        "--step 0 --test",
+        "... is no journal of a run: ...; move it away, and the run writes a new one",
+        put("results/2022-01-01_voc_15-1_tiny.jsonl", "a diary\n"),
+    ),
+    BadInput(
         "a file in the way of a folder",
         "--step 0 --test --logdir file",
         "Not a directory: file/15-1-voc/tiny",

@@ -48,3 +48,10 @@ def test_bad_file_is_one_line_and_code_2(tmp_path, capsys):
         assert main([str(PUBLISHED), str(path)]) == 2
         out, err = capsys.readouterr()
         assert not out and err.count("\n") == 1 and str(path) in err
+
+
+def test_a_table_for_a_paper(capsys):
+    assert main([str(PUBLISHED), "--latex"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == r"\begin{tabular}{lrrrrr}" and lines[-1] == r"\end{tabular}"
+    assert lines[4].endswith(r"5 & 59.87 & 69.83 & 71.54 & 22.53 \\") and r"15-5s\_RCIL" in lines[4]

@@ -32,6 +32,12 @@ def test_differences_and_picture(tmp_path, capsys):
     assert (tmp_path / "curve.png").stat().st_size > 0
 
 
+def test_a_table_for_a_paper(tmp_path, capsys):
+    assert main([str(write(tmp_path, "a", 0.4)), "--latex"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(r"\begin{tabular}{lr") and r"step & first & later & all & average \\" in said
+
+
 def test_runs_of_different_tasks_are_refused(tmp_path, capsys):
     assert main([str(write(tmp_path, "a", 0.4)), str(write(tmp_path, "b", 0.4, num_classes=5))]) == 2
     out, err = capsys.readouterr()

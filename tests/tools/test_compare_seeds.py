@@ -71,6 +71,12 @@ def test_one_seed_has_no_deviation(folders: list[Path], capsys: pytest.CaptureFi
     assert "±" not in capsys.readouterr().out
 
 
+def test_a_table_for_a_paper(folders: list[Path], capsys: pytest.CaptureFixture):
+    assert main([*map(str, folders), "--latex"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(r"\begin{tabular}{lrr") and r"2.5 $\pm$ 0.7" in said
+
+
 def test_the_harmonic_mean_of_knowing_one_part_only_is_nothing():
     assert harmonic_mean(0.8, 0.0) == harmonic_mean(0.0, 0.0) == 0 and harmonic_mean(0.5, 0.5) == 0.5
 
