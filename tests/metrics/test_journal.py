@@ -1,6 +1,7 @@
 """The journal: every line is JSON, none is half, and what comes again is there once."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,15 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path, text: str):
     with pytest.raises(UserError, match=r"a\.jsonl") as caught:
         read_journal(path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_code_in_the_document_reads_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = (Path(__file__).parents[2] / "docs" / "LOGS.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    journal = Journal(tmp_path / re.search(r'Path\("(.*?)"\)', code)[1], ABOUT)
+    for step in (0, 1):
+        journal.write("losses", step=step, iteration=10, total=step / 2)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code, names)
+    assert names["curve"] == [(10, 0.5)]
