@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from config import ModelConfig
 from modules.deeplab import RATES, DeepLabHead
+from modules.imagenet import load_imagenet_, mend
 from modules.norm import Norm
 from modules.parallel_conv import Form, ParallelConv
-from modules.public_names import body_from_pretrained, branch_form, from_public
+from modules.public_names import branch_form, from_public
 from modules.resnet import ConvNorm, ResNet
-from utils.checkpoint import load_weights
 from utils.errors import UserError
 
 
@@ -155,20 +155,13 @@ def load_network(
 
 
 def build_first_student(config: ModelConfig, *, branches: int, classes_per_head: tuple[int, ...]) -> SegmentationNet:
-    """The student of step 0: fresh weights, the body's from ImageNet unless `no_pretrained`."""
+    """The student of step 0: fresh weights, the body's from ImageNet unless `no_pretrained`.
+
+    Logs where the body comes from. UserError where the file is missing or does not fit it to the last tensor.
+    """
     network = build_network(config, branches=branches, classes_per_head=classes_per_head)
     if not config.no_pretrained:
-        path = find_pretrained(config)
-        absolute = network.body.stem.norm.absolute
-        weights = load_weights(path)
-        try:
-            network.body.load_state_dict(body_from_pretrained(weights, absolute=absolute, branches=branches))
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-        except RuntimeError as error:
-            lines = str(error).splitlines()
-            wanted = f"--backbone {config.backbone} --width {config.width}"
-            raise UserError(f"{path} does not fit {wanted}: {lines[1].strip()}") from None
+        load_imagenet_(network.body, find_pretrained(config), backbone=config.backbone, branches=branches)
     return network
 
 
@@ -212,12 +205,13 @@ def find_pretrained(config: ModelConfig) -> Path:
     folder = Path("pretrained")
     usual = folder / f"{config.backbone}_{config.norm_act}.pth.tar"
     found = [usual] if usual.is_file() else sorted(folder.glob(f"{config.backbone}[-_.]*pth*"))
-    if not found:
+    whole = [path for path in found if path.suffix != ".part"]  # a download under way has that
+    if not whole:
         raise UserError(
-            f"no ImageNet weights for {config.backbone} in {folder}/: put {usual.name} or torchvision's "
-            f"{config.backbone}-*.pth there, name a file with --pretrained, or train from scratch with --no_pretrained"
+            f"no ImageNet weights for {config.backbone} in {folder}/: neither {usual.name} nor torchvision's "
+            f"{config.backbone}-*.pth; {mend(config.backbone, config.width)}"
         )
-    return found[0]
+    return whole[0]
 
 
 def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | str:

@@ -139,23 +139,31 @@ def from_public(public: State) -> State:
 def body_from_pretrained(weights: State, *, absolute: bool, branches: int) -> State:
     """Our body's state dict from ImageNet weights: of InPlaceABN's or of torchvision's ResNet, classifier left out.
 
-    `absolute`: the body scales by |gamma| + eps; torchvision's weights, trained with gamma, are turned so that the
-    function stays the same. With two `branches` both start from the same weights. Raises UserError for a name that
-    is of no known part.
+    `absolute`: the body scales by |gamma| + eps, as InPlaceABN's weights were trained, otherwise by gamma, as
+    torchvision's were; the others are turned so that the function stays the same. With two `branches` both start from
+    the same weights. Raises UserError for a name that is of no known part.
     """
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
-    if "layer1.0.conv1.weight" in weights:
+    if is_of_torchvision(weights):
         state = {_our_name_of_torchvision(name): t for name, t in weights.items() if not _of_classifier(name)}
         if absolute:
             _make_scales_positive(state)
     else:
         kept = {f"body.{name}": tensor for name, tensor in weights.items() if not _of_classifier(name)}
         state = {_our_name(name).removeprefix("body."): tensor for name, tensor in kept.items()}
+        if not absolute:
+            # A scale that is negative here, which |gamma| hides, would turn its channel over.
+            state |= {name: t.abs() + EPS for name, t in state.items() if name.endswith("norm.weight")}
     if branches == 2:
         for name in [name for name in state if ".conv2." in name]:
             twin = name.replace(".conv2.conv.", ".conv2.conv_new.").replace(".conv2.norm.", ".conv2.norm_new.")
             state[twin] = state[name].clone()
     return state
+
+
+def is_of_torchvision(weights: State) -> bool:
+    """Whether weights of an ImageNet body have torchvision's names; all others are taken for InPlaceABN's."""
+    return any(name.removeprefix(PREFIX) == "layer1.0.conv1.weight" for name in weights)
 
 
 def _public_name(name: str) -> str:

@@ -46,6 +46,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
     raise UserError(
         f"{archive.name} could not be fetched ({told}); run the same command again, which goes on from where this one "
         f"stopped, or name another source in {archive.key}_URL"
+        + (f", or save it from {archive.page} as {target}" if archive.page else "")
     )
 
 

@@ -12,8 +12,9 @@ from utils.errors import UserError
 
 CHUNK = 1 << 20
 HTTP = ("http://", "https://")
-DIGITS = {"md5": 32, "sha1": 40, "sha256": 64}
-"""Hexadecimal digits of each kind of checksum."""
+PREFIX = "-prefix"
+DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, f"sha256{PREFIX}": 8}
+"""Hexadecimal digits of each kind of checksum; of a prefix, those that torchvision writes into its file names."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Archive:
     name: str
     checksum: str  # ALGORITHM:HEX
     sources: tuple[str, ...] = ()  # addresses, or files of this machine, to try in turn; none: fetched by hand
+    page: str = ""  # where a browser gets it, to be told when no source serves
 
     def configured(self, environment: Mapping[str, str]) -> "Archive":
         """With what `environment` says. UserError where it says nothing usable."""
@@ -44,13 +46,14 @@ class WrongChecksum(UserError):
 
 def require_checksum(path: Path, archive: Archive) -> None:
     """WrongChecksum unless `path` is `archive`."""
-    algorithm, _, expected = archive.checksum.partition(":")
+    kind, _, expected = archive.checksum.partition(":")
+    algorithm = kind.removesuffix(PREFIX)
     digest = hashlib.new(algorithm)
     with open(path, "rb") as file, progress_bar(f"checking {archive.name}", path.stat().st_size) as bar:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
             bar.update(len(chunk))
-    if digest.hexdigest() != expected:
+    if digest.hexdigest()[: len(expected)] != expected:
         raise WrongChecksum(f"{path} has checksum {algorithm}:{digest.hexdigest()}, not {archive.checksum}")
 
 

@@ -1,0 +1,200 @@
+"""ImageNet weights into a body: every tensor arrives and is counted, and what does not fit ends in one line."""
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from modules.imagenet import PUBLISHED, load_imagenet_
+from modules.norm import EPS, Norm
+from modules.public_names import to_public
+from modules.resnet import ResNet
+from segmentation_module import build_first_student, find_pretrained
+from tests.helpers import randomise_, small_config, small_network
+from utils.checkpoint import save_checkpoint
+from utils.errors import UserError
+from utils.log import log
+
+State = dict[str, torch.Tensor]
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(log, "propagate", True)
+    caplog.set_level(logging.INFO, logger=log.name)
+    return caplog
+
+
+def body_of(backbone: str = "resnet26", *, branches: int = 1, norm: str = "iabn_sync", width: int = 8) -> ResNet:
+    options = {"norm": norm, "drop_path": True, "stem_activation": True}
+    return ResNet(backbone, output_stride=16, width=width, branches=branches, **options).eval()
+
+
+def iabn_file(body: ResNet, *, classifier: bool = True) -> dict[str, State]:
+    """As InPlace-ABN's authors save: prefix module., no body., and a classifier; the rest of the checkpoint around."""
+    network = small_network(branches=1)
+    network.body = body
+    public = to_public(network.state_dict())
+    weights = {name.replace("body.", ""): t for name, t in public.items() if name.startswith("module.body.")}
+    if classifier:
+        weights |= {"module.classifier.fc.weight": torch.zeros(5, 256), "module.classifier.fc.bias": torch.zeros(5)}
+    return {"epoch": 90, "state_dict": weights}
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+def test_a_file_of_inplace_abn_arrives_whole(tmp_path: Path, said: pytest.LogCaptureFixture, branches: int):
+    source = randomise_(body_of(), 1)
+    path = tmp_path / "weights.pth.tar"
+    save_checkpoint(path, iabn_file(source))
+    body = body_of(branches=branches)
+    load_imagenet_(body, path, backbone="resnet26", branches=branches)
+    loaded = body.state_dict()
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(loaded[name], tensor), name
+    assert all(torch.equal(t, loaded[name.replace("_new.", ".")]) for name, t in loaded.items())
+    count = len(source.state_dict())
+    assert count == 5 * (1 + 3 * 8 + 4)
+    assert said.messages == [
+        f"body: {count} of {count} tensors from {path} (ImageNet weights of InPlace-ABN, "
+        "norms scale by |gamma| + eps), classifier left out"
+    ]
+
+
+def test_a_file_without_a_classifier_leaves_none_out(tmp_path: Path, said: pytest.LogCaptureFixture):
+    save_checkpoint(tmp_path / "weights", iabn_file(body_of(), classifier=False))
+    load_imagenet_(body_of(), tmp_path / "weights", backbone="resnet26", branches=1)
+    assert said.messages[0].endswith("norms scale by |gamma| + eps)")
+
+
+def test_inplace_abn_into_a_plain_norm_is_the_same_function(tmp_path: Path, said: pytest.LogCaptureFixture):
+    source = randomise_(body_of(), 1)
+    assert (source.stem.norm.weight < 0).any()
+    save_checkpoint(tmp_path / "weights", iabn_file(source))
+    body = body_of(norm="std")
+    load_imagenet_(body, tmp_path / "weights", backbone="resnet26", branches=1)
+    assert torch.equal(body.stem.norm.weight, source.stem.norm.weight.abs() + EPS)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(body(images)["layer4"], source(images)["layer4"], rtol=1e-4, atol=1e-4)
+    assert ", converted to scale by gamma, the function unchanged, classifier left out" in said.messages[0]
+
+
+@pytest.fixture(scope="module")
+def torchvision_weights() -> State:
+    return randomise_(torchvision.models.resnet50(weights=None), 3).state_dict()
+
+
+@pytest.mark.parametrize("norm", ["iabn_sync", "abn"])
+def test_a_file_of_torchvision_arrives_whole(
+    tmp_path: Path, said: pytest.LogCaptureFixture, torchvision_weights: State, norm: str
+):
+    path = tmp_path / "resnet50-00000000.pth"
+    save_checkpoint(path, torchvision_weights)
+    config = small_config(backbone="resnet50", width=64, no_pretrained=False, pretrained=path, norm_act=norm)
+    body = build_first_student(config, branches=1, classes_per_head=(3,)).body
+    converted = ", converted to scale by |gamma| + eps, the function unchanged" if norm == "iabn_sync" else ""
+    assert said.messages == [
+        f"body: 265 of 265 tensors from {path} (ImageNet weights of torchvision, norms scale by gamma){converted}, "
+        "classifier left out"
+    ]
+    for module in body.modules():
+        if isinstance(module, Norm):
+            assert not converted or (module.weight >= 0).all()
+    scale = torchvision_weights["layer4.2.bn3.weight"]
+    torch.testing.assert_close(body.layer4[2].conv3.norm.scale(), scale.abs() if converted else scale)
+    assert torch.equal(body.layer4[2].conv3.norm.running_var, torchvision_weights["layer4.2.bn3.running_var"])
+
+
+def test_torchvision_files_of_other_nets_are_refused(tmp_path: Path):
+    wanted = "name a file with --pretrained, or train from scratch with --no_pretrained"
+    with torch.device("meta"):
+        bodies = {depth: body_of(depth, width=64) for depth in ("resnet50", "resnet101")}
+        others = {
+            name: {
+                n: torch.empty(t.shape) for n, t in getattr(torchvision.models, name)(weights=None).state_dict().items()
+            }
+            for name in ("resnet18", "wide_resnet50_2", "resnext50_32x4d", "resnet50")
+        }
+    path = tmp_path / "weights.pth"
+    for name, backbone, says in (
+        (
+            "resnet18",
+            "resnet50",
+            r"resnet26 with 2\+2\+2\+2 blocks of width 64; \d+ of the 265 tensors needed are missing",
+        ),
+        (
+            "wide_resnet50_2",
+            "resnet50",
+            r"\d+ have another shape, first layer1.0.conv1.conv.weight: \(128, 64, 1, 1\), not ",
+        ),
+        ("resnext50_32x4d", "resnet50", r"\d+ have another shape"),
+        (
+            "resnet50",
+            "resnet101",
+            r"resnet50 with 3\+4\+6\+3 blocks of width 64; 255 of the 520 tensors needed are missing",
+        ),
+    ):
+        # Shapes alone matter: bytes make a small file of them.
+        save_checkpoint(path, {n: torch.zeros(t.shape, dtype=torch.uint8) for n, t in others[name].items()})
+        with pytest.raises(UserError) as error:
+            load_imagenet_(bodies[backbone], path, backbone=backbone, branches=1)
+        message = str(error.value)
+        assert re.match(rf"{path} does not fit --backbone {backbone} --width 64: it holds .*{says}", message), message
+        assert message.endswith(f"fetch them with sh pretrained/download.sh {PUBLISHED[backbone]}, {wanted}")
+        assert "\n" not in message
+
+
+def without(weights: State, name: str) -> State:
+    return {key: tensor for key, tensor in weights.items() if key != name}
+
+
+BODY = iabn_file(body_of())["state_dict"]
+STEM = "module.mod1.conv1.weight"
+CLASSIFIER = {"module.classifier.fc.weight": torch.zeros(5, 256)}
+MISFITS = {
+    "depth": (iabn_file(body_of("resnet50"))["state_dict"], r"resnet50 with 3\+4\+6\+3 blocks of width 8; 120 of the"),
+    "width": (
+        iabn_file(body_of(width=4))["state_dict"],
+        r"of width 4; 145 have another shape, first .*: \(4, 4, 1, 1\), not \(8, 8, 1, 1\)",
+    ),
+    "missing": (without(BODY, STEM), "without a stem; 1 of the 145 tensors needed are missing, first stem.conv.weight"),
+    "too many": (
+        BODY | {"module.mod1.bn1.gain": torch.zeros(8)},
+        "1 of the 146 tensors in it are too many, first stem.n",
+    ),
+    "unknown": (BODY | {"module.mod6.x": torch.zeros(8)}, "'body.mod6.x', which is no part of this network"),
+    "classifier": (CLASSIFIER, "holds a classifier alone"),
+    "nothing": ({}, "holds nothing"),
+    "network": (to_public(small_network().state_dict()), "holds a segmentation network"),
+    "step": ({"model_state": to_public(small_network().state_dict())}, "holds a segmentation network.*--step_ckpt"),
+    "optimizer": ({"state_dict": {"lr": 1.0}}, "holds no weights by name"),
+}
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_a_misfit_is_one_line_and_no_random_body(tmp_path: Path, said: pytest.LogCaptureFixture, kind: str):
+    content, says = MISFITS[kind]
+    path = tmp_path / "weights"
+    save_checkpoint(path, content)
+    body = body_of(branches=2)
+    before = {name: tensor.clone() for name, tensor in body.state_dict().items()}
+    with pytest.raises(UserError, match=rf"^{path}.*{says}") as error:
+        load_imagenet_(body, path, backbone="resnet26", branches=2)
+    assert "\n" not in str(error.value)
+    assert "--pretrained" in str(error.value) or kind == "optimizer"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in body.state_dict().items())
+    assert not said.messages
+
+
+def test_half_a_download_is_no_file_to_start_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pretrained").mkdir()
+    (tmp_path / "pretrained" / "resnet101-63fe2227.pth.part").touch()
+    (tmp_path / "pretrained" / "resnet101_iabn_sync.pth.tar.part").touch()
+    with pytest.raises(UserError, match=r"no ImageNet weights .*: neither .*download\.sh resnet101_iabn_sync, name a"):
+        find_pretrained(small_config(backbone="resnet101", width=64))
+    with pytest.raises(UserError, match=r"\*\.pth; name a file"):
+        find_pretrained(small_config(backbone="resnet101", width=32))
