@@ -1,6 +1,6 @@
 """Diagrams, made with matplotlib's objects alone: no pyplot, hence no global state and nothing to close."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ COLOURS = (
 )
 """Of the runs, in their order; told apart by colour-blind readers through the markers too."""
 MARKERS = "os^Dv*PhX<"
+REFERENCE = "#8b949e"
+"""Of lines to compare with."""
 
 
 def confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -87,25 +89,12 @@ def curve(
     all. `group_names` says what to call the first two. A task without later classes (domains) gets the last panel only.
     """
     num_classes = next(iter(seeds_by_run.values()))[0][0].num_classes
-    groups = [("all classes so far", lambda row: row.mean_iou)]
-    if num_first < num_classes:
-        first, later = group_names or (
-            _group("of step 0", 0, num_first),
-            _group("of later steps", num_first, num_classes),
-        )
-        groups[:0] = [
-            (first, lambda row: row.first_mean(num_first)),
-            (later, lambda row: row.later_mean(num_first)),
-        ]
+    groups = curve_groups(num_first, num_classes, group_names)
     figure = Figure(figsize=(0.8 + 3.4 * len(groups), 3.7), dpi=160, facecolor="white", layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)
     panels = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, figure_of) in zip(panels, groups, strict=True):
-        lines = {
-            run: ([row.step for row in seeds[0]], 100 * np.array([[figure_of(row) for row in rows] for rows in seeds]))
-            for run, seeds in seeds_by_run.items()
-        }
-        _panel(axes, name, lines)
+        draw_panel(axes, name, figure_of, seeds_by_run)
     panels[0].set_ylabel("mIoU in percent", color=INK)
     handles, labels = panels[-1].get_legend_handles_labels()
     if len(seeds_by_run) > 1:
@@ -116,19 +105,47 @@ def curve(
         figure.savefig(file, format="png")
 
 
+def curve_groups(
+    num_first: int, num_classes: int, names: tuple[str, str] | None = None
+) -> list[tuple[str, Callable[[Row], float]]]:
+    """Titles of the panels of `curve`, and the figure of a row that each shows."""
+    groups = [("all classes so far", lambda row: row.mean_iou)]
+    if num_first < num_classes:
+        first, later = names or (
+            _group("of step 0", 0, num_first),
+            _group("of later steps", num_first, num_classes),
+        )
+        groups[:0] = [
+            (first, lambda row: row.first_mean(num_first)),
+            (later, lambda row: row.later_mean(num_first)),
+        ]
+    return groups
+
+
 def _group(name: str, start: int, end: int) -> str:
     return f"classes {name}  ({start}–{end - 1})" if end - start > 1 else f"class {name}  ({start})"
 
 
-def _panel(axes: Axes, name: str, lines: Mapping[str, tuple[list[int], np.ndarray]]) -> None:
-    """One diagram: a line per run and its last value beside its end. `lines`: steps, and values (seeds, steps)."""
+def draw_panel(
+    axes: Axes,
+    name: str,
+    figure_of: Callable[[Row], float],
+    seeds_by_run: Mapping[str, Sequence[Sequence[Row]]],
+    references: Collection[str] = (),
+) -> None:
+    """One diagram of `curve`: a line per run and its last value beside its end; `references` are grey and dashed."""
+    lines = {
+        run: ([row.step for row in seeds[0]], 100 * np.array([[figure_of(row) for row in rows] for rows in seeds]))
+        for run, seeds in seeds_by_run.items()
+    }
+    colours = [REFERENCE if run in references else COLOURS[index % len(COLOURS)] for index, run in enumerate(lines)]
     for index, (run, (steps, values)) in enumerate(lines.items()):
-        colour = COLOURS[index % len(COLOURS)]
-        marker = MARKERS[index % len(MARKERS)]
+        style = {"linestyle": "--", "linewidth": 1.2} if run in references else {"linewidth": 2}
+        style |= {"marker": MARKERS[index % len(MARKERS)], "markersize": 3 if run in references else 5}
         mean = values.mean(0)
-        axes.plot(steps, mean, color=colour, marker=marker, markersize=5, linewidth=2, label=run, clip_on=False)
+        axes.plot(steps, mean, color=colours[index], label=run, clip_on=False, **style)
         if len(values) > 1:
-            axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(steps, values.min(0), values.max(0), color=colours[index], alpha=0.15, linewidth=0)
     axes.set_title(name, color=INK, fontsize=10, loc="left")
     axes.set_xlabel("step", color=INK)
     axes.set_ylim(0, 100)
@@ -150,7 +167,7 @@ def _panel(axes: Axes, name: str, lines: Mapping[str, tuple[list[int], np.ndarra
             va="center",
             fontsize=9,
             fontweight="bold",
-            color=COLOURS[index % len(COLOURS)],
+            color=colours[index],
             annotation_clip=False,
         )
 

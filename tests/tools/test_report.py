@@ -1,0 +1,181 @@
+"""The report: figures of the papers, one page that needs nothing else, and a browser that draws all of it."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from metrics.results import Row, write_row
+from tests.published import write_published
+from tests.workplace import Workplace
+from tools.report import main
+from tools.reporting.page import summary_grid
+from tools.reporting.published import published_finals
+from tools.reporting.runs import read_run
+
+FIGURES = {  # final, average over the steps, first step's classes, later ones: of the files' own command
+    "2022-08-26_voc_10-1_RCIL_overlap": ("34.13", "57.52", "50.25", "16.40"),
+    "2022-08-26_voc_15-5s_RCIL_overlap": ("59.34", "69.57", "70.43", "23.86"),
+    "2022-08-28_voc_10-1_RCIL_disjoint": ("23.69", "46.23", "37.76", "8.22"),
+    "2022-08-28_voc_15-5s_RCIL_disjoint": ("53.75", "66.35", "64.55", "19.22"),
+    "2022-10-04_ade_100-50_RCIL": ("34.45", "38.48", "42.35", "18.47"),
+    "2022-10-04_ade_100-5_RCIL": ("30.15", "35.86", "38.57", "13.15"),
+    "2022-10-17_voc_15-5s_RCIL_disjoint": ("54.45", "66.73", "65.66", "18.57"),
+    "2022-10-17_voc_15-5s_RCIL_overlap": ("59.87", "69.83", "71.54", "22.53"),
+}
+OVERLAPPED = "2022-10-17_voc_15-5s_RCIL_overlap"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_published_files_give_the_published_figures(tmp_path: Path, name: str):
+    [path] = write_published(tmp_path, name)
+    run = read_run(path)
+    grid = summary_grid([run])
+    row = dict(zip(grid.header, grid.cells[0], strict=True))
+    assert (row["all"], row["average over steps"], row["old"], row["new"]) == FIGURES[name]
+    assert run.task == name.split("_")[2].replace("15-5s", "15-1") and not run.class_names[-1].startswith("class ")
+
+
+def test_published_figures_stand_beside_a_run_of_the_same_setting():
+    assert published_finals("voc", "15-1", "overlapped")["RCIL"] == pytest.approx(0.594)
+    assert published_finals("cityscapes_domain", "1-1", "by domain")["RCIL"] == pytest.approx(0.489)
+    assert not published_finals("voc", "15-1", "partitioned")
+
+
+def test_figures_by_hand(tmp_path: Path):
+    path = tmp_path / "2026-01-31_own_2-1_a.csv"
+    for row in (Row(0, (0.8, 0.6), 3, 0.7), Row(1, (0.9, 0.2, 0.3), 3, 1.4 / 3)):
+        write_row(path, row)
+    run = read_run(path)
+    assert run.arrival == [0, 0, 1] and run.class_names == ["class 0", "class 1", "class 2"]
+    assert run.figures["harmonic mean"] == pytest.approx(2 * 0.55 * 0.3 / 0.85)
+    assert run.forgetting_of(1) == pytest.approx(0.4) and run.forgetting_of(0) == pytest.approx(-0.1)
+    assert run.figures["forgetting"] == pytest.approx(0.15) and math.isnan(run.forgetting_of(2))
+
+
+@pytest.fixture(scope="module")
+def reports(trained: Workplace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Reports of one run, of ten, and of one with a journal and pictures beside itself under another name."""
+    folder = tmp_path_factory.mktemp("reports")
+    [published] = write_published(folder / "one", OVERLAPPED)
+    ten = []
+    for number in range(10):
+        ten.append(folder / "ten" / f"2026-01-31_voc_15-1_run{number}.csv")
+        for row in read_run(published).rows:
+            iou = tuple(value * (1 - number / 20) for value in row.iou)
+            write_row(ten[-1], Row(row.step, iou, row.num_classes, row.mean_iou * (1 - number / 20)))
+    own = trained.results()
+    for name, paths in {"one": [published], "ten": ten, "own": [own]}.items():
+        assert main([*map(str, paths), "--out", str(folder / name / "report")]) == 0
+    return {name: folder / name / "report" for name in ("one", "ten", "own")}
+
+
+def test_a_report_has_all_its_files(reports: dict[str, Path]):
+    for name, count in (("one", 1), ("ten", 10), ("own", 1)):
+        names = {path.name for path in reports[name].iterdir()}
+        assert {"report.html", "report.md", "curves.png"} <= names and ("strip.png" in names) == (name == "own")
+        assert len(list(reports[name].glob("heatmap_*.png"))) == count
+        for path in reports[name].glob("*.png"):
+            with Image.open(path) as picture:
+                assert min(picture.size) > 200
+    text = (reports["own"] / "report.md").read_text()
+    assert "| crop_size | 64 |" in text and "![strip](strip.png)" in text and "| tiny | 1 |" in text
+
+
+def test_a_page_asks_for_nothing_but_itself(reports: dict[str, Path]):
+    for folder in reports.values():
+        page = (folder / "report.html").read_text()
+        assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"|url\((?!#)[^)]*\)|@import|<script', page)
+
+
+PROBE = """<script>
+const charts = [...document.querySelectorAll(".chart svg")].map(svg => {
+  const box = svg.getBoundingClientRect();
+  const texts = [...svg.querySelectorAll("text")].map(text => text.getBoundingClientRect());
+  let overlaps = 0;
+  texts.forEach((a, i) => texts.slice(i + 1).forEach(b => {
+    const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    if (wide > 1 && high > 4) overlaps += 1;
+  }));
+  return [box.width > 200 && box.height > 150, svg.querySelectorAll("path").length > 5, overlaps];
+});
+const images = [...document.images].every(image => image.naturalWidth > 0);
+const figures = [...document.querySelectorAll("td:not(.left)")].every(
+  cell => cell.querySelector("img") || cell.closest(".samples") || getComputedStyle(cell).textAlign == "right");
+const page = document.documentElement;
+document.title = JSON.stringify({charts, images, figures, count: document.images.length,
+  overflow: page.scrollWidth - page.clientWidth, paper: getComputedStyle(document.body).backgroundColor});
+</script>"""
+
+
+@pytest.mark.parametrize(("name", "width", "dark"), [("one", 1200, False), ("ten", 1200, False), ("own", 500, True)])
+def test_a_browser_draws_it(reports: dict[str, Path], tmp_path: Path, name: str, width: int, dark: bool):
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("needs chromium")
+    page = tmp_path / "page.html"
+    page.write_text((reports[name] / "report.html").read_text().replace("</body>", f"{PROBE}</body>"))
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900"]
+    words += [f"--user-data-dir={tmp_path / 'profile'}", *(["--blink-settings=preferredColorScheme=0"] if dark else [])]
+    done = subprocess.run([browser, *words, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert "CONSOLE" not in done.stderr
+    seen = json.loads(re.search(r"<title>(.*?)</title>", done.stdout)[1])
+    assert seen["charts"] == [[True, True, 0]] * 3
+    assert seen["images"] and seen["figures"] and seen["overflow"] <= 0
+    assert (seen["count"] == 8 * 4) == (name == "own")
+    assert seen["paper"] == ("rgb(13, 17, 23)" if dark else "rgb(255, 255, 255)")
+
+
+def test_curves_for_tensorboard(tmp_path: Path):
+    [path] = write_published(tmp_path, OVERLAPPED)
+    assert main([str(path), "--out", str(tmp_path / "out"), "--tensorboard", str(tmp_path / "board")]) == 0
+    events = EventAccumulator(str(tmp_path / "board" / "RCIL_overlap")).Reload()
+    assert [event.step for event in events.Scalars("test/mIoU")] == list(range(6))
+    assert events.Scalars("test/mIoU")[-1].value == pytest.approx(0.5987, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: [folder / "none.csv"], "No such file"),
+        (lambda folder: [written(folder / "a.csv", "")], "is empty"),
+        (lambda folder: [written(folder / "a.csv", "step,IoU\n")], "a row is step,IoU_0"),
+        (lambda folder: write_published(folder, OVERLAPPED, "2022-10-04_ade_100-50_RCIL"), "report runs of one task"),
+        (
+            lambda folder: write_published(folder, OVERLAPPED, "2022-08-26_voc_10-1_RCIL_overlap"),
+            "voc 10-1, 21 ",
+        ),
+        (lambda folder: write_published(folder, OVERLAPPED) * 2, "is named twice"),
+        (
+            lambda folder: [*write_published(folder, OVERLAPPED), written(folder / "b.csv", "\xff")],
+            "not a results file",
+        ),
+        (lambda folder: with_journal(folder, '{"event": "run", "class_names": ["cat"]}\n'), "of another run"),
+        (lambda folder: with_journal(folder, "a diary\n"), "is no journal"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture, make, said: str):
+    out = tmp_path / "out"
+    assert main([*map(str, make(tmp_path)), "--out", str(out)]) == 2
+    shown = capsys.readouterr()
+    assert not shown.out and shown.err.startswith("error: ") and shown.err.count("\n") == 1 and said in shown.err
+    assert not out.exists()
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode("latin1"))
+    return path
+
+
+def with_journal(folder: Path, text: str) -> list[Path]:
+    [path] = write_published(folder, OVERLAPPED)
+    written(path.with_suffix(".jsonl"), text)
+    return [path]
