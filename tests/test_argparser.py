@@ -14,8 +14,8 @@ from utils.errors import UserError
 OPTIONS = {
     "run": "--date 2022-01-01 --name a --step 0|--step 1 2|--step all|--lr 0.1|--lr 0.1 0.2|--epochs 3|--epochs 3 4"
     "|--batch_size 6|--crop_size 64|--method RCIL|--opt_level O1|--checkpoint a|--step_ckpt a.pth|--ckpt a.pth --step 0"
-    "|--test|--num_workers 0|--random_seed 1|--logdir a|--sample_num 0|--latex|--wandb|--visualize|--no-visualize|--debug"
-    "|--print_interval 1|--val_interval 1|--ckpt_interval 1|--resume|--no-resume|--results_dir a",
+    "|--test|--num_workers 0|--random_seed 1|--logdir a|--sample_num 0|--visualize|--no-visualize|--debug"
+    "|--latex|--wandb|--print_interval 1|--val_interval 1|--ckpt_interval 1|--resume|--no-resume|--results_dir a",
     "data": "--data_root a|--dataset voc|--task 15-1|--overlap|--data_masking current+old|--crop_val|--no-crop_val"
     "|--test_on_val|--val_on_trainset|--cross_val|--ignore_test_bg|--scenario disjoint|--scenario partitioned"
     "|--label_protocol mib|--overlap --scenario overlapped|--no-overlap|--dataset ade --task 50"

@@ -1,15 +1,14 @@
 """Diagrams: the right figures in the right places."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from metrics.figures import confusion_figure, curve
-from metrics.results import Row, read_rows
+from metrics.results import Row
+from tools.reporting.published import all_runs
 
-ROWS = read_rows(Path(__file__).parents[1] / "data/published_runs/2022-10-17_voc_15-5s_RCIL_overlap.csv")
+ROWS = all_runs()["2022-10-17_voc_15-5s_RCIL_overlap"]
 
 
 def test_confusion_rows_are_normalised_and_absent_classes_empty():

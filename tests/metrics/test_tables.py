@@ -1,10 +1,8 @@
 """Tables for the terminal: right figures, all names, never wider than the screen."""
 
-from pathlib import Path
-
 import numpy as np
 
-from metrics.results import Row, read_rows, summary
+from metrics.results import Row, summary
 from metrics.scores import Scores
 from metrics.tables import (
     WIDTH,
@@ -15,8 +13,9 @@ from metrics.tables import (
     step_table,
     summary_table,
 )
+from tools.reporting.published import all_runs
 
-ROWS = read_rows(Path(__file__).parents[1] / "data/published_runs/2022-10-17_voc_15-5s_RCIL_overlap.csv")
+ROWS = all_runs()["2022-10-17_voc_15-5s_RCIL_overlap"]
 
 
 def scores(count: int, absent: int | None = None) -> Scores:
