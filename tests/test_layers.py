@@ -18,7 +18,7 @@ LAYERS = [
     {"progress"},
     {"run"},
 ]
-FREE = {"tests", "tools", "benchmarks", "scripts"}
+FREE = {"tests", "tools", "benchmarks", "scripts", "docs"}
 
 
 def program_files() -> dict[str, Path]:

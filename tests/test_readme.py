@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from argparser import build_parser, parse
+from argparser import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
-RESUMING = (ROOT / "docs" / "RESUMING.md").read_text()
 SHELL_LINES = [
     line.split("  #")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README + RESUMING, re.DOTALL)
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     for line in block.replace("\\\n", "").splitlines()
     if line.split("#")[0].strip()
 ]
@@ -35,11 +34,6 @@ def test_options_of_run_py_are_taken(line: str):
     parse(shlex.split(re.split(STARTERS, line, maxsplit=1)[1]))
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`--([a-z][\w-]*)", RESUMING))))
-def test_options_in_the_text_are_there(name: str):
-    assert f"--{name}" in {option for action in build_parser()._actions for option in action.option_strings}
-
-
 @pytest.mark.parametrize("name", re.findall(r"(?:sh|python) ((?:scripts|tools)/\S+?\.(?:sh|py))", README))
 def test_scripts_and_tools_are_there(name: str):
     assert (ROOT / name).is_file()
@@ -47,7 +41,7 @@ def test_scripts_and_tools_are_there(name: str):
         subprocess.run(["sh", "-n", str(ROOT / name)], check=True)
 
 
-PAGES = README + RESUMING + BENCHMARKS
+PAGES = README + BENCHMARKS
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m benchmarks\.(\w+)", PAGES))))
@@ -58,11 +52,6 @@ def test_benchmarks_are_there(name: str):
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
 def test_links_and_pictures_are_there(target: str):
     assert (ROOT / target).is_file()
-
-
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", RESUMING))
-def test_links_of_docs_are_there(target: str):
-    assert (ROOT / "docs" / target).is_file()
 
 
 def test_the_python_example_runs(tmp_path: Path):
