@@ -16,7 +16,7 @@ from tests.published import FIGURES, write_published
 from tests.workplace import Workplace
 from tools.report import main
 from tools.reporting.page import summary_grid
-from tools.reporting.published import published_finals
+from tools.reporting.published import published_finals, published_runs
 from tools.reporting.runs import read_run
 
 OVERLAPPED = "2022-10-17_voc_15-5s_RCIL_overlap"
@@ -36,6 +36,11 @@ def test_published_figures_stand_beside_a_run_of_the_same_setting():
     assert published_finals("voc", "15-1", "overlapped")["RCIL"] == pytest.approx(0.594)
     assert published_finals("cityscapes_domain", "1-1", "by domain")["RCIL"] == pytest.approx(0.489)
     assert not published_finals("voc", "15-1", "partitioned")
+    # Where no scenario is told, that of the task, if it was published for one alone.
+    assert published_finals("ade", "100-5", "")["RCIL"] == pytest.approx(0.296) and not published_finals(
+        "voc", "15-1", ""
+    )
+    assert len(published_runs("ade", "100-5", "")) == 1 and not published_runs("voc", "15-1", "")
 
 
 def test_figures_by_hand(tmp_path: Path):

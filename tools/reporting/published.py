@@ -19,6 +19,7 @@ def _data() -> dict[str, Any]:
 def published_runs(dataset: str, task: str, scenario: str) -> dict[str, list[Row]]:
     """The runs of RCIL's authors of that setting, by name and date."""
     found = {}
+    scenario = scenario or _only_scenario(dataset, task)
     for run in _data()["runs"]:
         if (run["dataset"], run["task"], run["scenario"]) == (dataset, task, scenario):
             found[f"{run['name']}, authors, {run['date']}"] = rows_of(run)
@@ -27,8 +28,15 @@ def published_runs(dataset: str, task: str, scenario: str) -> dict[str, list[Row
 
 def published_finals(dataset: str, task: str, scenario: str) -> dict[str, float]:
     """mIoU after the last step by method, fractions of 1."""
-    table = _data()["final"].get(f"{dataset} {task} {scenario}", {})
+    table = _data()["final"].get(f"{dataset} {task} {scenario or _only_scenario(dataset, task)}", {})
     return {method: percent / 100 for method, percent in table.items()}
+
+
+def _only_scenario(dataset: str, task: str) -> str:
+    """The scenario of that task, where all published figures are of one."""
+    start = f"{dataset} {task} "
+    found = [setting.removeprefix(start) for setting in _data()["final"] if setting.startswith(start)]
+    return found[0] if len(found) == 1 else ""
 
 
 def rows_of(run: dict[str, Any]) -> list[Row]:
