@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,13 +59,11 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path, text: str):
     assert "\n" not in str(caught.value)
 
 
-def test_the_code_in_the_document_reads_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_code_in_the_document_reads_one(tmp_path: Path):
     page = (Path(__file__).parents[2] / "docs" / "LOGS.md").read_text()
     code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
     journal = Journal(tmp_path / re.search(r'Path\("(.*?)"\)', code)[1], ABOUT)
     for step in (0, 1):
         journal.write("losses", step=step, iteration=10, total=step / 2)
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    exec(code, names)
-    assert names["curve"] == [(10, 0.5)]
+    command = [sys.executable, "-c", f"{code}\nprint(curve)"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout == "[(10, 0.5)]\n"
