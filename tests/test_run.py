@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +101,19 @@ def test_the_journal_has_every_figure(trained: Workplace):
         assert list(test["iou"]) == run["class_names"][: len(row.iou)]
 
 
+def test_what_was_told_after_the_checkpoint_is_told_once(tmp_path: Path):
+    about = {"name": "a", "config": {}}
+    places = {"folder": tmp_path / "logs", "results": tmp_path / "a.csv"}
+    reporter = Reporter(**places, class_names=["a"], palette=[(0, 0, 0)], num_first=1, is_main=True, about=about)
+    with reporter.board:
+        for step in (0, 1):
+            for iteration in (1, 2, 3):
+                reporter.losses(step, iteration, {"ce": 0.5}, 0.1)
+        reporter.begin(1, iteration=2, epoch=0)
+    losses = [event for event in read_journal(tmp_path / "a.jsonl") if event["event"] == "losses"]
+    assert [(e["step"], e["iteration"]) for e in losses] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
+
+
 def test_the_figures_could_be_worse(trained: Workplace):
     """Else the tests below, which compare figures, could not tell a difference."""
     rows = csv.reader(trained.results().read_text().splitlines())
@@ -129,6 +143,7 @@ def test_test_gives_the_very_row_of_the_training_run(trained: Workplace, workpla
     for steps in ([0, 1], [1]):  # all, and one in place of itself
         assert workplace.run("--step", *steps, "--test", "--no-visualize") == 0
         assert workplace.results().read_bytes() == trained.results().read_bytes()
+    assert [event["step"] for event in told(workplace)] == [0, 1]  # as in the table, once each
     assert workplace.scalars().keys() == {k for k in trained.scalars() if k.startswith("test/")}
 
 

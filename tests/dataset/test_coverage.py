@@ -22,6 +22,7 @@ def test_with_an_image_a_class_all_are_shown(shown: list[set[int]], wanted: set[
 
 
 def test_few_images_show_what_they_can_and_the_first_of_equal_ones_is_taken():
+    assert choose([{1, 2}, {1, 2}, {3}], {1, 2, 3}, 2) == [0, 2]
     assert choose([{1}, {2, 3}, {1, 4}, {2, 3, 9}], {1, 2, 3, 4}, 2) == [1, 2]
 
 

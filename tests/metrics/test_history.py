@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from metrics.history import STRIP_SIDE, DrawnSample, draw_strip, read_history, save_samples
-from metrics.pictures import COLUMN, GAP, HEADER, MARGIN
+from metrics.pictures import GAP, HEADER, MARGIN
 from utils.errors import UserError
 
 NAMES = ["background", "cat", "dog"]
@@ -51,7 +51,9 @@ def test_a_strip_has_a_row_per_run_and_a_column_per_step(tmp_path: Path):
         top = MARGIN + HEADER + row * (height + GAP) + height // 2
         assert strip.getpixel((left, top)) == PALETTE[label]
         assert strip.getpixel((left - STRIP_SIDE - GAP, top)) == PALETTE[0]
-    assert strip.getpixel((MARGIN + COLUMN, MARGIN + HEADER + height // 2)) == (50, 50, 50)
+    image = MARGIN + STRIP_SIDE // 2, MARGIN + HEADER + height // 2
+    assert strip.getpixel(image) == (50, 50, 50)
+    assert strip.getpixel((image[0], image[1] + height + GAP)) == (255, 255, 255)  # not once more
 
 
 def test_a_file_that_is_no_picture_is_named(tmp_path: Path):

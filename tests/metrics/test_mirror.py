@@ -28,6 +28,7 @@ def test_figures_and_pictures_arrive(tmp_path: Path, offline: None):
     written = record.read_bytes()
     for part in (b"loss_step0/ce", b"0.25", b"loss_step0/iteration", b"samples/picture", b"(0.1, 0.2)"):
         assert part in written, part
+    assert written.count(b"loss_step0/iteration") >= 2  # as the axis, and with a value
     assert len(list((tmp_path / "wandb").glob("offline-run-*/files/media/images/samples/*.png"))) == 1
 
 
