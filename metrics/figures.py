@@ -178,4 +178,7 @@ def _spread(ends: list[tuple[int, float, int]], gap: float = 5.5) -> list[tuple[
     for step, value, index in sorted((end for end in ends if not np.isnan(end[1])), key=lambda end: end[1]):
         height = max(value, placed[-1][2] + gap) if placed else value
         placed.append((step, value, height, index))
+    # What would grow out of the panel goes down instead, so that all panels keep their height.
+    for above, (step, value, height, index) in enumerate(reversed(placed)):
+        placed[-1 - above] = (step, value, min(height, 100 - above * gap), index)
     return placed

@@ -14,6 +14,7 @@ from metrics.results import Row, write_row
 from tests.published import FIGURES, write_published
 from tests.workplace import Workplace
 from tools.report import main
+from tools.reporting.charts import heat
 from tools.reporting.page import summary_grid
 from tools.reporting.published import published_finals, published_runs
 from tools.reporting.runs import read_run
@@ -51,6 +52,23 @@ def test_figures_by_hand(tmp_path: Path):
     assert run.figures["harmonic mean"] == pytest.approx(2 * 0.55 * 0.3 / 0.85)
     assert run.forgetting_of(1) == pytest.approx(0.4) and run.forgetting_of(0) == pytest.approx(-0.1)
     assert run.figures["forgetting"] == pytest.approx(0.4 / 3)
+
+
+def test_a_class_absent_at_first_is_forgotten_from_its_best(tmp_path: Path):
+    path = tmp_path / "2026-01-31_own_2-1_a.csv"
+    path.write_text("0,0.5,X,0.5\n1,0.4,0.6,0.5\n2,0.3,0.2,0.25\n")
+    assert read_run(path, 2).forgetting_of(1) == pytest.approx(0.4)
+
+
+def test_text_on_a_heat_map_can_be_read():
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for percent in range(101):
+        low, high = sorted(map(luminance, heat(percent / 100)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +167,10 @@ def test_curves_for_tensorboard(tmp_path: Path):
             "voc 10-1, 21 ",
         ),
         (lambda folder: write_published(folder, OVERLAPPED) * 2, "is named twice"),
+        (
+            lambda folder: [*write_published(folder, OVERLAPPED), folder / ".." / folder.name / f"{OVERLAPPED}.csv"],
+            "is named twice",
+        ),
         (
             lambda folder: [*write_published(folder, OVERLAPPED), written(folder / "b.csv", "\xff")],
             "not a results file",

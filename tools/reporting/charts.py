@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from metrics.figures import COLOURS, FAINT, INK, MARKERS, REFERENCE, curve_groups, draw_panel
@@ -21,13 +22,22 @@ GLYPHS = dict(zip(MARKERS, "●■▲◆▼★✚⬟✖◀", strict=True))
 COLOURMAP = "YlGnBu"
 LARGEST_HEAT_MAP = 60
 """Classes with a name beside them."""
-TOKENS = {INK: "var(--ink)", FAINT: "var(--faint)"}
+DARK_COLOURS = (
+    *("#58a6ff", "#ff7b72", "#56d364", "#bc8cff", "#e3b341"),
+    *("#39c5cf", "#f778ba", "#afb8c1", "#d18b53", "#9a9cff"),
+)
+"""What COLOURS are on a dark page."""
+TOKENS = {INK: "var(--ink)", FAINT: "var(--faint)"} | {colour: f"var(--run{i})" for i, colour in enumerate(COLOURS)}
 
 
 def legend(lines: Mapping[str, Sequence[Row]], references: Sequence[str]) -> list[tuple[str, str, str]]:
     """(colour, marker, name) of each line, as `panels` draws them."""
     return [
-        (REFERENCE if name in references else COLOURS[i % len(COLOURS)], GLYPHS[MARKERS[i % len(MARKERS)]], name)
+        (
+            REFERENCE if name in references else TOKENS[COLOURS[i % len(COLOURS)]],
+            GLYPHS[MARKERS[i % len(MARKERS)]],
+            name,
+        )
         for i, name in enumerate(lines)
     ]
 
@@ -65,9 +75,11 @@ def heat(value: float) -> tuple[str, str]:
     """Colour of a cell for an IoU, 0..1, and of the text on it."""
     if math.isnan(value):
         return "transparent", "inherit"
-    red, green, blue = (round(255 * part) for part in colormaps[COLOURMAP](value)[:3])
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
-    return f"#{red:02x}{green:02x}{blue:02x}", "#ffffff" if dark else "#1f2328"
+    colour = colormaps[COLOURMAP](value)[:3]
+    # Relative luminance, as WCAG has it: below 0.179 white has the greater contrast, above it black.
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    dark = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.179
+    return to_hex(colour), "#ffffff" if dark else "#000000"
 
 
 def draw_heat_map(path: Path, run: Run) -> None:

@@ -12,12 +12,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from metrics.figures import COLOURS
 from metrics.grid import Grid
 from metrics.history import History
 from metrics.pictures import colour_mask, occurring
 from metrics.results import Row
 from metrics.tables import percent
-from tools.reporting.charts import heat, legend, panels
+from tools.reporting.charts import DARK_COLOURS, heat, legend, panels
 from tools.reporting.runs import Run
 from utils.constants import IGNORE_INDEX
 
@@ -42,6 +43,8 @@ def render(
         published=published_grid(runs, finals) if finals else None,
         forgotten=forgetting_grid(runs),
         heat=heat,
+        colours=COLOURS,
+        dark_colours=DARK_COLOURS,
         percent=percent,
         nan=math.nan,
         samples=_samples(runs),

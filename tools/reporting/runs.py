@@ -48,8 +48,8 @@ class Run:
 
     def forgetting_of(self, position: int) -> float:
         """How far a class fell from its best in the steps before the last; NaN where it was not known then."""
-        earlier = [row.iou[position] for row in self.rows[:-1] if position < len(row.iou)]
-        return max(earlier) - self.rows[-1].iou[position] if earlier else float("nan")
+        known = [row for row in self.rows if position < len(row.iou)]
+        return forgetting([Row(row.step, (row.iou[position],), 1, row.mean_iou) for row in known])
 
 
 def read_run(path: Path, num_first: int | None = None) -> Run:
@@ -96,10 +96,10 @@ def require_one_task(runs: Sequence[Run]) -> None:
         if kind != kinds[0]:
             told = [f"{of} {task}, {count} classes, {first} in step 0" for of, task, count, first in (kind, kinds[0])]
             raise UserError(f"{run.path} is of {told[0]}; {runs[0].path} of {told[1]}: report runs of one task")
-    paths = [run.path for run in runs]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UserError(f"{path} is named twice: name each run once")
+    files = [run.path.resolve() for run in runs]
+    for run, file in zip(runs, files, strict=True):
+        if files.count(file) > 1:
+            raise UserError(f"{run.path} is named twice: name each run once")
 
 
 def _task(dataset: str, name: str) -> Task | None:
