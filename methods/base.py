@@ -22,7 +22,7 @@ class MethodConfig(FeatureConfig):
     branches: int = option(1, "branches per convolution: 1 plain DeepLabV3, 2 the RC network", choices=(1, 2))
     init_balanced: bool = option(False, "start new classifiers from the background's weights")
     init_bias: bool = option(False, "with it set the biases too, to the background's minus ln(new classes + 1)")
-    paper_exact: bool = option(False, "mend what the public code does otherwise than its paper; the README lists it")
+    paper_exact: bool = option(False, "mend what the public code does otherwise than its paper, see docs/METHODS.md")
 
     @property
     def sets_bias(self) -> bool:

@@ -30,8 +30,11 @@ class Grid(NamedTuple):
     def markdown(self) -> str:
         """For a document."""
         rule = "|" + "---|" * self.left + "--:|" * (len(self.header) - self.left)
-        rows = [f"| {' | '.join(field.replace('|', chr(92) + '|') for field in row)} |" for row in self.cells]
-        return "\n".join([f"| {' | '.join(self.header)} |", rule, *rows]) + "\n"
+        header, *rows = (
+            f"| {' | '.join(field.replace('|', chr(92) + '|') for field in row)} |"
+            for row in (self.header, *self.cells)
+        )
+        return "\n".join([header, rule, *rows]) + "\n"
 
     def latex(self) -> str:
         """For a paper; wants the package booktabs."""

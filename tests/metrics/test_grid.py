@@ -15,6 +15,7 @@ def test_columns_of_figures_end_below_each_other():
 
 def test_markdown_has_a_rule_with_the_alignment():
     header, rule, first, second = GRID.markdown().splitlines()
+    assert Grid(["a|b"], [], left=0).markdown().startswith(r"| a\|b |")
     assert rule == "|---|--:|--:|" and first == "| RC_IL | 59.4 ± 1.2 | 7 |"
     assert header.count("|") == 4 and len(re.findall(r"(?<!\\)\|", second)) == 4
 
