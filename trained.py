@@ -67,6 +67,11 @@ def load_trained(path: Path, *, pooling: int, foreign: Foreign | None = None) ->
         identity = state.get("identity")
         if identity is None:
             identity = _foreign_identity(foreign, sizes, heads)
+            if branch_form(weights) == "merged" and identity["stem_activation"] is None:
+                raise UserError(
+                    "its branches are merged, and no weight says whether it had two: give --no-stem_activation for a "
+                    "network of RCIL, --stem_activation for one of PLOP or MiB"
+                )
         elif foreign:
             raise UserError("it says itself what it is: leave out --dataset, --task and all options of the network")
         config, labels, names = _understood(identity, pooling)

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import DataConfig
 from dataset import DATASETS, scenario_of
-from modules.public_names import branch_form, heads_of, sizes_of
+from modules.public_names import PREFIX, branch_form, heads_of, sizes_of
+from tasks import Task, get_task
 from tools.checkpoint_options import add_checkpoint_options, load_named
 from trained import TrainedNetwork
 from utils.checkpoint import load_checkpoint, save_checkpoint
@@ -43,6 +44,7 @@ def convert(options: argparse.Namespace) -> None:
     if options.out.exists() and not options.overwrite:
         raise UserError(f"--out {options.out} is there already: name another file, or give --overwrite")
     checkpoint = load_checkpoint(options.ckpt, "the checkpoint")
+    require_one_prefix(checkpoint["model_state"], options.ckpt)
     ours = "identity" in (checkpoint["trainer_state"] or {})
     if ours == (options.to == "ours"):
         found = "is one of ours already" if ours else "is none of ours"
@@ -50,10 +52,20 @@ def convert(options: argparse.Namespace) -> None:
     trained = load_named(options)
     if not trained.finished:
         raise UserError(f"{options.ckpt} is a half-done step {trained.step}: go on with it first")
-    converted = to_theirs(checkpoint) if ours else to_ours(checkpoint, identity_in(trained, options))
-    print("\n".join(described(trained, checkpoint)))
+    if ours and not isinstance(checkpoint["trainer_state"].get(FOREIGN, {}), dict):
+        raise UserError(f"{options.ckpt} was changed: what is kept of the converted checkpoint has no names")
+    identity = trained.identity if ours else identity_in(trained, options)
+    converted = to_theirs(checkpoint) if ours else to_ours(checkpoint, identity)
+    print("\n".join(described(trained, checkpoint, identity)))
     save_checkpoint(options.out, converted)
     print(f"{options.out}: written")
+
+
+def require_one_prefix(weights: dict[str, Any], path: Path) -> None:
+    """UserError where a weight is there twice, with the prefix and without: either might be the one that counts."""
+    bare = [name.removeprefix(PREFIX) for name in weights]
+    if twice := sorted({name for name in bare if bare.count(name) > 1} if len({*bare}) < len(bare) else ()):
+        raise UserError(f"{path} has {twice[0]} twice, with and without the prefix {PREFIX!r}")
 
 
 def identity_in(trained: TrainedNetwork, options: argparse.Namespace) -> Identity:
@@ -67,8 +79,21 @@ def identity_in(trained: TrainedNetwork, options: argparse.Namespace) -> Identit
     branches = 2 if network.form in ("dual", "frozen") else 1
     if identity["stem_activation"] is None:
         identity["stem_activation"] = branches == 1
+    task = get_task(spec.facts, options.task)
+    step = step_of(task, trained.step, options.step)
     of_data = {"scenario": scenario_of(config, spec), "label_protocol": options.label_protocol}
-    return identity | of_data | {"task": [list(classes) for classes in identity["task"]], "branches": branches}
+    of_task = {"step": step, "task": [list(arrived) for arrived in task.steps[: step + 1]]}
+    return identity | of_data | of_task | {"branches": branches}
+
+
+def step_of(task: Task, found: int, said: int | None) -> int:
+    """The step of a foreign network: `found` from its classifiers, but where domains arrive it has one all along."""
+    steps = range(task.num_steps) if task.kind == "domain" else (found,)
+    if said is None and len(steps) > 1:
+        raise UserError(f"give --step N: a network that learns domains looks the same after each of {len(steps)} steps")
+    if said is not None and said not in steps:
+        raise UserError(f"--step {said}: it is of step {' or '.join(map(str, steps))}")
+    return steps[0] if said is None else said
 
 
 def to_ours(checkpoint: dict[str, Any], identity: Identity) -> dict[str, Any]:
@@ -89,13 +114,14 @@ def to_theirs(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return dict.fromkeys(ENTRIES) | {"model_state": checkpoint["model_state"]} | own
 
 
-def described(trained: TrainedNetwork, checkpoint: dict[str, Any]) -> list[str]:
+def described(trained: TrainedNetwork, checkpoint: dict[str, Any], identity: Identity) -> list[str]:
     """What was found, in lines."""
     weights = checkpoint["model_state"]
     heads, sizes = heads_of(weights), sizes_of(weights)
     beside = [name for name in checkpoint if name != "model_state" and checkpoint[name] not in (None, {}, [])]
+    step = identity["step"]
     return [
-        f"step {trained.step} of {trained.dataset}: {sum(heads)} classes, by step {' + '.join(map(str, heads))}",
+        f"step {step} of {trained.dataset}: {sum(heads)} classes, by step {' + '.join(map(str, heads))}",
         f"classes: {', '.join(trained.class_names)}",
         f"network: {sizes['backbone']}, width {sizes['width']}, head of {sizes['head_channels']} channels, "
         f"{FORMS[branch_form(weights)]}",
@@ -111,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", required=True, choices=("ours", "theirs"), help="form that is wanted")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write")
     parser.add_argument("--overwrite", action="store_true", help="though it is there already")
+    parser.add_argument("--step", type=int, metavar="N", help="step, where domains arrive: weights do not say it")
     text = "which images served a step [disjoint, where there is a choice]"
     parser.add_argument("--scenario", metavar="NAME", help=text)
     text = "whose labels it learnt: mib for checkpoints of MiB's own code [%(default)s]"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -121,10 +122,36 @@ def _spelled(value: Any) -> Iterator[Any]:
         yield f"{value!r},".encode()
 
 
+class _Dtype:
+    """Stands in for numpy.dtype while a file is read: only what a number needs of it, and nothing that could run."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in "biuf":
+            raise ValueError(f"a number of numpy of type {code}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+def _number(of: _Dtype, data: bytes) -> float:
+    """Stands in for numpy's scalars: the plain number."""
+    return np.frombuffer(data, of.dtype, count=1)[0].item()
+
+
+NUMBERS_OF_NUMPY = [
+    (_Dtype, "numpy.dtype"),
+    (_number, "numpy.core.multiarray.scalar"),  # as numpy 1 spells it
+    (_number, "numpy._core.multiarray.scalar"),
+]
+"""A score is often a number of numpy, which torch would refuse: it is read as a plain one."""
+
+
 def _load(path: Path) -> Any:
     try:
         _require_whole(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMBERS_OF_NUMPY):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except pickle.UnpicklingError:

@@ -3,11 +3,13 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from modules.public_names import PREFIX, to_public
-from tests.helpers import small_network
+from tests.helpers import largest_difference, small_network
+from tests.networks import save_network
 from tests.workplace import Workplace, assert_same, load
 from tools.convert import ENTRIES, main
 from trained import load_trained
@@ -75,6 +77,45 @@ def test_ours_there_and_back_gives_the_same_figures(
     assert "it has scenario overlapped, this run disjoint" in capsys.readouterr().err
 
 
+def test_a_first_step_of_theirs_can_be_built_upon(trained: Workplace, workplace: Workplace):
+    there = convert(trained.checkpoint(0), workplace.folder / "theirs.pth", "--to", "theirs")
+    ours = convert(there, workplace.folder / "ours.pth", *OURS)
+    assert workplace.run("--step", 1, "--step_ckpt", ours, "--no-visualize") == 0
+    assert workplace.results().read_text().splitlines()[-1] == trained.results().read_text().splitlines()[-1]
+
+
+def test_a_network_that_learns_domains_needs_its_step(tmp_path: Path, capsys: pytest.CaptureFixture):
+    save_network(tmp_path / "a.pth", "--dataset cityscapes_domain --task 11-5", 1)
+    there = convert(tmp_path / "a.pth", tmp_path / "theirs.pth", "--to", "theirs")
+    words = ["--to", "ours", "--dataset", "cityscapes_domain", "--task", "11-5"]
+    for step, said in (([], "give --step N"), (["--step", "7"], "--step 7: it is of step 0 or 1 or 2")):
+        assert main(["--ckpt", str(there), "--out", str(tmp_path / "b.pth"), *words, *step]) == 2
+        assert said in capsys.readouterr().err
+    back = convert(there, tmp_path / "b.pth", *words, "--step", 1)
+    assert_same(load(back)["trainer_state"]["identity"], load(tmp_path / "a.pth")["trainer_state"]["identity"])
+
+
+def test_a_score_that_is_a_number_of_numpy_is_read_as_a_plain_one(tmp_path: Path):
+    source = theirs(tmp_path / "theirs.pth", classes_per_head=(16,))
+    for score in (np.float64(0.25), np.float32(0.25), np.int64(2)):
+        torch.save(load(source) | {"best_score": score}, tmp_path / "numpy.pth")
+        ours = convert(tmp_path / "numpy.pth", tmp_path / "ours.pth", *OURS, "--overwrite")
+        back = load(convert(ours, tmp_path / "back.pth", "--to", "theirs", "--overwrite"))
+        assert back["best_score"] == score and type(back["best_score"]) in (int, float)
+
+
+def test_a_merged_network_does_not_say_whether_it_had_two_branches(tmp_path: Path, capsys: pytest.CaptureFixture):
+    network = small_network(branches=2, classes_per_head=(16,)).eval()
+    merged = weights(tmp_path / "a.pth", to_public(network.merged().state_dict()))
+    assert main(["--ckpt", str(merged), "--out", str(tmp_path / "b.pth"), *OURS]) == 2
+    assert "give --no-stem_activation for a network of RCIL" in capsys.readouterr().err
+    ours = convert(merged, tmp_path / "b.pth", *OURS, "--no-stem_activation")
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = network(images).logits, load_trained(ours, pooling=32).network(images).logits
+    assert largest_difference(found, expected) < 1e-4
+
+
 @pytest.mark.parametrize(
     ("make", "more", "said"),
     [
@@ -86,6 +127,9 @@ def test_ours_there_and_back_gives_the_same_figures(
         (lambda f, t: weights(f / "a.pth", {"module.conv1.weight": torch.zeros(1)}), OURS, "its weights are not of a"),
         (lambda f, t: weights(f / "a.pth", None), OURS, "is no checkpoint of a step"),
         (lambda f, t: f / "none.pth", OURS, "is missing"),
+        (lambda f, t: twice(f / "a.pth"), OURS, "cls.0.bias twice, with and without the prefix"),
+        (lambda f, t: changed(f / "a.pth", t), ["--to", "theirs"], "was changed: what is kept"),
+        (lambda f, t: number_that_is_none(f / "a.pth"), OURS, "cannot be read as a checkpoint"),
         (lambda f, t: half_done(f / "a.pth", t), ["--to", "theirs"], "is a half-done step 1"),
         (lambda f, t: theirs(f / "out.pth", classes_per_head=(16,)), OURS, "is the checkpoint itself"),
     ],
@@ -123,4 +167,23 @@ def half_done(path: Path, trained: Workplace) -> Path:
     checkpoint = load(path)
     checkpoint["trainer_state"]["finished"] = False
     save_checkpoint(path, checkpoint)
+    return path
+
+
+def twice(path: Path) -> Path:
+    state = to_public(small_network(classes_per_head=(16,)).state_dict())
+    return weights(path, state | {"cls.0.bias": state["module.cls.0.bias"] + 1})
+
+
+def changed(path: Path, trained: Workplace) -> Path:
+    checkpoint = load(trained.checkpoint(1))
+    checkpoint["trainer_state"]["foreign"] = "x"
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def number_that_is_none(path: Path) -> Path:
+    """A checkpoint with a date of numpy for its score."""
+    state = to_public(small_network(classes_per_head=(16,)).state_dict())
+    torch.save({"model_state": state, "best_score": np.datetime64("2026-01-31")}, path)
     return path
