@@ -1,5 +1,6 @@
 """Every command, link and piece of code in docs/ is one that works, and what is generated is up to date."""
 
+import importlib
 import os
 import re
 import shlex
@@ -12,6 +13,9 @@ import pytest
 
 from argparser import build_parser, parse
 from docs.figures.rc_block import draw
+from tests.published import write_published
+from tests.workplace import Workplace
+from tools import convert
 from tools.list_options import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -69,9 +73,81 @@ def test_the_list_of_options_is_up_to_date():
     assert PAGES["SETTINGS.md"].endswith(f"\n\n{markdown()}"), "see python tools/list_options.py"
 
 
-def test_every_option_of_the_authors_is_in_the_table():
-    spec = PAGES["FROM_THE_AUTHORS_CODE.md"].split("## Options")[1]
-    assert all(f"`{name}`" in spec for name in ("--pod_options", "--regularizer", "--bce", "--icarl", "--pod_prepro"))
+# SPEC 9: those that users' scripts carry.
+AUTHORS_OPTIONS = """
+date name step lr epochs batch_size crop_size method opt_level checkpoint step_ckpt ckpt test num_workers
+random_seed logdir sample_num visualize debug print_interval val_interval ckpt_interval data_root dataset task
+overlap data_masking crop_val test_on_val val_on_trainset cross_val ignore_test_bg backbone output_stride
+no_pretrained norm_act pooling freeze fix_bn lr_old momentum weight_decay lr_policy lr_power lr_decay_step
+lr_decay_factor loss_kd loss_de unce unkd alpha init_balanced bce icarl icarl_importance icarl_disjoint icarl_bkg
+regularizer reg_importance reg_alpha reg_no_normalize reg_iterations pseudo threshold step_threshold pseudo_nb_bins
+classif_adaptive_factor classif_adaptive_min_factor pod pod_factor pod_options pod_prepro no_pod_schedule pod_logits
+spp_scales
+"""
+
+
+@pytest.mark.parametrize("name", AUTHORS_OPTIONS.split())
+def test_every_option_of_the_authors_is_in_the_table_and_taken(name: str):
+    table = PAGES["FROM_THE_AUTHORS_CODE.md"].split("## Options")[1].split("## Checkpoints")[0]
+    assert f"`--{name}`" in table and f"--{name}" in OPTIONS
+
+
+README = (ROOT / "README.md").read_text()
+TOOL_LINES = [
+    line
+    for text in (*PAGES.values(), README)
+    for line in dict.fromkeys([*commands(text), *re.findall(r"`(python tools/[^`]+)`", text)])
+    if re.match(r"python tools/(average_csv|compare_csv|convert|export|predict|report)\.py .", line)
+]
+MEANT = {"...": "", "IMAGE": "picture.jpg", "PICTURE": "picture.jpg", "DIR": "folder", "THEIRS.pth": "theirs.pth"}
+"""What stands in the pages for files of the reader's own."""
+
+
+@pytest.fixture(scope="module")
+def own_files(trained: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the commands of the pages read."""
+    folder = tmp_path_factory.mktemp("own")
+    demo = folder / "demo" / "seed42" / "checkpoints" / "15-1-voc_RCIL_5.pth"
+    demo.parent.mkdir(parents=True)
+    shutil.copy(trained.checkpoint(0), folder / "own.pth")
+    shutil.copy(trained.checkpoint(1), demo)
+    assert convert.main(f"--ckpt {folder}/own.pth --to theirs --out {folder}/theirs.pth".split()) == 0
+    shutil.copy(next((trained.data / "JPEGImages").glob("*.jpg")), folder / "picture.jpg")
+    for name, file in (("RCIL", "2022-10-17"), ("FT", "2022-08-26")):
+        [path] = write_published(folder, f"{file}_voc_15-5s_RCIL_overlap")
+        (folder / "results").mkdir(exist_ok=True)
+        path.rename(folder / "results" / f"2026-01-31_voc_15-1_{name}.csv")
+    return folder
+
+
+def test_the_pages_have_commands_of_tools():
+    assert {re.search(r"tools/(\w+)", line)[1] for line in TOOL_LINES} == {
+        *("average_csv", "compare_csv", "convert", "export", "predict", "report")
+    }
+
+
+@pytest.mark.parametrize("line", TOOL_LINES)
+def test_the_commands_of_tools_run(line: str, own_files: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(own_files)
+    _, program, *words = shlex.split(line)
+    tool = Path(program).stem
+    tables = iter(sorted((own_files / "results").glob("*.csv")))
+    filled = []
+    for before, word in zip([program, *words], words, strict=False):
+        if word == "FILE" and before == "--out":
+            word = "converted.pth"
+        elif word == "FILE" and before == "--ckpt":
+            word = "theirs.pth" if "ours" in words else "own.pth"
+        elif word == "FILE":
+            word = str(next(tables))
+        filled.append(MEANT.get(word, word))
+    if tool == "convert":
+        if "OURS.pth" in words and "theirs" in words:
+            shutil.copy("own.pth", "OURS.pth")
+        filled.append("--overwrite")
+    if tool == "export":
+        filled += ["--form", "weights"]  # the others, which take longer, have tests of their own
+    assert importlib.import_module(f"tools.{tool}").main(list(filter(None, filled))) == 0
 
 
 def test_the_figure_is_drawn(tmp_path: Path):
