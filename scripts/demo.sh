@@ -10,4 +10,4 @@ results=demo/seed$seed/results/shapes_voc_15-1
 echo
 python tools/report.py "${results}_RCIL.csv" "${results}_FT.csv" --out demo/report --no_published --title "Demo: shapes, 15-1 overlapped" || exit
 echo "open demo/report/report.html; a picture of your own:"
-echo "  .venv/bin/python tools/predict.py --ckpt demo/seed$seed/checkpoints/15-1-voc_RCIL_5.pth PICTURE"
+echo "  $VENV/bin/python tools/predict.py --ckpt demo/seed$seed/checkpoints/15-1-voc_RCIL_5.pth PICTURE"

@@ -96,7 +96,7 @@ README = (ROOT / "README.md").read_text()
 TOOL_LINES = [
     line
     for text in (*PAGES.values(), README)
-    for line in dict.fromkeys([*commands(text), *re.findall(r"`(python tools/[^`]+)`", text)])
+    for line in dict.fromkeys([*commands(text), *re.findall(r"`(?:\.venv/bin/)?(python tools/[^`]+)`", text)])
     if re.match(r"python tools/(average_csv|compare_csv|convert|export|predict|report)\.py .", line)
 ]
 MEANT = {"...": "", "IMAGE": "picture.jpg", "PICTURE": "picture.jpg", "DIR": "folder", "THEIRS.pth": "theirs.pth"}

@@ -49,6 +49,9 @@ def convert(options: argparse.Namespace) -> None:
     if ours == (options.to == "ours"):
         found = "is one of ours already" if ours else "is none of ours"
         raise UserError(f"{options.ckpt} {found}: --to {'theirs' if ours else 'ours'} is the other way")
+    for name in ("step", "scenario", "label_protocol") if ours else ():
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name}: {options.ckpt} says that itself; leave it out")
     trained = load_named(options)
     if not trained.finished:
         raise UserError(f"{options.ckpt} is a half-done step {trained.step}: go on with it first")
@@ -71,7 +74,8 @@ def require_one_prefix(weights: dict[str, Any], path: Path) -> None:
 def identity_in(trained: TrainedNetwork, options: argparse.Namespace) -> Identity:
     """The identity of a foreign network, completed by what only the user knows."""
     spec = DATASETS[trained.dataset](None)
-    config = DataConfig(dataset=trained.dataset, scenario=options.scenario, label_protocol=options.label_protocol)
+    protocol = options.label_protocol or DataConfig.label_protocol
+    config = DataConfig(dataset=trained.dataset, scenario=options.scenario, label_protocol=protocol)
     if options.scenario and options.scenario not in spec.scenarios:
         raise UserError(f"--scenario {options.scenario}: {spec.name} has {', '.join(spec.scenarios)}")
     network = trained.saved
@@ -81,7 +85,9 @@ def identity_in(trained: TrainedNetwork, options: argparse.Namespace) -> Identit
         identity["stem_activation"] = branches == 1
     task = get_task(spec.facts, options.task)
     step = step_of(task, trained.step, options.step)
-    of_data = {"scenario": scenario_of(config, spec), "label_protocol": options.label_protocol}
+    of_data = {"label_protocol": protocol}
+    if options.scenario or len(spec.scenarios) == 1:  # what nobody says is not claimed: any run may take it
+        of_data["scenario"] = scenario_of(config, spec)
     of_task = {"step": step, "task": [list(arrived) for arrived in task.steps[: step + 1]]}
     return identity | of_data | of_task | {"branches": branches}
 
@@ -138,10 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write")
     parser.add_argument("--overwrite", action="store_true", help="though it is there already")
     parser.add_argument("--step", type=int, metavar="N", help="step, where domains arrive: weights do not say it")
-    text = "which images served a step [disjoint, where there is a choice]"
+    text = "which images served a step; without it runs of any scenario take the file"
     parser.add_argument("--scenario", metavar="NAME", help=text)
-    text = "whose labels it learnt: mib for checkpoints of MiB's own code [%(default)s]"
-    parser.add_argument("--label_protocol", choices=("plop", "mib"), default="plop", help=text)
+    text = "whose labels it learnt: mib for checkpoints of MiB's own code [plop]"
+    parser.add_argument("--label_protocol", choices=("plop", "mib"), help=text)
     options = parser.parse_args(arguments)
     try:
         convert(options)

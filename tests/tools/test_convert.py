@@ -84,6 +84,15 @@ def test_a_first_step_of_theirs_can_be_built_upon(trained: Workplace, workplace:
     assert workplace.results().read_text().splitlines()[-1] == trained.results().read_text().splitlines()[-1]
 
 
+def test_what_nobody_says_of_a_file_is_not_claimed(trained: Workplace, workplace: Workplace):
+    there = convert(trained.checkpoint(0), workplace.folder / "theirs.pth", "--to", "theirs")
+    ours = convert(there, workplace.folder / "ours.pth", *OURS[:-2])
+    assert "scenario" not in load(ours)["trainer_state"]["identity"]
+    for scenario in ("overlapped", "disjoint"):
+        words = ["--scenario", scenario, "--no-overlap"] if scenario == "disjoint" else []
+        assert workplace.run("--step", 0, "--test", "--no-visualize", "--ckpt", ours, *words) == 0
+
+
 def test_a_network_that_learns_domains_needs_its_step(tmp_path: Path, capsys: pytest.CaptureFixture):
     save_network(tmp_path / "a.pth", "--dataset cityscapes_domain --task 11-5", 1)
     there = convert(tmp_path / "a.pth", tmp_path / "theirs.pth", "--to", "theirs")
@@ -130,6 +139,8 @@ def test_a_merged_network_does_not_say_whether_it_had_two_branches(tmp_path: Pat
         (lambda f, t: twice(f / "a.pth"), OURS, "cls.0.bias twice, with and without the prefix"),
         (lambda f, t: changed(f / "a.pth", t), ["--to", "theirs"], "was changed: what is kept"),
         (lambda f, t: number_that_is_none(f / "a.pth"), OURS, "cannot be read as a checkpoint"),
+        (lambda f, t: t.checkpoint(1), ["--to", "theirs", "--scenario", "disjoint"], "--scenario: "),
+        (lambda f, t: t.checkpoint(1), ["--to", "theirs", "--label_protocol", "mib"], "--label_protocol: "),
         (lambda f, t: half_done(f / "a.pth", t), ["--to", "theirs"], "is a half-done step 1"),
         (lambda f, t: theirs(f / "out.pth", classes_per_head=(16,)), OURS, "is the checkpoint itself"),
     ],

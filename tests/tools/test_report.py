@@ -54,6 +54,17 @@ def test_figures_by_hand(tmp_path: Path):
     assert run.figures["forgetting"] == pytest.approx(0.4 / 3)
 
 
+def test_the_name_of_a_table_says_what_it_is_of(tmp_path: Path):
+    def named(stem: str) -> tuple[str, str, str]:
+        write_row(tmp_path / f"{stem}.csv", Row(0, (0.5,) * 19, 19, 0.5))
+        run = read_run(tmp_path / f"{stem}.csv")
+        return run.dataset, run.task, run.name
+
+    assert named("2026-01-31_cityscapes_domain_11-5_RCIL_a") == ("cityscapes_domain", "11-5", "RCIL_a")
+    assert named("2026-01-31_mine_2-1_FT") == ("mine", "2-1", "FT")
+    assert named("mine") == ("", "", "mine")
+
+
 def test_a_class_absent_at_first_is_forgotten_from_its_best(tmp_path: Path):
     path = tmp_path / "2026-01-31_own_2-1_a.csv"
     path.write_text("0,0.5,X,0.5\n1,0.4,0.6,0.5\n2,0.3,0.2,0.25\n")

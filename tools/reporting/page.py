@@ -48,7 +48,6 @@ def render(
         percent=percent,
         nan=math.nan,
         samples=_samples(runs),
-        steps=sorted({row.step for run in runs for row in run.rows}),
     )
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from dataset import DATASETS
 from dataset.voc import voc_palette
 from metrics.history import History, read_history
 from metrics.journal import read_journal
@@ -21,7 +22,7 @@ class Run:
     """One results table, and what is known of it."""
 
     name: str
-    path: Path | None  # of its table
+    path: Path  # of its table
     dataset: str  # "" where nothing says it, as the task and the scenario
     task: str
     scenario: str
@@ -59,10 +60,7 @@ def read_run(path: Path, num_first: int | None = None) -> Run:
     journal = path.with_suffix(".jsonl")
     events = read_journal(journal) if journal.is_file() else []
     about = next((event for event in reversed(events) if event["event"] == "run"), {})
-    parts = path.stem.split("_", 3)
-    dataset, task_name, name = parts[1:] if len(parts) == 4 else ("", "", path.stem)
-    if path.stem.split("_")[1:3] == ["cityscapes", "domain"]:
-        dataset, (task_name, _, name) = "cityscapes_domain", path.stem.split("_", 3)[3].partition("_")
+    dataset, task_name, name = _named(path.stem)
     task = _task(about.get("dataset", dataset), about.get("task", task_name))
     count = rows[0].num_classes
     try:
@@ -100,6 +98,14 @@ def require_one_task(runs: Sequence[Run]) -> None:
     for run, file in zip(runs, files, strict=True):
         if files.count(file) > 1:
             raise UserError(f"{run.path} is named twice: name each run once")
+
+
+def _named(stem: str) -> tuple[str, str, str]:
+    """Data set, task and name of a run in the name of its table, DATE_DATASET_TASK_NAME; a data set may hold a _."""
+    _, _, rest = stem.partition("_")
+    known = max((name for name in DATASETS if rest.startswith(f"{name}_")), key=len, default=rest.partition("_")[0])
+    task, _, name = rest.removeprefix(f"{known}_").partition("_")
+    return (known, task, name) if name else ("", "", stem)
 
 
 def _task(dataset: str, name: str) -> Task | None:
