@@ -1,31 +1,36 @@
 """The command line: options made from the fields of the configurations, and the configuration made from them.
 
-The only user of argparse. A value comes from the command line, else from the method's preset for the data set, else
-from the field's default; `Provenance` keeps which.
+The only user of argparse for run.py. A value comes from the command line, else from the method's preset for the data
+set, else from the field's default; `Provenance` keeps which.
 """
 
 import argparse
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
-from dataset import DATASETS, open_dataset, open_task
+from dataset import DATASETS, open_dataset, open_task, scenario_of
 from dataset.base import DatasetSpec
-from methods import METHODS
-from methods.features import feature_preset
+from methods import METHODS, preset
+from methods.base import Method, MethodConfig
 from methods.spelling import READ_ELSEWHERE, WITHOUT_EFFECT, read_authors_spelling
-from tasks import Task
+from modules.backbones import BACKBONES
+from tasks import Step, Task
+from utils.distributed import Dist
 from utils.errors import UserError
+from utils.log import log
 
-PARTS = {"data": DataConfig, "model": ModelConfig, "optim": OptimConfig}
+GROUPS = {"run": RunConfig, "data": DataConfig, "network": ModelConfig, "optimiser": OptimConfig}
 RENAMED = {"method_name": "method"}
-TABLES = {"dataset": DATASETS, "method": METHODS}
+TABLES = {"dataset": DATASETS, "method": METHODS, "backbone": BACKBONES}
 """Options that take a name of a table; the help lists them."""
+USUAL = {"method": "RCIL", "dataset": DataConfig.dataset, "task": DataConfig.task}
+"""What is meant where nothing is typed."""
 
 
 class Provenance(NamedTuple):
@@ -42,46 +47,50 @@ class Parsed(NamedTuple):
     config: RunConfig
     spec: DatasetSpec
     task: Task
-    steps: tuple[int, ...]
+    steps: tuple[Step, ...]
     provenance: Provenance
     local_rank: int | None
 
-
-class _Parser(argparse.ArgumentParser):
-    """Raises UserError instead of printing the usage of a hundred options."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (--help lists all options)")
+    def announce(self, dist: Dist) -> None:
+        """Log what is about to run, and where its settings came from."""
+        scenario, numbers = scenario_of(self.config.data, self.spec), " ".join(map(str, self.steps))
+        log.info(
+            f"{self.config.method_name} on {self.spec.name} {self.task.name}, {scenario}: step {numbers} of "
+            f"{self.task.num_steps}, {dist.world_size} process(es) on {dist.device.type}"
+        )
+        for source, values in (("typed", self.provenance.typed), ("preset", self.provenance.preset)):
+            log.info(f"  {source}: " + ", ".join(f"{name} {shown(value)}" for name, value in values.items()))
+        for note in self.provenance.notes:
+            log.info(f"  note: {note}")
 
 
 def parse(arguments: Sequence[str]) -> Parsed:
     """The configuration that a command line means. Raises UserError for an unknown option, naming the nearest."""
-    parser = build_parser()
+    parser = build_parser(*_asked_about(arguments))
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UserError(_unknown(unknown[0], parser))
     typed = vars(namespace)
     local_rank = typed.pop("local_rank", None)
-    method_name, typed, notes = read_authors_spelling(typed.pop("method", "RCIL"), typed)
-    if method_name not in METHODS:
-        raise UserError(f"--method {method_name}: choose from {', '.join(METHODS)}")
+    method_name, typed, notes = read_authors_spelling(typed.pop("method", USUAL["method"]), typed)
+    method = _named("method", method_name)
     data = DataConfig(**_of(DataConfig, typed))
     if "task" in typed and "class_order" in typed:
         raise UserError("--task and --class_order both say which classes come when; give one")
     spec = open_dataset(data)
     task = open_task(data, spec)
+    require_served(method, method_name, task)
     if data.overlap is not None and len(spec.scenarios) == 1:
         notes.append(f"--overlap has no effect: {spec.name} deals out its images {spec.scenarios[0]}")
     steps = _steps(typed.get("step", ("all",)), task)
     for name in ("lr", "epochs"):
         if name in typed:
             typed[name] = _by_step(typed[name], steps)
-    method = METHODS[method_name]
-    pod = typed.get("pod", method.Config().pod)
-    published = feature_preset(pod, data.dataset, task.name) | method.preset(data.dataset, task)
-    preset = {name: value for name, value in published.items() if name not in typed}
-    values = preset | typed
+    published = preset(method, data.dataset, task.name, typed.get("pod", method.Config.pod))
+    of_preset = {name: value for name, value in published.items() if name not in typed}
+    values = of_preset | typed
     _refuse_foreign(method_name, typed)
+    _named("backbone", values.get("backbone", ModelConfig.backbone))
     config = RunConfig(
         data=data,
         model=ModelConfig(**_of(ModelConfig, values)),
@@ -91,45 +100,116 @@ def parse(arguments: Sequence[str]) -> Parsed:
         **_of(RunConfig, values),
     )
     by_hand = {name: value for name, value in typed.items() if name in vars(namespace)}
-    return Parsed(config, spec, task, steps, Provenance(by_hand, preset, notes), local_rank)
+    steps = tuple(map(task.step, steps))
+    return Parsed(config, spec, task, steps, Provenance(by_hand, of_preset, notes), local_rank)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """One option per field of the configurations; a method's options stand in a group of their own."""
+def require_served(method: type[Method], name: str, task: Task) -> None:
+    """UserError, with its reason, unless the method makes sense where the task brings classes, or domains."""
+    setting = "classes" if task.kind == "class" else "domains"
+    if setting not in method.serves:
+        raise UserError(f"--method {name} does not serve data in which {setting} arrive: {method.reason}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises UserError instead of printing the usage of a hundred options."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (--method NAME --help lists all options)")
+
+
+class Switch(argparse.Action):
+    """`--x` and `--no_x`; `--no-x` is the same, and not shown."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, not option_string.startswith(("--no_", "--no-")))
+
+
+def add_switch(group: Any, name: str, text: str) -> None:
+    """Add the option `--NAME` that can be turned off."""
+    group.add_argument(f"--{name}", f"--no_{name}", dest=name, action=Switch, nargs=0, help=text)
+    group.add_argument(f"--no-{name}", dest=name, action=Switch, nargs=0, help=argparse.SUPPRESS)
+
+
+def build_parser(method: str = USUAL["method"], published: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+    """One option per field of the configurations.
+
+    The help shows those of `method` first, with the values that were `published` as defaults; options of other methods
+    are read, and not shown.
+    """
     parser = _Parser(
         "run.py",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
-        description="Train and score a network that learns classes in steps. Defaults in brackets.",
+        description="Train and score a network that learns classes in steps. Defaults in brackets: those of the "
+        f"method {method}; --method NAME, --dataset and --task before --help show others.",
     )
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     known: set[str] = set()
-    groups = {"run": RunConfig, **PARTS} | {f"method {name}": method.Config for name, method in METHODS.items()}
-    for title, config in groups.items():
-        group = parser.add_argument_group(title)
-        for spec in option_fields(config):
-            if spec.name not in known:
-                _add(group, spec, typing.get_type_hints(config)[spec.name])
-            known.add(spec.name)
+    for title, config, names in method_groups(method) + [(title, config, None) for title, config in GROUPS.items()]:
+        _add_group(parser.add_argument_group(title), config, names, known, published or {})
+    hidden = parser.add_argument_group()
+    for other in METHODS.values():
+        _add_group(hidden, other.Config, None, known, {}, visible=False)
     for name in (*WITHOUT_EFFECT, *READ_ELSEWHERE):
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
-    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     return parser
 
 
-def _add(group: Any, spec: Field, hint: Any) -> None:
+def method_groups(name: str) -> list[tuple[str, type, set[str]]]:
+    """Title, configuration and option names: what is the method's own, with other defaults too, and what all have."""
+    config = METHODS[name].Config
+    defaults = {spec.name: spec.default for spec in option_fields(MethodConfig)}
+    own = {spec.name for spec in option_fields(config) if defaults.get(spec.name, MISSING) != spec.default}
+    own |= {option for values in vars(config).get("presets", {}).values() for option in values if option in defaults}
+    return [(f"method {name}", config, own), ("every method", config, set(defaults) - own)]
+
+
+def _asked_about(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The method whose options the help is to show, and its published values for the data set and task."""
+    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name, usual in (USUAL | {"pod": None}).items():
+        words.add_argument(f"--{name}", nargs="?", default=usual)
+    try:
+        found, _ = words.parse_known_args([word for word in arguments if word != "--help"])
+    except argparse.ArgumentError:
+        return USUAL["method"], {}
+    name = found.method if found.method in METHODS else USUAL["method"]
+    method = METHODS[name]
+    return name, preset(method, str(found.dataset), str(found.task), found.pod or method.Config.pod)
+
+
+def _add_group(
+    group: Any,
+    config: type,
+    names: set[str] | None,
+    known: set[str],
+    published: Mapping[str, Any],
+    visible: bool = True,
+) -> None:
+    """Add the options of `config` that are in `names` (None: all) and not yet `known`."""
+    hints = typing.get_type_hints(config)
+    for spec in option_fields(config):
+        if spec.name not in known and (names is None or spec.name in names):
+            known.add(spec.name)
+            _add(group, spec, hints[spec.name], published.get(spec.name, spec.default), visible)
+
+
+def _add(group: Any, spec: Field, hint: Any, default: Any, visible: bool) -> None:
     """Add the option of one field; its type comes from the annotation."""
     name = RENAMED.get(spec.name, spec.name)
-    default = None if spec.default is MISSING else spec.default
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
     text = spec.metadata["help"] + (f": {', '.join(TABLES[name])}" if name in TABLES else "")
-    text += "" if default is None or default is False else f" [{shown}]"
+    text += "" if default in (None, MISSING) or name.startswith("no_") else f" [{shown(default)}]"
+    if not visible:
+        text = argparse.SUPPRESS
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     choices = spec.metadata["choices"]
     if hint is bool and name.startswith("no_"):
         group.add_argument(f"--{name}", action="store_true", help=text)
+        group.add_argument(f"--no-{name[3:]}", dest=name, action="store_true", help=argparse.SUPPRESS)
     elif hint is bool:
-        group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
+        add_switch(group, name, text)
     elif typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
         group.add_argument(f"--{name}", nargs="+", type=kind, metavar=kind.__name__.upper(), help=text)
@@ -138,6 +218,20 @@ def _add(group: Any, spec: Field, hint: Any) -> None:
     else:
         metavar = None if choices else {Path: "PATH", float: "X", str: "TEXT"}[hint]
         group.add_argument(f"--{name}", type=hint, choices=choices, metavar=metavar, help=text)
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _named(table: str, name: str) -> Any:
+    """The entry `name` of a table. UserError where there is none."""
+    if name not in TABLES[table]:
+        raise UserError(f"--{table} {name}: choose from {', '.join(TABLES[table])}")
+    return TABLES[table][name]
 
 
 def _of(config: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -168,11 +262,11 @@ def _by_step(values: Sequence[Any], steps: tuple[int, ...]) -> tuple[Any, ...]:
 
 def _refuse_foreign(method: str, typed: dict[str, Any]) -> None:
     """An option of another method would be ignored silently: refuse it."""
-    others = {spec.name for other in METHODS.values() for spec in option_fields(other.Config)}
-    own = {spec.name for spec in option_fields(METHODS[method].Config)}
-    for name in sorted((others - own) & typed.keys()):
-        owners = [m for m, other in METHODS.items() if name in {s.name for s in option_fields(other.Config)}]
-        raise UserError(f"--{name} is an option of {', '.join(owners)}, not of --method {method}")
+    names = {name: {spec.name for spec in option_fields(other.Config)} for name, other in METHODS.items()}
+    for option in sorted(set().union(*names.values()) - names[method]):
+        if option in typed:
+            owners = [name for name, of_it in names.items() if option in of_it]
+            raise UserError(f"--{option} is an option of {', '.join(owners)}, not of --method {method}")
 
 
 def _unknown(word: str, parser: argparse.ArgumentParser) -> str:
@@ -180,4 +274,4 @@ def _unknown(word: str, parser: argparse.ArgumentParser) -> str:
         return f"unexpected argument {word!r}; an option starts with --"
     options = [option for action in parser._actions for option in action.option_strings]
     near = difflib.get_close_matches(word.split("=")[0], options, n=1, cutoff=0.0)
-    return f"unknown option {word}; the nearest is {near[0]} (--help lists all options)"
+    return f"unknown option {word}; the nearest is {near[0]} (--method NAME --help lists all options)"

@@ -89,7 +89,7 @@ class DataConfig(Checked):
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
         self.require(self.num_workers >= 0, "num_workers", "0 or more")
         if None not in (self.overlap, self.scenario) and self.overlap != (self.scenario == "overlapped"):
-            switch = "--overlap" if self.overlap else "--no-overlap"
+            switch = "--overlap" if self.overlap else "--no_overlap"
             raise UserError(f"{switch} and --scenario {self.scenario} contradict each other; give one of them")
 
 
@@ -97,7 +97,7 @@ class DataConfig(Checked):
 class ModelConfig(Checked):
     """The network (SPEC 3). The number of branches belongs to the method."""
 
-    backbone: str = option("resnet101", "body", choices=("resnet26", "resnet50", "resnet101", "resnet152"))
+    backbone: str = option("resnet101", "body")
     output_stride: Literal[8, 16] = option(16, "input pixels per feature pixel", choices=(8, 16))
     pretrained: Path | None = option(
         None, "ImageNet weights of the body (default: pretrained/BACKBONE_NORM.pth.tar, else pretrained/BACKBONE*.pth)"
@@ -163,10 +163,14 @@ class RunConfig(Checked):
     method_name: str = option("RCIL", "method")
     opt_level: str = option("O0", "O0: fp32, O1: mixed precision", choices=("O0", "O1"))
     checkpoint: Path = option(Path("checkpoints/step"), "folder of the checkpoints")
-    step_ckpt: Path | None = option(None, "checkpoint of the step before the first one that runs")
-    ckpt: Path | None = option(None, "checkpoint of the step itself, to go on from or to test")
+    step_ckpt: Path | None = option(
+        None,
+        "checkpoint of the step before the first one that runs; if that is step 0, of step 0 itself, which is then "
+        "scored and not trained",
+    )
+    ckpt: Path | None = option(None, "checkpoint of the step itself, to resume or to test")
     test: bool = option(False, "score the saved checkpoint of each step; train nothing")
-    resume: bool = option(True, "go on from a half-done step, and leave a finished one alone")
+    resume: bool = option(True, "resume a half-done step, and leave a finished one alone")
     random_seed: int = option(42, "seed of everything random")
     logdir: Path = option(Path("logs"), "folder of TensorBoard files and pictures")
     results_dir: Path = option(Path("results"), "folder of the results tables")

@@ -4,291 +4,210 @@ torchrun --nproc_per_node=4 run.py --data_root data/voc --task 15-1 --overlap --
 python run.py --data_root data/voc --task 15-1 --overlap --name RCIL --step 0 --test
 """
 
-import glob
+import math
 import os
-import signal
 import sys
-import warnings
-from collections.abc import Sequence
-from datetime import date
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from argparser import Parsed, parse
-from config import RunConfig, at_step, options_of
-from dataset import Loaders, require_full_batch, scenario_of
-from dataset.labels import PROTOCOL_NOTES
-from experiment import Checkpoint, Experiment
-from methods.base import Method
-from metrics.report import Reporter
-from metrics.results import results_path
+from checkpoints import CheckpointStore, Saved, about
+from config import RunConfig
+from dataset import TaskData
+from methods import METHODS
+from metrics.report import Reporter, build_report
 from metrics.scores import Scores
-from progress import Progress
-from segmentation_module import SegmentationNet
-from tasks import Task
-from train import Precision, Updater, evaluate, predict_samples, train_one_epoch, training_batches
-from utils.distributed import Dist, barrier, farewell, init_distributed, lost_contact, shut_down, who_is_gone
-from utils.errors import RunError, UserError, one_line
-from utils.interrupt import Interrupts, Stopped
+from segmentation_module import SegmentationNet, build_first_student, build_student, freeze_parts_
+from tasks import Step
+from train import Trainer, evaluate, predict_samples
+from utils.distributed import Dist, barrier, init_distributed, shut_down
+from utils.ending import ending_of
+from utils.interrupt import Interrupts, Stopped, when_stopped
 from utils.log import log, setup_logging
-from utils.optim import build_optimizer, build_schedule
+from utils.profiling import profiled
+from utils.random_state import derive_seed, seed_everything
+from utils.watch import Watch
 
-GO_ON = "the same command goes on from the last checkpoint"
+
+@dataclass(frozen=True)
+class Run:
+    """What the steps of a run share."""
+
+    config: RunConfig
+    data: TaskData
+    store: CheckpointStore
+    report: Reporter
+    interrupts: Interrupts
+    dist: Dist
 
 
-def run_steps(run: Experiment) -> None:
+def run_steps(run: Run, steps: Sequence[Step]) -> None:
     """Every step in turn: train what is not trained yet, score what is not scored yet."""
-    run.report.require_place()  # where it has none, that is to be said now and not after days of training
-    for step in run.steps:
-        if run.config.test:
-            network, _ = run.load_finished(run.saved_path(step), step)
-        else:
-            network = train_step(run, step, is_first=step == run.steps[0])
+    for step in steps:
+        network = run.store.finished(step).network if run.config.test else learn(run, step)
         if network is not None:
-            test_step(run, step, network)
+            test(run, step, network)
+        del network  # it would lie in memory beside those of the next step
 
 
-def train_step(run: Experiment, step: int, *, is_first: bool) -> SegmentationNet | None:
+def learn(run: Run, step: Step) -> SegmentationNet | None:
     """The trained network of `step`; None if both network and score are there already."""
-    run.seed(step, epoch=0)
-    student, saved = run.load_saved(step)
-    if saved and saved["trainer_state"]["finished"]:
-        row = run.report.row(step)
-        log.info(f"step {step} is finished: {run.path(step)}" + (f", mIoU {100 * row.mean_iou:.2f}" if row else ""))
-        return None if row else student
-    _require_two_values(run.config, run.dist)
-    loaders = run.loaders(step)
-    require_full_batch(loaders.train)
-    method = run.method(step)
-    precision = Precision(run.dist.device, mixed=run.config.opt_level == "O1")
-    student, teacher = run.networks(step, student, method, dtype=precision.activations, is_first=is_first)
+    seed_everything(derive_seed(run.config.random_seed, step.number, 0, run.dist.rank))
+    saved = run.store.resumable(step)
+    if saved and saved.finished:
+        row = run.report.row(step.number)
+        log.info(f"step {step} is finished: {saved.path}" + (f", mIoU {100 * row.mean_iou:.2f}" if row else ""))
+        return None if row else saved.network
+    trainer = build_trainer(run, step, saved)
+    train(run, step, trainer)
+    return trainer.student
+
+
+def build_trainer(run: Run, step: Step, saved: Saved | None) -> Trainer:
+    """Student, teacher and method of `step`, from the step before, or from what was saved of this one (SPEC 4, 6)."""
+    config, model = run.config, run.config.model
+    batches = run.data.train(step)
+    method = METHODS[config.method_name](config.method, step)
+    before = run.store.previous(step)
+    previous = before.network if before else None
+    if previous:
+        student = build_student(previous, new_classes=step.num_seen - step.num_old)
+    else:
+        source = replace(model, no_pretrained=True) if saved else model
+        student = build_first_student(source, branches=config.method.branches, classes_per_head=step.classes_per_head)
+    freeze_parts_(student, body=model.freeze, norms=model.fix_bn)
+    method.shape(student, previous)
+    if before:
+        method.inherit(before.checkpoint["method_state"])
+    if not saved:
+        method.initialise(student, previous)
+    teacher = previous.for_inference() if previous and method.needs_teacher else None
+    trainer = Trainer(student, teacher, method, batches, config, run.dist)
     if saved:
-        run.require_predecessor(step, saved)
-    train_student(run, step, student, teacher, method, loaders, precision, saved)
-    return student
+        run.store.require_predecessor(step, saved)
+        with about(saved.path):
+            trainer.load_state_dict(saved.checkpoint)
+    else:
+        trainer.begin()
+    return trainer
 
 
-def _require_two_values(config: RunConfig, dist: Dist) -> None:
-    """A norm in training needs two values per channel, and the image pooling leaves it one per image."""
-    images = config.data.batch_size * (dist.world_size if config.model.norm_act == "iabn_sync" else 1)
-    if images < 2 and not config.model.fix_bn:
-        raise UserError(
-            f"--batch_size {config.data.batch_size}: a norm in training needs two images or more; raise it, or keep "
-            "all norms as they are with --fix_bn"
-        )
-
-
-def train_student(
-    run: Experiment,
-    step: int,
-    student: SegmentationNet,
-    teacher: SegmentationNet | None,
-    method: Method,
-    loaders: Loaders,
-    precision: Precision,
-    saved: Checkpoint | None,
-) -> None:
-    """All epochs of a step. From here on nothing in the student is replaced."""
-    config, dist = run.config, run.dist
-    epochs, lr = at_step(config.optim.epochs, step), at_step(config.optim.lr, step)
-    optimizer = build_optimizer(student.parameter_groups(), config.optim, lr)
-    schedule = build_schedule(optimizer, config.optim, iterations=epochs * len(loaders.train))
-    updater = Updater(optimizer, schedule, precision, undo=student if config.skip_bad_batches else None)
-    progress = Progress(run, step, student, updater, method, loaders.train)
-    if saved:
-        progress.restore(saved)
-    elif teacher is not None and method.scans:
-        scan(run, step, method, teacher, loaders.train)
-    run.report.begin(step, iteration=updater.iteration, epoch=progress.epoch)
-    log.info(
-        f"step {step}: {len(loaders.train.dataset)} training images, epochs {progress.epoch + 1} to {epochs} of "
-        f"{len(loaders.train)} iterations, learning rate {lr:g}"
-        + (f"; goes on after iteration {progress.iteration}" if progress.iteration else "")
-    )
-    model = _wrapped(student, teacher, config, dist)
-
-    def report(losses: dict[str, float], iteration: int) -> None:
-        run.report.losses(step, iteration, losses, updater.lr)
-
-    first_epoch = progress.epoch
-    while progress.epoch < epochs:
-        progress.begin_epoch()
-        done = progress.epoch + 1
-        finished = done == epochs
-        validates = finished or done % config.val_interval == 0
+def train(run: Run, step: Step, trainer: Trainer) -> None:
+    """All epochs of a step; saved whenever that is due, and at the end."""
+    watch = Watch(run.interrupts, run.dist)
+    run.report.begin(step.number, iteration=trainer.updates, epoch=trainer.epochs_done)
+    log.info(trainer.announcement)
+    while not trainer.is_done:
+        epoch, is_last = trainer.epochs_done + 1, trainer.is_in_last_epoch
+        validates = is_last or epoch % run.config.val_interval == 0
         with run.interrupts.deferred():
-            train_one_epoch(
-                model,
-                teacher,
-                method,
-                loaders.train,
-                updater,
-                progress.meter,
-                device=dist.device,
-                title=f"step {step} epoch {done}/{epochs}",
-                print_interval=config.print_interval,
-                report=report,
-                judge=progress.judge,
-                quiet=not dist.is_main,
-                start=progress.iteration,
-                after=progress.after_iteration,
-                watch=run.watch(step) if done == first_epoch + 1 else iter,
-            )
-            progress.end_epoch(validates=validates)
+            for losses in iterations(run, step, trainer):
+                if losses:
+                    run.report.losses(step.number, trainer.updates, losses, trainer.updater.lr)
+                watch.look(60 * run.config.save_minutes)
+                save_or_stop(run, step, trainer, watch)
+            if is_last:
+                trainer.finish(lambda: before.network if (before := run.store.previous(step)) else None)
+            if not validates:
+                trainer.end_epoch()
+            watch.look(seconds_to_save(run.config, watch, epoch), wait=True)
+            save_or_stop(run, step, trainer, watch)
         if validates:
-            with progress.validating():
-                scores = score(run, step, student.for_inference(), loaders.val, "validation")
-                run.report.validation(step, done, scores)
-            with run.interrupts.deferred():
-                progress.validated(scores.mean_iou, finished=finished)
-    barrier()
+            with when_stopped(lambda: save(run, step, trainer, wait=False)):
+                scores = score(run, step, trainer.student.for_inference(), run.data.val(step), "validation")
+                run.report.validation(step.number, epoch, scores)
+            trainer.best_score = max(trainer.best_score, scores.mean_iou)
+            trainer.end_epoch()
+    with run.interrupts.deferred():
+        save(run, step, trainer, finished=True)
 
 
-def scan(run: Experiment, step: int, method: Method, teacher: SegmentationNet, loader: DataLoader) -> None:
-    """Let the method see the first epoch of `step` before it trains, as it will come again."""
-    run.seed(step, epoch=0)
-    loader.sampler.set_epoch(0)
-    title, quiet = f"step {step} scan", not run.dist.is_main
-    method.scan(teacher, training_batches(loader, device=run.dist.device, title=title, quiet=quiet))
+def iterations(run: Run, step: Step, trainer: Trainer) -> Iterator[dict[str, float]]:
+    """Those that are left of the present epoch; `--profile` traces some where the run begins."""
+    epoch, traced = trainer.train_epoch(), run.config.profile
+    if not (traced and run.dist.is_main and trainer.has_just_begun):
+        return epoch
+    return profiled(epoch, iterations=traced, path=run.report.folder / "profile" / f"step{step}.json")
 
 
-def _wrapped(
-    student: SegmentationNet, teacher: SegmentationNet | None, config: RunConfig, dist: Dist
-) -> torch.nn.Module:
-    """The student as it is called in training; both networks compiled, where `--compile` asks for it."""
-    if config.compile:
-        student.compile()
-        if teacher is not None:
-            teacher.compile()
-    if dist.world_size == 1:
-        return student
-    with warnings.catch_warnings():
-        # Newer releases of torch warn of the old name, and have no other yet that leaves statistics alone at the start.
-        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
-        # Statistics are the same everywhere already, or those of the first process count: see Progress.end_epoch.
-        return DistributedDataParallel(student, broadcast_buffers=False, gradient_as_bucket_view=True)
+def seconds_to_save(config: RunConfig, watch: Watch, epoch: int) -> float:
+    """How long after the last checkpoint one is due at the end of `epoch`: see `--ckpt_interval`."""
+    if config.ckpt_interval == 0:
+        return watch.seconds_between
+    return 0 if epoch % config.ckpt_interval == 0 else math.inf
 
 
-def test_step(run: Experiment, step: int, network: SegmentationNet) -> None:
+def save_or_stop(run: Run, step: Step, trainer: Trainer, watch: Watch) -> None:
+    """Save where `watch` says so. Raises Stopped, in all processes at the same place, where it says to stop."""
+    if watch.save_is_due or watch.stop_signal:
+        trainer.judge()
+        with watch.saving():
+            where = save(run, step, trainer)
+        if watch.stop_signal:
+            raise Stopped(watch.stop_signal, where)
+
+
+def save(run: Run, step: Step, trainer: Trainer, *, finished: bool = False, wait: bool = True) -> str:
+    """Write the checkpoint of the step; says where it stands."""
+    run.store.write(step, trainer.state_dict(), finished=finished, wait=wait)
+    run.report.flush()
+    return f"step {step} is saved at {trainer.place}"
+
+
+def test(run: Run, step: Step, network: SegmentationNet) -> None:
     """Score the network of `step` on the test set of the step, and draw samples."""
     network = network.for_inference().to(run.dist.device)
-    loader = run.loaders(step).test
-    scores = score(run, step, network, loader, "test")
+    scores = score(run, step, network, run.data.test(step), "test")
     if run.config.visualize and run.dist.is_main:
-        run.report.samples(step, predict_samples(network, run.showcase, run.dist.device))
-    run.report.test(step, scores, run.task.num_old(step))
+        samples = predict_samples(network, run.data.showcase(run.config.sample_num), run.dist.device)
+        run.report.samples(step.number, samples)
+    run.report.test(step.number, scores, step.num_old)
     barrier()
 
 
-def score(run: Experiment, step: int, network: SegmentationNet, loader: Any, what: str) -> Scores:
+def score(run: Run, step: Step, network: SegmentationNet, loader: Any, what: str) -> Scores:
     """Scores of a network in the form for inference over the samples of all processes."""
-    matrix = evaluate(
-        network,
-        loader,
-        num_classes=run.task.num_seen(step),
-        device=run.dist.device,
-        title=f"step {step} {what}",
-        quiet=not run.dist.is_main,
-    )
-    return matrix.scores()
+    return evaluate(network, loader, num_classes=step.num_seen, dist=run.dist, title=f"step {step} {what}").scores()
 
 
-def build_report(parsed: Parsed, dist: Dist) -> Reporter:
-    """The reporter of a run, and its first words."""
+def open_run(parsed: Parsed, dist: Dist, interrupts: Interrupts) -> Run:
+    """Read the data, and make ready to save and to report."""
     config, spec, task = parsed.config, parsed.spec, parsed.task
-    order = task.order(task.num_steps - 1)
-    log.info(
-        f"{config.method_name} on {spec.name} {task.name}, {scenario_of(config.data, spec)}: "
-        f"step {' '.join(map(str, parsed.steps))} of {task.num_steps}, {dist.world_size} process(es) on "
-        f"{dist.device.type}"
-    )
-    for source, values in (("typed", parsed.provenance.typed), ("preset", parsed.provenance.preset)):
-        log.info(f"  {source}: " + ", ".join(f"{name} {_shown(value)}" for name, value in values.items()))
-    for note in parsed.provenance.notes:
-        log.info(f"  note: {note}")
-    return Reporter(
-        folder=config.logdir / f"{task.name}-{task.dataset}" / config.name,
-        results=_results_of(config, task),
-        class_names=[spec.class_names[label] for label in order],
-        palette=[spec.palette[label] for label in order],
-        num_first=task.num_seen(0),
-        is_main=dist.is_main,
-        note=PROTOCOL_NOTES[config.data.label_protocol],
-        about={
-            "dataset": task.dataset,
-            "task": task.name,
-            "scenario": scenario_of(config.data, spec),
-            "name": config.name,
-            "method": config.method_name,
-            "classes_per_step": task.classes_per_head(task.num_steps - 1),
-            "processes": dist.world_size,
-            "device": dist.device.type,
-            "config": options_of(config),
-        },
-        wandb=config.wandb,
-    )
+    data = TaskData(config.data, spec, task, seed=config.random_seed, dist=dist)
+    data.refuse_empty(parsed.steps)
+    report = build_report(config, task, data.class_names, data.palette, data.scenario, dist)
+    report.images([spec.arriving(step) for step in task.steps], [tuple(map(len, s)) for s in data.sets], data.scenario)
+    return Run(config, data, CheckpointStore(config, data, parsed.steps, dist), report, interrupts, dist)
 
 
-def _results_of(config: RunConfig, task: Task) -> Path:
-    """The results table: of `--date`, else the newest one of this name to go on with, else of today."""
-    parts = (task.dataset, task.name, config.name)
-    if config.date is None and (config.resume or config.test):
-        started = sorted(config.results_dir.glob(results_path(Path(), "????-??-??", *map(glob.escape, parts)).name))
-        if started:
-            return started[-1]
-    return results_path(config.results_dir, config.date or date.today().isoformat(), *parts)
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
+@record
 def main(arguments: Sequence[str]) -> int:
-    """Run what the command line says; the exit code: 0, or, with one line on standard error, 2 for bad input, 3 for a
-    loss or gradient that is not finite, 1 for a process that died, and 128 + N if signal N stopped the run."""
+    """Run what the command line says; the exit code is 0, or, with one line on standard error, that of `ending_of`."""
     with Interrupts() as interrupts:
         try:
             parsed = parse(arguments)
             dist = init_distributed(parsed.local_rank)
             setup_logging(dist.is_main, parsed.config.debug)
             torch.backends.cudnn.benchmark = True
-            report = build_report(parsed, dist)
-            run = Experiment(parsed.config, parsed.spec, parsed.task, parsed.steps, dist, report, interrupts)
-            with run.alone(), report.board:
-                run_steps(run)
-                report.close(pictures=parsed.config.visualize, latex=parsed.config.latex)
+            parsed.announce(dist)
+            run = open_run(parsed, dist, interrupts)
+            with run.store.alone(run.report.folder / "lock", run.report.results.with_suffix(".lock")), run.report:
+                run_steps(run, parsed.steps)
+                run.report.close(pictures=parsed.config.visualize, latex=parsed.config.latex)
             shut_down()
-        except RunError as error:
-            return _give_up(f"error: {one_line(error)}", error.exit_code)
-        except OSError as error:
-            reason = error.strerror or one_line(error)
-            return _give_up(f"error: {reason}: {error.filename or 'while writing'}", 2)
-        except Stopped as stop:
-            where = stop.where + "; the same command goes on there" if stop.where else GO_ON
-            return _give_up(f"stopped by {signal.Signals(stop.signum).name}: {where}", stop.exit_code)
-        except RuntimeError as error:
-            if lost_contact(error):
-                return _give_up(f"error: {who_is_gone()}; {GO_ON}", 1)
-            if "DataLoader worker" in str(error):
-                mend = "too little memory is the usual reason: lower --num_workers or --batch_size"
-                return _give_up(f"error: a loader process died: {one_line(error)}; {mend}; {GO_ON}", 1)
-            farewell(f"{type(error).__name__}: {one_line(error)}")
-            raise
+        except (Exception, Stopped) as error:
+            if (ending := ending_of(error)) is None:
+                raise
+            message, code = ending
+            print(message, file=sys.stderr, flush=True)
+            if torch.distributed.is_initialized():
+                os._exit(code)  # the other processes may wait for this one: leave without waiting for them
+            return code
     return 0
-
-
-def _give_up(message: str, code: int) -> int:
-    """Say why on standard error, and to the other processes; the exit code."""
-    print(message, file=sys.stderr, flush=True)
-    if torch.distributed.is_initialized():
-        farewell(message)
-        # The other processes may wait for this one: leave without waiting for them.
-        os._exit(code)
-    return code
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The segmentation network, and how a step's student and teacher are made from the step before (SPEC 3, 4, 6)."""
 
 import copy
-import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import ModelConfig
+from modules.backbones import BACKBONES, DEPTHS
 from modules.deeplab import RATES, DeepLabHead
-from modules.imagenet import load_imagenet_, mend
+from modules.imagenet import cure, load_imagenet_
 from modules.norm import Norm
 from modules.parallel_conv import Form, ParallelConv
-from modules.public_names import branch_form, from_public
-from modules.resnet import ConvNorm, ResNet
+from modules.resnet import BasicBlock, Bottleneck, ConvNorm
 from utils.errors import UserError
+
+State = dict[str, Tensor]
 
 
 class SegOutput(NamedTuple):
@@ -33,7 +35,7 @@ class SegOutput(NamedTuple):
 class SegmentationNet(nn.Module):
     """DeepLabV3 with one 1x1 classifier per step; `classes_per_head` gives their outputs."""
 
-    def __init__(self, body: ResNet, head: DeepLabHead, channels: int, classes_per_head: tuple[int, ...]) -> None:
+    def __init__(self, body: nn.Module, head: DeepLabHead, channels: int, classes_per_head: tuple[int, ...]) -> None:
         super().__init__()
         self.body = body
         self.head = head
@@ -49,16 +51,6 @@ class SegmentationNet(nn.Module):
         logits = F.interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)
         return SegOutput(logits, features)
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by the part they belong to; the last classifier is the new one."""
-        *old, new = self.classifiers
-        return {
-            "body": list(self.body.parameters()),
-            "head": list(self.head.parameters()),
-            "old_classifiers": [parameter for classifier in old for parameter in classifier.parameters()],
-            "classifiers": list(new.parameters()),
-        }
-
     def sites(self) -> list[ParallelConv]:
         """Every convolution that has, or had, two branches."""
         return [module for module in self.modules() if isinstance(module, ParallelConv)]
@@ -68,15 +60,11 @@ class SegmentationNet(nn.Module):
         """The form of all sites; see ParallelConv."""
         return self.sites()[0].form
 
-    def to_form_(self, form: Form) -> None:
-        """Give every site the parameters of `form`, ready to load weights."""
-        for site in self.sites():
-            site.to_form_(form)
-
-    def freeze_merged_(self) -> None:
-        """Merge both branches of every site and freeze the result beside the branch that goes on (SPEC 4)."""
-        for site in self.sites():
-            site.freeze_merged_()
+    def freeze_merged_(self, previous: "SegmentationNet") -> None:
+        """Freeze at every site what `previous`, the network of the step before, learnt in both branches, as one
+        convolution beside the own new branch, which trains (SPEC 4). Idempotent."""
+        for site, before in zip(self.sites(), previous.sites(), strict=True):
+            site.freeze_merged_(before)
 
     def merged(self) -> "SegmentationNet":
         """A frozen copy in eval mode with one convolution per site and the parameters of a plain DeepLabV3."""
@@ -108,15 +96,17 @@ class SegmentationNet(nn.Module):
         `dtype`: what the activations will have, under autocast another than that of the weights. Weights in another
         layout than their input would be copied at every call.
         """
-        self.layout = self.body.stem.norm.memory_format(device.type, dtype)
+        norm = next(module for module in self.modules() if isinstance(module, Norm))
+        self.layout = norm.memory_format(device.type, dtype)
         return self.to(device, memory_format=self.layout)
 
 
 def build_network(config: ModelConfig, *, branches: int, classes_per_head: tuple[int, ...]) -> SegmentationNet:
-    """A network with fresh weights: plain (`branches` 1) or dual (2)."""
+    """A network with fresh weights: plain (`branches` 1) or dual (2). UserError for a body that is not in the table."""
+    if config.backbone not in BACKBONES:
+        raise UserError(f"--backbone {config.backbone}: choose from {', '.join(BACKBONES)}")
     shared = {"norm": config.norm_act, "branches": branches, "drop_path": config.drop_path}
-    body = ResNet(
-        config.backbone,
+    body = BACKBONES[config.backbone].build(
         output_stride=config.output_stride,
         width=config.width,
         stem_activation=config.activates_stem(branches),
@@ -128,29 +118,29 @@ def build_network(config: ModelConfig, *, branches: int, classes_per_head: tuple
 
 
 def load_network(
-    config: ModelConfig, weights: dict[str, Tensor], *, branches: int, classes_per_head: tuple[int, ...]
+    config: ModelConfig, weights: State, *, branches: int, classes_per_head: tuple[int, ...]
 ) -> SegmentationNet:
-    """The network that a checkpoint's `weights` (public names) describe, in the form that they have.
+    """The network that a checkpoint's `weights` describe, in the form that they have.
 
     Raises UserError if they are of another network: other branches, body, width or classes.
     """
-    form = branch_form(weights)
+    form = form_of(weights)
     if (form in ("dual", "frozen")) != (branches == 2):
         found = "two-branch" if branches == 1 else "single-branch"
         raise UserError(f"it holds a {found} network, and --branches is {branches}: use the method that it is of")
     network = build_network(config, branches=branches, classes_per_head=classes_per_head)
-    network.to_form_(form)
-    state = from_public(weights)
+    for site in network.sites():
+        site.to_form_(form)
     expected = network.state_dict()
-    wrong = sorted(name for name in expected.keys() | state.keys() if _shape(expected, name) != _shape(state, name))
+    wrong = sorted(name for name in expected.keys() | weights.keys() if _shape(expected, name) != _shape(weights, name))
     if wrong:
         name = wrong[0]
         raise UserError(
             f"it is of another network: {len(wrong)} tensors differ, first {name}: the file has "
-            f"{_shape(state, name)}, the network {_shape(expected, name)}; "
+            f"{_shape(weights, name)}, the network {_shape(expected, name)}; "
             "check --task, --step, --backbone, --width and --head_channels"
         )
-    network.load_state_dict(state)
+    network.load_state_dict(weights)
     return network
 
 
@@ -161,30 +151,47 @@ def build_first_student(config: ModelConfig, *, branches: int, classes_per_head:
     """
     network = build_network(config, branches=branches, classes_per_head=classes_per_head)
     if not config.no_pretrained:
-        load_imagenet_(network.body, find_pretrained(config), backbone=config.backbone, branches=branches)
+        load_imagenet_(network.body, find_pretrained(config), backbone=config.backbone, width=config.width)
     return network
 
 
-def build_student(
-    previous: SegmentationNet, *, new_classes: int, init_weights: bool, init_bias: bool
-) -> SegmentationNet:
-    """The student of a step >= 1: the network of the step before and a classifier for `new_classes` (0: none).
-
-    `init_weights`: the new weights are copies of the background's (channel 0); `init_bias`: both biases become the
-    background's minus ln(new_classes + 1), as in MiB (SPEC 6). Otherwise they keep their random start.
-    """
+def build_student(previous: SegmentationNet, *, new_classes: int) -> SegmentationNet:
+    """The student of a step >= 1: a copy of the network before, and a classifier for `new_classes` (0: none)."""
     student = copy.deepcopy(previous)
     if new_classes:
-        background = student.classifiers[0]
-        classifier = nn.Conv2d(background.in_channels, new_classes, 1)
-        with torch.no_grad():
-            if init_weights:
-                classifier.weight.copy_(background.weight[:1].expand_as(classifier.weight))
-            if init_bias:
-                background.bias[0] -= math.log(new_classes + 1)
-                classifier.bias.fill_(background.bias[0])
-        student.classifiers.append(classifier)
+        student.classifiers.append(nn.Conv2d(previous.classifiers[0].in_channels, new_classes, 1))
     return student
+
+
+def form_of(weights: State) -> Form:
+    """The form of the convolutions of a network with these weights; see ParallelConv."""
+    new, bare = "head.atrous.0.conv_new.weight" in weights, "head.atrous.0.conv.bias" in weights
+    return ("frozen" if bare else "dual") if new else ("merged" if bare else "plain")
+
+
+def heads_of(weights: State) -> tuple[int, ...]:
+    """Outputs of each classifier, in order."""
+    biases = {
+        int(match[1]): tensor.numel()
+        for name, tensor in weights.items()
+        if (match := re.fullmatch(r"classifiers\.(\d+)\.bias", name))
+    }
+    return tuple(biases[step] for step in sorted(biases))
+
+
+def sizes_of(weights: State) -> dict[str, str | int]:
+    """The options of ModelConfig that the shapes of the weights tell: backbone, width and head_channels.
+
+    Raises UserError for the weights of anything else than a ResNet body with our head.
+    """
+    blocks = {(match[1], match[2]) for name in weights if (match := re.match(r"body\.layer([1-4])\.(\d+)\.", name))}
+    depths = tuple(sum(stage == layer for layer, _ in blocks) for stage in "1234")
+    kind = Bottleneck if "body.layer1.0.conv3.conv.weight" in weights else BasicBlock
+    backbone = next((name for name, shape in DEPTHS.items() if shape == (kind, depths)), None)
+    kernels = [weights.get(name) for name in ("body.stem.conv.weight", "head.reduce.weight")]
+    if backbone is None or not heads_of(weights) or any(kernel is None or kernel.dim() != 4 for kernel in kernels):
+        raise UserError("its weights are not of a DeepLabV3 with a ResNet body and a classifier a step")
+    return {"backbone": backbone, "width": len(kernels[0]), "head_channels": len(kernels[1])}
 
 
 def freeze_parts_(student: SegmentationNet, *, body: bool, norms: bool) -> None:
@@ -194,6 +201,16 @@ def freeze_parts_(student: SegmentationNet, *, body: bool, norms: bool) -> None:
     for module in student.body.modules() if body and not norms else student.modules():
         if isinstance(module, Norm) and (body or norms):
             module.freeze_()
+
+
+def require_two_values(config: ModelConfig, batch_size: int, world_size: int) -> None:
+    """A norm in training needs two values per channel, and the image pooling leaves it one per image. UserError."""
+    images = batch_size * (world_size if config.norm_act == "iabn_sync" else 1)
+    if images < 2 and not config.fix_bn:
+        raise UserError(
+            f"--batch_size {batch_size}: a norm in training needs two images or more; raise it, or keep all norms as "
+            "they are with --fix_bn"
+        )
 
 
 def find_pretrained(config: ModelConfig) -> Path:
@@ -209,10 +226,10 @@ def find_pretrained(config: ModelConfig) -> Path:
     if not whole:
         raise UserError(
             f"no ImageNet weights for {config.backbone} in {folder}/: neither {usual.name} nor torchvision's "
-            f"{config.backbone}-*.pth; {mend(config.backbone, config.width)}"
+            f"{config.backbone}-*.pth; {cure(config.backbone, config.width)}"
         )
     return whole[0]
 
 
-def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | str:
+def _shape(state: State, name: str) -> tuple[int, ...] | str:
     return tuple(state[name].shape) if name in state else "nothing"

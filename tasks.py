@@ -35,66 +35,104 @@ class Facts:
 class Task:
     """One order of arrival. Class ids are those of the data set, 0 the background; domain ids count from 0.
 
-    `steps`: what each step brings. Classes, with the background 0 first in step 0; or, kind "domain",
-    domains, each of which shows all `num_classes_total` classes.
+    `arrivals`: what each step brings. Classes, with the background 0 first in step 0; or, kind "domain", domains, each
+    of which shows all `num_classes_total` classes.
     """
 
     name: str
     dataset: str
     kind: Literal["class", "domain"]
-    steps: tuple[tuple[int, ...], ...]
+    arrivals: tuple[tuple[int, ...], ...]
     num_classes_total: int
 
     @property
     def num_steps(self) -> int:
         """Number of steps, T + 1 in the notation of the SPEC."""
-        return len(self.steps)
+        return len(self.arrivals)
 
-    def new_classes(self, step: int) -> tuple[int, ...]:
-        """Classes that `step` trains, without the background; kind "domain": all classes, in every step."""
-        if self.kind == "domain":
-            return tuple(range(self.num_classes_total))
-        return tuple(label for label in self.steps[step] if label != 0)
+    def step(self, number: int) -> "Step":
+        """The step of that number, counted from 0."""
+        return Step(self, number)
 
-    def old_classes(self, step: int) -> tuple[int, ...]:
-        """Classes of all earlier steps, in order of arrival, without the background; kind "domain": none."""
-        if self.kind == "domain":
+    @property
+    def steps(self) -> tuple["Step", ...]:
+        """All steps in order."""
+        return tuple(Step(self, number) for number in range(self.num_steps))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a task: which classes, or domains, it brings and which are known (SPEC 1)."""
+
+    task: Task
+    number: int
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+    @property
+    def classes_arrive(self) -> bool:
+        """Whether steps bring new classes; otherwise they bring new domains of the same classes."""
+        return self.task.kind == "class"
+
+    @property
+    def arriving(self) -> tuple[int, ...]:
+        """Classes, the background first in step 0, or domains that this step brings."""
+        return self.task.arrivals[self.number]
+
+    @property
+    def domains(self) -> tuple[int, ...]:
+        """Domains that arrive; none where classes arrive."""
+        return () if self.classes_arrive else self.arriving
+
+    @property
+    def new_classes(self) -> tuple[int, ...]:
+        """Classes that this step trains, without the background; where domains arrive: all classes."""
+        if not self.classes_arrive:
+            return tuple(range(self.task.num_classes_total))
+        return tuple(label for label in self.arriving if label != 0)
+
+    @property
+    def old_classes(self) -> tuple[int, ...]:
+        """Classes of all earlier steps, in order of arrival, without the background; where domains arrive: none."""
+        if not self.classes_arrive:
             return ()
-        return tuple(label for arrived in self.steps[:step] for label in arrived if label != 0)
+        return tuple(label for arrived in self.task.arrivals[: self.number] for label in arrived if label != 0)
 
-    def order(self, step: int) -> tuple[int, ...]:
-        """Classes seen after `step`, background first: class order[i] is output i of the network."""
-        if self.kind == "domain":
-            return tuple(range(self.num_classes_total))
-        return (0, *self.old_classes(step), *self.new_classes(step))
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Classes seen after this step, background first: class order[i] is output i of the network."""
+        if not self.classes_arrive:
+            return tuple(range(self.task.num_classes_total))
+        return (0, *self.old_classes, *self.new_classes)
 
-    def domains(self, step: int) -> tuple[int, ...]:
-        """Domains that arrive in `step`; none unless the kind is "domain"."""
-        return self.steps[step] if self.kind == "domain" else ()
+    @property
+    def num_old(self) -> int:
+        """Outputs of the teacher, 0 in step 0."""
+        return len(self.task.step(self.number - 1).order) if self.number > 0 else 0
 
-    def num_new(self, step: int) -> int:
-        """Outputs that `step` trains: |C_t|, the background counted in step 0; kind "domain": all."""
-        return self.num_classes_total if self.kind == "domain" else len(self.steps[step])
+    @property
+    def num_seen(self) -> int:
+        """Outputs of the network after this step: |K_t|."""
+        return len(self.order)
 
-    def num_old(self, step: int) -> int:
-        """Outputs of the teacher of `step`, 0 in step 0."""
-        return self.num_seen(step - 1) if step > 0 else 0
+    @property
+    def num_new(self) -> int:
+        """Outputs that this step trains: |C_t|, the background counted in step 0; where domains arrive: all."""
+        return len(self.arriving) if self.classes_arrive else self.task.num_classes_total
 
-    def num_seen(self, step: int) -> int:
-        """Outputs of the network of `step`: |K_t|."""
-        return len(self.order(step))
-
-    def classes_per_head(self, step: int) -> tuple[int, ...]:
-        """Outputs of each classifier of the network of `step`; kind "domain": one classifier for all."""
-        if self.kind == "domain":
-            return (self.num_classes_total,)
-        return tuple(len(arrived) for arrived in self.steps[: step + 1])
+    @property
+    def classes_per_head(self) -> tuple[int, ...]:
+        """Outputs of each classifier of the network; where domains arrive: one classifier for all."""
+        if not self.classes_arrive:
+            return (self.task.num_classes_total,)
+        return tuple(len(arrived) for arrived in self.task.arrivals[: self.number + 1])
 
 
 def get_task(facts: Facts, name: str) -> Task:
     """The task that a user calls `name`. Aliases become the name they stand for, in `Task.name` too.
 
-    UserError where the task does not divide the data set.
+    Raises UserError where the task does not divide the data set.
     """
     name = dict(facts.aliases).get(name, name)
     orders = _named_orders(facts.dataset)

@@ -1,267 +1,337 @@
-"""One epoch of training, and evaluation. No options and no paths: what they need is handed to them (SPEC 5, 7, 8)."""
+"""The training of one step, and evaluation. No paths here, and nothing of which step comes next (SPEC 5, 7, 8)."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from config import RunConfig, at_step
 from dataset.transform import normalise
-from methods.base import Method
+from methods.base import Batch, Method
 from metrics.confusion import ConfusionMatrix
 from metrics.history import DrawnSample
-from segmentation_module import SegmentationNet
-from utils.distributed import all_gather
-from utils.optim import load_optimizer_, load_schedule_
-from utils.profiling import Watch
-
-Report = Callable[[dict[str, float], int], None]
-"""Takes losses by name, already averaged over processes, and the iteration within the step."""
-
-GRADIENT = "gradient"
-
-
-class Precision:
-    """fp32, or mixed precision: bfloat16 where the device has it, else float16 with loss scaling."""
-
-    def __init__(self, device: torch.device, *, mixed: bool) -> None:
-        brain = device.type != "cuda" or torch.cuda.is_bf16_supported()
-        self.device_type = device.type
-        self.mixed = mixed
-        self.dtype = torch.bfloat16 if brain else torch.float16
-        self.scaler = torch.amp.GradScaler(device.type, enabled=mixed and not brain)
-
-    def autocast(self) -> AbstractContextManager:
-        """The context of a forward pass."""
-        return torch.autocast(self.device_type, self.dtype, enabled=self.mixed)
-
-    @property
-    def activations(self) -> torch.dtype:
-        """What the activations of a forward pass have."""
-        return self.dtype if self.mixed else torch.float32
+from metrics.meter import Fault, LossMeter
+from segmentation_module import SegmentationNet, require_two_values
+from utils.distributed import Dist, all_gather_state, broadcast_buffers
+from utils.errors import NonFiniteError, UserError, one_line
+from utils.log import log
+from utils.optim import require_all_grouped
+from utils.precision import Precision
+from utils.random_state import derive_seed, random_state, seed_everything, set_random_state
+from utils.updater import GRADIENT, Updater
 
 
-class Updater:
-    """What an iteration does once its losses are known, and what of that a checkpoint keeps.
+class Batches(Protocol):
+    """The training batches of a step, as dataset.TrainBatches has them."""
 
-    An update whose gradient is not finite is left out, on the device, so that the host need not wait. `undo`: whose
-    buffers, statistics of norms, are then put back, too.
+    num_images: int
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, number: int, start: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
+        """The batches of an epoch from number `start` on: images uint8 (B,3,H,W), labels (B,H,W)."""
+
+    def names(self, batch: int, rank: int) -> list[str]:
+        """Names of the images of a batch of the last epoch asked for."""
+
+
+class Objective(nn.Module):
+    """A batch to its losses: student, teacher and method as one module, so that DDP averages all their gradients."""
+
+    def __init__(
+        self, student: SegmentationNet, teacher: SegmentationNet | None, method: Method, precision: Precision
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.method = method
+        self.precision = precision
+        self._teacher = [teacher]  # in a list, so that it is no part of this module and stays in eval mode
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        (teacher,) = self._teacher
+        with self.precision.autocast():
+            seen_by_teacher = teacher(batch.images) if teacher is not None else None
+            seen_by_student = self.student(batch.images)
+        # On the way out only what the backward pass needs stays in memory.
+        return self.method(batch, seen_by_student, seen_by_teacher)
+
+
+class Trainer:
+    """The training of one step: what learns, how, and how far it has come.
+
+    Student and method are placed on the device, and nothing of them is replaced from then on. The state dict has all
+    that a run needs to be resumed exactly: weights, optimiser, schedule and scaler, the method's state, the position,
+    the losses not reported yet and the random numbers of each process.
     """
 
     def __init__(
-        self, optimizer: Optimizer, schedule: LRScheduler, precision: Precision, undo: nn.Module | None = None
+        self,
+        student: SegmentationNet,
+        teacher: SegmentationNet | None,
+        method: Method,
+        batches: Batches,
+        config: RunConfig,
+        dist: Dist,
     ) -> None:
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.precision = precision
-        self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        self.buffers = list(undo.buffers()) if undo is not None else []
-        self.kept: list[Tensor] = []
+        self.student, self.teacher, self.method, self.batches = student, teacher, method, batches
+        self.config, self.dist, self.step = config, dist, method.step
+        require_two_values(config.model, config.data.batch_size, dist.world_size)
+        self.precision = Precision(dist.device, mixed=config.opt_level == "O1")
+        student.place_(dist.device, self.precision.activations)
+        method.to(dist.device, memory_format=student.layout)
+        if teacher is not None:
+            teacher.to(dist.device).share_frozen_(student)
+        self.phases = method.phases if self.step.number else method.phases[-1:]
+        self.epochs = at_step(config.optim.epochs, self.step.number)
+        self.meter = LossMeter()
+        self.best_score = 0.0
+        self.bad_batches = 0
+        self.phase = 0
+        self.epoch = 0
+        """Whole epochs of the phase, their validation included."""
+        self.iteration = 0
+        """Batches of the epoch after these."""
+        self.has_just_begun = True
+        self._ended: dict[str, Any] | None = None  # state of the method after its `finish`
+        self._random: dict[str, Any] | None = None  # of the checkpoint that is resumed
+        self._begin_phase()
+        self.model = self._wrapped()
 
-    def clear(self) -> None:
-        """Let go of all gradients."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.kept = [buffer.clone() for buffer in self.buffers]
+    def _begin_phase(self) -> None:
+        """A new optimiser, and a schedule over all epochs."""
+        self.method.phase = self.phases[self.phase]
+        groups, optim = self.method.groups(self.student), self.config.optim
+        require_all_grouped(groups, self.student, self.method)
+        lr, iterations = at_step(optim.lr, self.step.number), self.epochs * len(self.batches)
+        undo = list(self.student.buffers()) if self.config.skip_bad_batches else []
+        self.updater = Updater(groups, optim, self.precision, lr=lr, iterations=iterations, undo=undo)
 
-    def step(self, losses: dict[str, Tensor], method: Method) -> dict[str, Tensor]:
-        """One update of the weights against the sum of `losses`, and of what the method adds to their gradients.
+    def _wrapped(self) -> nn.Module:
+        """The objective as it is called in training; both networks compiled, where `--compile` asks for it."""
+        if self.config.compile:
+            self.student.compile()
+            if self.teacher is not None:
+                self.teacher.compile()
+        objective = Objective(self.student, self.teacher, self.method, self.precision)
+        if self.dist.world_size == 1:
+            return objective
+        with warnings.catch_warnings():
+            # Newer releases of torch warn of the old name, and have no other yet that leaves statistics alone.
+            warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+            # Statistics are the same everywhere already, or those of the first process count: see train_epoch.
+            return DistributedDataParallel(objective, broadcast_buffers=False, gradient_as_bucket_view=True)
 
-        Returns all terms by name and, as "gradient", the norm of the gradient; none where losses are scaled, which may
-        make it infinite once in a while.
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs of all phases are over."""
+        return self.epoch == self.epochs
+
+    @property
+    def is_in_last_epoch(self) -> bool:
+        """Whether no epoch comes after the present one."""
+        return self.phase == len(self.phases) - 1 and self.epoch == self.epochs - 1
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs of the step so far, over all phases."""
+        return self.phase * self.epochs + self.epoch
+
+    @property
+    def updates(self) -> int:
+        """Iterations of the step so far, over all phases."""
+        return self.phase * self.epochs * len(self.batches) + self.updater.count
+
+    @property
+    def announcement(self) -> str:
+        """What it is about to do, in words."""
+        phases = f" in each of the phases {', '.join(self.phases)}" if len(self.phases) > 1 else ""
+        return (
+            f"step {self.step}: {self.batches.num_images} training images, epochs {self.epoch + 1} to {self.epochs} of "
+            f"{len(self.batches)} iterations{phases}, learning rate {at_step(self.config.optim.lr, self.step.number):g}"
+            + (f"; resumes at {self.place}" if self.updates else "")
+        )
+
+    @property
+    def place(self) -> str:
+        """How far it has come, in words."""
+        return f"epoch {self.epoch + 1}, iteration {self.iteration}"
+
+    def begin(self) -> None:
+        """Let the method see the data of the step. Only where the step starts."""
+        self.method.before(self.student, self.teacher, self._shown("before", epoch=0))
+
+    def train_epoch(self) -> Iterator[dict[str, float]]:
+        """Train what is left of the present epoch; yields at the end of each iteration.
+
+        What it yields: every `print_interval` iterations the mean losses by name since the last time, else nothing.
+        Raises NonFiniteError where more losses or gradients than allowed were not finite.
         """
-        scaler = self.precision.scaler
-        total = sum(losses.values())
-        scaler.scale(total).backward()
-        if method.reads_gradients:
-            scaler.unscale_(self.optimizer)
-            losses = losses | method.after_backward(may_overflow=scaler.is_enabled() or bool(self.buffers))
-        finite = total.detach().isfinite()
-        if not scaler.is_enabled():
-            norm = self._gradient_norm()
-            finite = norm.isfinite()
-            # As a scaler tells it; fused optimisers look there, and leave the weights alone.
-            self.optimizer.found_inf = (~finite).float()
-            losses = losses | {GRADIENT: norm}
-        for buffer, kept in zip(self.buffers, self.kept, strict=True):
-            buffer.copy_(torch.where(finite, buffer, kept))
-        scaler.step(self.optimizer)
-        scaler.update()
-        self.schedule.step()
-        return losses
+        self._seed(self.epochs_done, self.iteration)
+        batches = self.batches.epoch(self.epochs_done, self.iteration)
+        if self._random:
+            set_random_state(self._random)
+            self._random = None
+        self.model.train()
+        adds_penalties = type(self.method).after_backward is not Method.after_backward
+        penalties = self.method.after_backward if adds_penalties else None
+        phase = f" {self.method.phase}" if len(self.phases) > 1 else ""
+        bar = self._bar(batches, f"step {self.step}{phase} epoch {self.epoch + 1}/{self.epochs}", self.iteration)
+        for batch in bar:
+            batch = placed(batch, self.dist.device)
+            self.updater.clear()
+            self.meter.add(self.updater.update(self.model(batch), penalties))
+            self.iteration += 1
+            means = {}
+            if self.iteration % self.config.print_interval == 0 or self.iteration == len(self.batches):
+                self.judge()
+                if means := self.meter.means():
+                    bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
+            yield means
+        self.has_just_begun = False
+        # Norms that do not look at their peers hold statistics of their own: those of the first process count.
+        broadcast_buffers(self.student)
 
-    @torch.no_grad()
-    def _gradient_norm(self) -> Tensor:
-        """The norm of all gradients, 0-d. Not their largest value, which takes several times as long on CPUs."""
-        return nn.utils.get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
+    def finish(self, load_previous: Callable[[], SegmentationNet | None]) -> None:
+        """Let the method act after the last epoch, once: not again where the run is resumed after it."""
+        if self._ended is None and type(self.method).finish is not Method.finish:
+            self.method.finish(self.student, load_previous(), self._shown("finish", epoch=self.epochs_done + 1))
+            self._ended = self.method.state_dict()
 
-    @property
-    def iteration(self) -> int:
-        """Updates so far."""
-        return self.schedule.last_epoch
+    def end_epoch(self) -> None:
+        """The epoch is over, its validation included."""
+        self.epoch, self.iteration = self.epoch + 1, 0
+        if self.is_done and self.phase < len(self.phases) - 1:
+            self.phase, self.epoch = self.phase + 1, 0
+            self._begin_phase()
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next update, of the first group."""
-        return self.schedule.get_last_lr()[0]
+    def judge(self) -> None:
+        """NonFiniteError where more losses or gradients of the step than allowed were bad."""
+        faults = self.meter.faults()
+        if not faults:
+            return
+        self.bad_batches += len({fault.iterations_ago for fault in faults})
+        said, allowed = self._described(faults), self.config.skip_bad_batches
+        if self.bad_batches > allowed:
+            raise NonFiniteError(
+                f"{said}; the last checkpoint is as it was; leave such batches out with --skip_bad_batches N (it is "
+                f"{allowed}), or train the step anew, --no_resume, with a lower --lr or a --warmup"
+            )
+        log.warning(f"{said}; left out, {self.bad_batches} of --skip_bad_batches {allowed}")
 
-    def state(self) -> dict[str, Any]:
-        """The entries of a checkpoint that `load` reads (SPEC 9)."""
-        return {
-            "optimizer_state": self.optimizer.state_dict(),
-            "scheduler_state": self.schedule.state_dict(),
-            "trainer_state": {"scaler": self.precision.scaler.state_dict()},
+    def _described(self, faults: list[Fault]) -> str:
+        """The first fault in words: a loss, whose images are those of the processes that had it, before the gradient
+        that all share."""
+        ago = faults[0].iterations_ago
+        first = [fault for fault in faults if fault.iterations_ago == ago]
+        losses = [fault for fault in first if fault.term != GRADIENT]
+        term = f"the loss {losses[0].term!r}" if losses else "the gradient"
+        processes = sorted({fault.process for fault in losses or first})
+        images = [name for rank in processes for name in self.batches.names(self.iteration - ago - 1, rank)]
+        return (
+            f"step {self.step}, epoch {self.epoch + 1}, iteration {self.iteration - ago}: {term} became "
+            f"{(losses or first)[0].value} in process {' '.join(map(str, processes))}, images {' '.join(images)}"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The entries of a checkpoint that `load_state_dict` reads (SPEC 9); to be called in all processes."""
+        alone = self.dist.world_size == 1
+        # Nothing that differs between processes is left at the end of an epoch: then none waits for another.
+        inside = 0 < self.iteration < len(self.batches)
+        buffers = {} if alone else {name: buffer.cpu() for name, buffer in self.student.named_buffers()}
+        own = {"random": random_state(), "meter": self.meter.state_dict(), "buffers": buffers} if inside else {}
+        state = self.updater.state_dict()
+        state["trainer_state"] |= {
+            "phase": self.phase,
+            "iteration": self.iteration,
+            "ended": self._ended is not None,
+            "bad_batches": self.bad_batches,
+            "processes": all_gather_state(own) if inside else [],
+        }
+        return state | {
+            "model_state": self.student.state_dict(),
+            "method_state": self.method.state_dict() if self._ended is None else self._ended,
+            "epoch": self.epoch,
+            "best_score": self.best_score,
         }
 
-    def load(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from where the checkpoint was written."""
-        load_optimizer_(self.optimizer, checkpoint["optimizer_state"])
-        load_schedule_(self.schedule, checkpoint["scheduler_state"])
-        self.precision.scaler.load_state_dict(checkpoint["trainer_state"]["scaler"])
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Resume what `state_dict` gave. UserError where it is of anything else."""
+        try:
+            self._load(saved, saved["trainer_state"])
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(
+                "it cannot be resumed: what it holds beside the weights is not what this run saves "
+                f"({type(error).__name__}: {one_line(error)}); train the step anew with --no_resume"
+            ) from None
+
+    def _load(self, saved: dict[str, Any], state: dict[str, Any]) -> None:
+        self.student.load_state_dict(saved["model_state"])
+        self.phase, self.epoch, self.iteration = int(state["phase"]), int(saved["epoch"]), int(state["iteration"])
+        if not 0 <= self.phase < len(self.phases):
+            raise ValueError(f"phase {self.phase}")
+        self._begin_phase()
+        self.updater.load_state_dict(saved)
+        if state["ended"]:
+            self._ended = saved["method_state"]
+        else:
+            self.method.load_state_dict(saved["method_state"])
+        self.best_score, self.bad_batches = float(saved["best_score"]), int(state["bad_batches"])
+        if self.epoch * len(self.batches) + self.iteration != self.updater.count:
+            raise ValueError(f"epoch {self.epoch}, iteration {self.iteration}, {self.updater.count} updates")
+        if not 0 < self.iteration < len(self.batches):
+            return  # nothing random is left of the epoch
+        processes = state["processes"]
+        if len(processes) != self.dist.world_size:
+            log.warning(
+                f"step {self.step} was begun by {len(processes)} process(es) and is resumed by "
+                f"{self.dist.world_size}: with other random numbers from here on"
+            )
+            return
+        own = processes[self.dist.rank]
+        set_random_state(own["random"])  # tried now, where it can still be refused
+        self._random = own["random"]
+        self.meter.load_state_dict(own["meter"], self.dist.device)
+        self.student.load_state_dict(own["buffers"], strict=False)
+
+    def _seed(self, epoch: int, iteration: int = 0) -> None:
+        """Seed everything random by step, position and process."""
+        position = (epoch, self.dist.rank, iteration) if iteration else (epoch, self.dist.rank)
+        seed_everything(derive_seed(self.config.random_seed, self.step.number, *position))
+
+    def _shown(self, title: str, *, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, without training on them."""
+        self._seed(epoch)
+        for batch in self._bar(self.batches.epoch(epoch), f"step {self.step} {title}"):
+            yield placed(batch, self.dist.device)
+
+    def _bar(self, batches: Iterable, title: str, start: int = 0) -> tqdm:
+        options = {"unit": "it", "leave": False, "dynamic_ncols": True, "initial": start, "total": len(self.batches)}
+        return tqdm(batches, desc=title, disable=None if self.dist.is_main else True, **options)
 
 
-class Fault(NamedTuple):
-    """A loss, or the gradient, that was not finite."""
-
-    iterations_ago: int
-    process: int
-    term: str
-    value: float
-
-
-class LossMeter:
-    """The losses of the last iterations, on the device; the host waits for them only in `faults` and `means`."""
-
-    def __init__(self) -> None:
-        self.terms: list[str] = []
-        self.rows: list[Tensor] = []
-        self.judged = 0
-        self.bad: set[int] = set()
-
-    def add(self, losses: dict[str, Tensor]) -> None:
-        """Add one iteration's losses, 0-d each; the terms are always the same."""
-        self.terms = [*losses]
-        self.rows.append(torch.stack([value.detach().double() for value in losses.values()]))
-
-    def faults(self) -> list[Fault]:
-        """What was not finite in any process since the last call, the earliest first."""
-        start, self.judged = self.judged, len(self.rows)
-        if start == len(self.rows):
-            return []
-        table = all_gather(torch.stack(self.rows[start:])).cpu()
-        found = [(start + row, process, term) for process, row, term in torch.nonzero(~table.isfinite()).tolist()]
-        self.bad |= {row for row, _, _ in found}
-        return [
-            Fault(len(self.rows) - 1 - row, process, self.terms[term], table[process, row - start, term].item())
-            for row, process, term in sorted(found)
-        ]
-
-    def means(self) -> dict[str, float]:
-        """Mean per iteration of each loss and of their total, over all processes, without the iterations that
-        `faults` named; then start anew. Empty if nothing is left."""
-        rows = [row for number, row in enumerate(self.rows) if number not in self.bad]
-        means = all_gather(torch.stack(rows).mean(0)).mean(0).tolist() if rows else []
-        self.rows, self.judged, self.bad = [], 0, set()
-        named = {name: value for name, value in zip(self.terms, means, strict=False) if name != GRADIENT}
-        return named | ({"total": sum(named.values())} if named else {})
-
-    def state(self) -> dict[str, Any]:
-        """What this process has to keep between two calls of `means`."""
-        return {"terms": self.terms, "rows": [row.tolist() for row in self.rows], "bad": sorted(self.bad)}
-
-    def load(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on from `state`, of which all was judged."""
-        self.terms, self.bad = state["terms"], set(state["bad"])
-        self.rows = [torch.tensor(row, dtype=torch.float64, device=device) for row in state["rows"]]
-        self.judged = len(self.rows)
-
-
-def train_one_epoch(
-    model: nn.Module,
-    teacher: SegmentationNet | None,
-    method: Method,
-    loader: DataLoader,
-    updater: Updater,
-    meter: LossMeter,
-    *,
-    device: torch.device,
-    title: str,
-    print_interval: int,
-    report: Report,
-    judge: Callable[[int], None],
-    quiet: bool,
-    start: int = 0,
-    after: Callable[[int], None] = lambda done: None,
-    watch: Watch = iter,
-) -> None:
-    """The batches of an epoch that its sampler still has: those from number `start` on.
-
-    `report` gets the mean losses every `print_interval` iterations, once `judge` has looked at the meter. `after` is
-    called at the end of each iteration. Both are told how many batches of the epoch are done. `watch` sees the batches
-    go by, as utils.profiling.profiled does.
-    """
-    model.train()
-    options = {"unit": "it", "leave": False, "disable": True if quiet else None, "dynamic_ncols": True}
-    bar = tqdm(loader, desc=title, total=len(loader), initial=start, **options)
-    for done, batch in enumerate(watch(bar), start=start + 1):
-        images, labels = placed(batch, device)
-        # Not later: the gradients of the last iteration would lie beside the activations of this one.
-        updater.clear()
-        losses = forward_losses(model, teacher, method, images, labels, updater.precision)
-        meter.add(updater.step(losses, method))
-        if done % print_interval == 0 or done == len(loader):
-            judge(done)
-            if means := meter.means():
-                bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
-                report(means, updater.iteration)
-        after(done)
-
-
-def placed(batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """A training batch of a loader on the device: images (B, 3, H, W) normalised, labels (B, H, W) int64."""
+def placed(batch: tuple[Tensor, Tensor], device: torch.device) -> Batch:
+    """A batch of a loader on the device."""
     images, labels = batch
-    return normalise(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True).long()
-
-
-def training_batches(
-    loader: DataLoader, *, device: torch.device, title: str, quiet: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every batch of `loader`, on the device, without training on it."""
-    for batch in tqdm(loader, desc=title, unit="it", leave=False, disable=True if quiet else None, dynamic_ncols=True):
-        yield placed(batch, device)
-
-
-def forward_losses(
-    model: nn.Module,
-    teacher: SegmentationNet | None,
-    method: Method,
-    images: Tensor,
-    labels: Tensor,
-    precision: Precision,
-) -> dict[str, Tensor]:
-    """The losses of one batch. On the way out only what the backward pass needs stays in memory."""
-    with precision.autocast():
-        seen_by_teacher = teacher(images) if teacher is not None else None
-        seen_by_student = model(images)
-    return method.losses(seen_by_student, seen_by_teacher, labels)
+    return Batch(normalise(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True).long())
 
 
 @torch.inference_mode()
 def evaluate(
-    network: SegmentationNet, loader: DataLoader, *, num_classes: int, device: torch.device, title: str, quiet: bool
+    network: SegmentationNet, loader: DataLoader, *, num_classes: int, dist: Dist, title: str
 ) -> ConfusionMatrix:
     """The confusion matrix of `network`, in the form for inference, over the samples of all processes.
 
     Always in fp32, whatever the training used, so that a score can be repeated to the last digit.
     """
-    matrix = ConfusionMatrix(num_classes, device)
-    for images, labels in tqdm(loader, desc=title, unit="batch", leave=False, disable=True if quiet else None):
-        images = normalise(images.to(device, non_blocking=True))
-        matrix.update(labels.to(device, non_blocking=True), network(images).logits.argmax(1))
+    matrix = ConfusionMatrix(num_classes, dist.device)
+    for images, labels in tqdm(loader, desc=title, unit="batch", leave=False, disable=None if dist.is_main else True):
+        images = normalise(images.to(dist.device, non_blocking=True))
+        matrix.update(labels.to(dist.device, non_blocking=True), network(images).logits.argmax(1))
     matrix.all_reduce()
     return matrix
 

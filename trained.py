@@ -5,16 +5,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from checkpoints import Checkpoint, Identity, about, read_checkpoint
 from config import ModelConfig
 from dataset import DATASETS
 from dataset.base import DatasetSpec
-from modules.public_names import branch_form, heads_of, sizes_of
-from segmentation_module import SegmentationNet, load_network
+from segmentation_module import SegmentationNet, form_of, heads_of, load_network, sizes_of
 from tasks import Task, get_task
-from utils.checkpoint import load_checkpoint
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError
-from utils.identity import Identity
 
 BUILT_IN = tuple(name for name in DATASETS if name != "folder")
 """Data sets whose classes lie in the code; those of a folder lie beside its pictures."""
@@ -35,6 +33,7 @@ class TrainedNetwork:
     """The network of a step, on the CPU; `labels`, `class_names`: what each output means."""
 
     saved: SegmentationNet  # in the form in which it trained
+    checkpoint: Checkpoint  # what it was read from, in the present schema
     identity: Identity
     dataset: str
     step: int
@@ -59,17 +58,16 @@ def load_trained(path: Path, *, pooling: int, foreign: Foreign | None = None) ->
     `pooling`: as in ModelConfig; it belongs to the evaluation, and no checkpoint says it. Raises UserError if the file
     holds no network of this kind, or if `foreign` is missing, or not needed.
     """
-    checkpoint = load_checkpoint(path, "the checkpoint")
-    weights, state = checkpoint["model_state"], checkpoint["trainer_state"] or {}
-    try:
-        heads, branches = heads_of(weights), 2 if branch_form(weights) in ("dual", "frozen") else 1
-        sizes = sizes_of(weights)
+    checkpoint, _ = read_checkpoint(path, "the checkpoint")
+    weights, state = checkpoint["model_state"], checkpoint["trainer_state"]
+    with about(path):
+        heads, branches = heads_of(weights), 2 if form_of(weights) in ("dual", "frozen") else 1
         identity = state.get("identity")
         if identity is None:
-            identity = _foreign_identity(foreign, sizes, heads)
-            if branch_form(weights) == "merged" and identity["stem_activation"] is None:
+            identity = _foreign_identity(foreign, sizes_of(weights), heads)
+            if form_of(weights) == "merged" and identity["stem_activation"] is None:
                 raise UserError(
-                    "its branches are merged, and no weight says whether it had two: give --no-stem_activation for a "
+                    "its branches are merged, and no weight says whether it had two: give --no_stem_activation for a "
                     "network of RCIL, --stem_activation for one of PLOP or MiB"
                 )
         elif foreign:
@@ -78,10 +76,8 @@ def load_trained(path: Path, *, pooling: int, foreign: Foreign | None = None) ->
         if not len(names) == len(labels) == sum(heads):
             raise UserError(f"it has {sum(heads)} outputs, and its identity names {len(names)} classes: it was changed")
         network = load_network(config, weights, branches=branches, classes_per_head=heads)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
     finished = state.get("finished", True) is True
-    return TrainedNetwork(network, identity, identity["dataset"], identity["step"], labels, names, finished)
+    return TrainedNetwork(network, checkpoint, identity, identity["dataset"], identity["step"], labels, names, finished)
 
 
 def _foreign_identity(foreign: Foreign | None, sizes: dict[str, Any], heads: tuple[int, ...]) -> Identity:
@@ -93,18 +89,18 @@ def _foreign_identity(foreign: Foreign | None, sizes: dict[str, Any], heads: tup
         )
     spec = DATASETS[foreign.dataset](None)
     task = get_task(spec.facts, foreign.task)
-    step = min(len(heads), task.num_steps) - 1
-    if heads != task.classes_per_head(step):
+    step = task.step(min(len(heads), task.num_steps) - 1)
+    if heads != step.classes_per_head:
         raise UserError(
             f"it has classifiers of {list(heads)} classes; step {step} of {spec.name} {task.name} needs "
-            f"{list(task.classes_per_head(step))}: mend --dataset or --task"
+            f"{list(step.classes_per_head)}: correct --dataset or --task"
         )
     usual = ModelConfig()
     return {
         "dataset": spec.name,
-        "task": task.steps[: step + 1],
-        "step": step,
-        "classes": [spec.class_names[label] for label in task.order(step)],
+        "task": task.arrivals[: step.number + 1],
+        "step": step.number,
+        "classes": [spec.class_names[label] for label in step.order],
         **{name: getattr(usual, name) for name in MODEL_OPTIONS},
         **sizes,
         **foreign.model,
@@ -119,7 +115,7 @@ def _understood(identity: Identity, pooling: int) -> tuple[ModelConfig, tuple[in
         spec = built_in(identity["dataset"])
         kind = spec.facts.kind if spec else "class"
         task = Task("", identity["dataset"], kind, tuple(map(tuple, identity["task"])), len(names))
-        labels = task.order(identity["step"])
+        labels = task.steps[identity["step"]].order
         if not isinstance(task.dataset, str) or len({*labels} & {*range(IGNORE_INDEX)}) != len(labels):
             raise ValueError("no name, or no class ids")
         return config, labels, names

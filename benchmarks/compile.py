@@ -4,11 +4,8 @@ python -m benchmarks.compile                                                    
 python -m benchmarks.compile --backbone resnet101 --crop 512 --batch 24         # the paper's size, for a GPU
 """
 
-import torch
-
 from benchmarks.harness import check, compare, device, parser, report, seconds
-from benchmarks.networks import BODIES, make_batch, make_pair, our_iteration
-from config import ModelConfig
+from benchmarks.networks import BODIES, make_batch, make_trainer, our_iteration
 
 
 def main() -> None:
@@ -19,22 +16,13 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=2)
     options = options.parse_args()
     # Without random channel weights, so that both compute the same.
-    config = ModelConfig(backbone=options.backbone, no_pretrained=True, drop_path=False, **BODIES[options.backbone])
+    words = f"--method RCIL {BODIES[options.backbone]} --no_drop_path --print_interval 1"
     batch = make_batch(options.crop, options.batch)
-    iterations = []
-    for compiled in (False, True):
-        student, teacher = make_pair(config)
-        if compiled:
-            student.compile()
-            teacher.compile()
-        iterations.append(our_iteration(student, teacher, batch))
-    eager, compiled = iterations
-    expected, found = {}, {}
-    seconds(lambda: expected.update(eager()))
+    eager, compiled = (our_iteration(make_trainer(words + more, batch)) for more in ("", " --compile"))
+    expected, found = eager(), {}
     compiling = seconds(lambda: found.update(compiled()))
     allowed = 1e-4 if device().type == "cpu" else 3e-2
-    totals = [torch.stack([value.detach() for value in terms.values()]).sum() for terms in (found, expected)]
-    difference = check("loss", float((totals[0] / totals[1] - 1).abs()), allowed)
+    difference = check("loss", abs(found["total"] / expected["total"] - 1), allowed)
     subject = f"{options.backbone}, {options.batch} x {options.crop}"
     row = compare(subject, eager, compiled, repeats=options.repeats, warmup=2, difference=difference)
     report("compile", options.out, [row], seconds_of_the_first_iteration_compiled=compiling)

@@ -10,20 +10,20 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain, repeat
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from argparser import parse
-from config import at_step
-from experiment import Experiment
-from run import build_report, scan
-from train import Precision, Updater, forward_losses, placed
+from run import build_trainer, open_run
+from train import Trainer
 from utils.distributed import init_distributed
+from utils.interrupt import Interrupts
 from utils.log import setup_logging
-from utils.optim import build_optimizer, build_schedule
+
+Pulls = dict[str, tuple[float, float]]
+"""Loss -> its value, and the norm of its gradient."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,37 +37,29 @@ def main(arguments: Sequence[str]) -> int:
     setup_logging(is_main=False, debug=False)
     with tempfile.TemporaryDirectory() as folder:
         config = replace(parsed.config, logdir=Path(folder), results_dir=Path(folder), resume=False)
-        parsed = parsed._replace(config=config)
-        run = Experiment(config, parsed.spec, parsed.task, parsed.steps, dist, build_report(parsed, dist))
-        for iteration, pulls in watch(run, parsed.steps[0], looks):
+        run = open_run(parsed._replace(config=config), dist, Interrupts())
+        for iteration, pulls in watch(build_trainer(run, parsed.steps[0], None), looks).items():
             print(f"after {iteration} iterations: loss, norm of its gradient")
             for name, (value, norm) in pulls.items():
                 print(f"  {name:<14}{value:>10.4f}{norm:>10.4f}")
     return 0
 
 
-def watch(run: Experiment, step: int, looks: Sequence[int]) -> list[tuple[int, dict[str, tuple[float, float]]]]:
-    """Train `step`; after each count of iterations in `looks`: value and gradient norm of each loss of the batch."""
-    run.seed(step, epoch=0)
-    config, device = run.config, run.dist.device
-    precision = Precision(device, mixed=config.opt_level == "O1")
-    method, loader = run.method(step), run.loaders(step).train
-    student, teacher = run.networks(step, None, method, dtype=precision.activations, is_first=True)
-    optimizer = build_optimizer(student.parameter_groups(), config.optim, at_step(config.optim.lr, step))
-    iterations = at_step(config.optim.epochs, step) * len(loader)
-    updater = Updater(optimizer, build_schedule(optimizer, config.optim, iterations), precision)
-    if teacher is not None and method.scans:
-        scan(run, step, method, teacher, loader)
-    student.train()
-    weights = [weight for weight in student.parameters() if weight.requires_grad]
-    seen = []
-    batches = chain.from_iterable(repeat(loader))
-    for iteration, batch in zip(range(max(looks) + 1), batches, strict=False):
-        losses = forward_losses(student, teacher, method, *placed(batch, device), precision)
-        if iteration in looks:
-            seen.append((iteration, {name: (loss.item(), pull(loss, weights)) for name, loss in losses.items()}))
-        updater.clear()
-        updater.step(losses, method)
+def watch(trainer: Trainer, looks: Sequence[int]) -> dict[int, Pulls]:
+    """Train; after each count of iterations in `looks`: how each loss of the next batch pulls."""
+    weights = [weight for weight in trainer.student.parameters() if weight.requires_grad]
+    seen = {}
+
+    def look(module: torch.nn.Module, batch: object, losses: dict[str, Tensor]) -> None:
+        if trainer.updates in looks:
+            seen[trainer.updates] = {name: (loss.item(), pull(loss, weights)) for name, loss in losses.items()}
+
+    trainer.model.register_forward_hook(look)
+    while not trainer.is_done:
+        for _ in trainer.train_epoch():
+            if trainer.updates > max(looks):
+                return seen
+        trainer.end_epoch()
     return seen
 
 

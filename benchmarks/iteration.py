@@ -30,84 +30,69 @@ from benchmarks.harness import (
 )
 from benchmarks.networks import (
     LR,
-    MANY,
     SMALL,
-    TASK,
     Iteration,
     make_batch,
-    make_method,
     make_obvious_pair,
-    make_pair,
+    make_trainer,
     obvious_iteration,
+    on_device,
     our_iteration,
+    step_of,
 )
-from config import ModelConfig, OptimConfig
-from segmentation_module import build_network
-from train import Precision, Updater, forward_losses
-from utils.optim import build_optimizer, build_schedule
 
-CONFIG = ModelConfig(no_pretrained=True)
 KINDS = ("ours", "obvious")
 
 
 def make_rcil(kind: str, crop: int, batch: int) -> Iteration:
     """The iteration of one of KINDS at full size."""
-    pair, iteration = (make_pair, our_iteration) if kind == "ours" else (make_obvious_pair, obvious_iteration)
-    return iteration(*pair(CONFIG), make_batch(crop, batch))
+    images = make_batch(crop, batch)
+    trainer = make_trainer("--method RCIL", images)
+    if kind == "ours":
+        return our_iteration(trainer)
+    return obvious_iteration(*make_obvious_pair(trainer), on_device(images))
 
 
 def check_rcil() -> float:
-    """Losses and all gradients of a small network in float64, with the same weights and no random channel weights."""
-    config = ModelConfig(no_pretrained=True, drop_path=False, **SMALL)
-    batch = make_batch(64, 2, torch.float64)
-    student, teacher = make_pair(config, dtype=torch.float64)
-    obvious_student, obvious_teacher = make_obvious_pair(config, dtype=torch.float64)
-    precision, method = Precision(device(), mixed=False), make_method("RCIL", 1)
-    losses = forward_losses(student, teacher, method, *batch, precision)
+    """Loss and gradient of the stem: a small network in float64, the same weights, no random channel weights."""
+    images = make_batch(64, 2)
+    trainer = make_trainer(f"--method RCIL --no_drop_path {SMALL}", images, dtype=torch.float64)
+    batch = on_device(images, torch.float64)
+    student, teacher = make_obvious_pair(trainer, torch.float64)
+    losses = trainer.model.train()(batch)
     sum(losses.values()).backward()
-    expected = obvious_iteration(obvious_student, obvious_teacher, batch)()
+    expected = obvious_iteration(student, teacher, batch)()
     total, expected_total = (sum(value.detach() for value in terms.values()) for terms in (losses, expected))
     difference = check("loss", float((total / expected_total - 1).abs()), 1e-9)
-    stem, obvious_stem = student.body.stem.conv.weight.grad, obvious_student.body.mod1.conv1.weight.grad
+    stem, obvious_stem = trainer.student.body.stem.conv.weight.grad, student.body.mod1.conv1.weight.grad
     return max(difference, check("gradient of the stem", relative_difference(stem, obvious_stem), 1e-9))
 
 
 def compare_ft(crop: int, batch: int, repeats: int) -> Comparison:
-    """Ours as train.py runs it, and torchvision's network in its usual loop."""
+    """Ours as run.py trains step 0, and torchvision's network in its usual loop."""
     images, labels = make_batch(crop, batch)
-    labels = torch.where(labels == 255, 255, 0)
-    classes = TASK.num_seen(0)
-
-    ours = build_network(CONFIG, branches=1, classes_per_head=(classes,)).train()
-    precision = Precision(device(), mixed=device().type == "cuda")
-    ours.place_(device(), precision.activations)
-    optimizer = build_optimizer(ours.parameter_groups(), OptimConfig(), LR)
-    updater = Updater(optimizer, build_schedule(optimizer, OptimConfig(), MANY), precision)
-    method = make_method("FT", 0)
-
-    def our_step() -> None:
-        updater.clear()
-        updater.step(forward_losses(ours, None, method, images, labels, precision), method)
+    loaded = images, torch.where(labels == 255, 255, 0).byte()
+    trainer = make_trainer("--method FT", loaded, step=step_of(0))
+    images, labels = on_device(loaded)
 
     body = resnet101(weights=None, replace_stride_with_dilation=[False, False, True])
-    theirs = DeepLabV3(
-        IntermediateLayerGetter(body, return_layers={"layer4": "out"}), DeepLabHead(2048, classes, (6, 12, 18))
-    )
-    theirs.to(device()).train()
+    head = DeepLabHead(2048, trainer.step.num_seen, (6, 12, 18))
+    torchvisions = DeepLabV3(IntermediateLayerGetter(body, return_layers={"layer4": "out"}), head)
+    torchvisions.to(device()).train()
     # The same fused kernel as ours.
-    their_optimizer = torch.optim.SGD(
-        theirs.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
+    optimizer = torch.optim.SGD(
+        torchvisions.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
     )
 
-    def their_step() -> None:
-        with precision.autocast():
-            logits = theirs(images)["out"]
+    def iteration() -> None:
+        with trainer.precision.autocast():
+            logits = torchvisions(images)["out"]
         loss = F.cross_entropy(logits.float(), labels, ignore_index=255)
-        their_optimizer.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        their_optimizer.step()
+        optimizer.step()
 
-    return compare(f"FT against torchvision, {batch} x {crop}", their_step, our_step, repeats=repeats)
+    return compare(f"FT against torchvision, {batch} x {crop}", iteration, our_iteration(trainer), repeats=repeats)
 
 
 def count_operations(crop: int, batch: int) -> float:

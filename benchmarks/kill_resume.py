@@ -1,12 +1,15 @@
 """A slow proof rather than a benchmark: a run that is killed again and again ends as one that never was.
 
-    python -m benchmarks.kill_resume [--kills 50] [--processes 1 2] [--seed 0]
+    python -m benchmarks.kill_resume [--kills 50] [--processes 1 2] [--seed 0] [--method RCIL ...]
 
-A tiny run of three steps, RCIL on shapes, saves at nearly every iteration. SIGKILL comes at random moments, most of
-them after the training began: to the whole run at once, as when the power fails, or to one process of two, or to a
-loader process. After each kill every file with a final name must be whole; the same command goes on, until the kills
-are used up and a last one ends the run. Where it ends earlier another one begins. All checkpoints, optimiser states and
-tables must then be those of a run that was left alone. Exit code 1 if one is not.
+A tiny run of three steps on shapes saves at nearly every iteration. SIGKILL comes at random moments, most of them after
+the training began: to the whole run at once, as when the power fails, or to one process of two, or to a loader process.
+After each kill every file with a final name must be whole; the same command resumes, until the kills are used up and a
+last one ends the run. Where it ends earlier another one begins. All checkpoints, with the states of optimiser and
+method, and all tables must then be those of a run that was left alone. Exit code 1 if one is not.
+
+The method HOLD is the example of docs/ADDING_A_METHOD.md, in a copy of the tree: it has a layer of its own, looks at
+the data before it trains, and acts at the end.
 """
 
 import argparse
@@ -22,11 +25,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from methods import METHODS
 from metrics.results import read_rows
+from tests.worked_example import tree_with_the_method
 from tools.make_shapes import make_shapes
 from utils.checkpoint import fingerprint_of, load_checkpoint
 
 ROOT = Path(__file__).parents[1]
+EXAMPLE = "HOLD"
 BEGUN = "training images, epochs"
 """What a run says when it begins to train a step."""
 
@@ -49,20 +55,14 @@ class Attempt:
     """Files that were being written."""
 
 
-def command(folder: Path, data: Path, processes: int, options: Sequence[str] = ()) -> list[str]:
-    """The run, all its files below `folder`; what `options` say wins."""
+def command(folder: Path, data: Path, processes: int, *options: str, root: Path = ROOT) -> list[str]:
+    """The run, all its files below `folder`, by the program in `root`; what `options` say wins."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     words = f"{NETWORK} {RUN} --batch_size {BATCH // processes} --save_minutes 0.0005 --print_interval 3".split()
     for option, name in (("checkpoint", "checkpoints"), ("logdir", "logs"), ("results_dir", "results")):
         words += [f"--{option}", str(folder / name)]
-    return [
-        sys.executable,
-        *(launcher if processes > 1 else []),
-        str(ROOT / "run.py"),
-        *words,
-        "--data_root",
-        str(data),
-    ]
+    started = [sys.executable, *(launcher if processes > 1 else []), str(root / "run.py")]
+    return [*started, *words, "--data_root", str(data), *options]
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def started(words: Sequence[str], log: Path) -> Iterator[subprocess.Popen]:
     """The command, its words going to `log`; killed at the end of the block, all its processes with it."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
     with open(log, "w") as file:
-        process = subprocess.Popen(words, env=environment, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT)
+        process = subprocess.Popen(words, env=environment, stdout=file, stderr=subprocess.STDOUT, cwd=log.parent)
         try:
             yield process
         finally:
@@ -178,20 +178,20 @@ def outcome(folder: Path) -> dict[str, str]:
 
 
 def torture(
-    work: Path, data: Path, *, processes: int, kills: int, seed: int, options: Sequence[str] = ()
+    work: Path, data: Path, *options: str, processes: int, kills: int, seed: int, root: Path = ROOT
 ) -> tuple[list[Attempt], list[str]]:
     """The attempts of runs that were killed `kills` times in all, and what differs in the end: nothing, it should."""
-    calm = work / f"calm{processes}"
-    calm.mkdir()
+    calm = work / "calm"
+    calm.mkdir(parents=True)
     start = time.monotonic()
-    finish(command(calm, data, processes, options), calm / "log")
+    finish(command(calm, data, processes, *options, root=root), calm / "log")
     expected, duration = outcome(calm), time.monotonic() - start
     chance, attempts, wrong, number = random.Random(seed), [], [], 0
     while len(attempts) < kills:
         number += 1
-        folder = work / f"killed{processes}-{number}"
+        folder = work / f"killed{number}"
         folder.mkdir()
-        words, ended = command(folder, data, processes, options), False
+        words, ended = command(folder, data, processes, *options, root=root), False
         while len(attempts) < kills and not ended:
             # So that about 50 kills are spread over the whole run.
             made = attempt(folder, words, chance, duration / 12)
@@ -219,21 +219,31 @@ def markdown(by_processes: dict[int, list[Attempt]]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("kill_resume", description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=50, help="of each method with each number of processes")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--method", nargs="+", default=["RCIL"], choices=[*METHODS, EXAMPLE])
     options = parser.parse_args(arguments)
-    by_processes, wrong = {}, []
+    failed = False
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         make_shapes(work / "data", train=54, val=23, size=64, seed=46)
-        for processes in options.processes:
-            choice = {"processes": processes, "kills": options.kills, "seed": options.seed}
-            by_processes[processes], found = torture(work, work / "data", **choice)
-            wrong += found
-            print(f"{processes} process(es), {options.kills} kills: {', '.join(found) or 'identical'}", flush=True)
-    print(markdown(by_processes))
-    return 1 if wrong else 0
+        (work / "tree").mkdir()
+        tree = tree_with_the_method(work / "tree")
+        for method in options.method:
+            attempts: dict[int, list[Attempt]] = {}
+            for processes in options.processes:
+                choice = {"processes": processes, "kills": options.kills, "seed": options.seed}
+                choice["root"] = tree if method == EXAMPLE else ROOT
+                place = work / f"{method}-{processes}"
+                attempts[processes], wrong = torture(place, work / "data", "--method", method, **choice)
+                failed |= bool(wrong)
+                print(
+                    f"{method}, {processes} process(es), {options.kills} kills: {', '.join(wrong) or 'identical'}",
+                    flush=True,
+                )
+            print(markdown(attempts), flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

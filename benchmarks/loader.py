@@ -27,9 +27,8 @@ from tasks import get_task
 
 CROP = 512
 IN_A_ROW = 16
-TASK = get_task(SPEC.facts, "15-1")
-STEP = 1
-ORDER, VISIBLE = TASK.order(STEP), TASK.new_classes(STEP)
+STEP = get_task(SPEC.facts, "15-1").step(1)
+LUT = labels.training_lut(STEP, data_masking="current", class_of=SPEC.class_of)
 
 
 def in_a_row(action: Action) -> Action:
@@ -51,13 +50,12 @@ def map_labels() -> tuple:
     """Both ways to map a mask of 512 x 512, and their largest difference."""
     mask = np.random.default_rng(0).integers(0, 22, (CROP, CROP)).astype(np.uint8)
     mask[mask == 21] = 255
-    lut = labels.training_lut(TASK, STEP, data_masking="current", class_of=SPEC.class_of)
 
     def spelled_out() -> np.ndarray:
-        return obvious.map_labels(mask, ORDER, VISIBLE)
+        return obvious.map_labels(mask, STEP.order, STEP.new_classes)
 
     def by_table() -> np.ndarray:
-        return labels.map_labels(mask, lut)
+        return labels.map_labels(mask, LUT)
 
     difference = check("labels", float((spelled_out() != by_table()).sum()), 0)
     return in_a_row(spelled_out), in_a_row(by_table), difference
@@ -66,13 +64,12 @@ def map_labels() -> tuple:
 def load_one(folder: Path) -> tuple:
     """Both ways to load a sample: decode, augment, map, and normalise, which ours leaves to the device."""
     samples = draw_variants(folder)
-    lut = labels.training_lut(TASK, STEP, data_masking="current", class_of=SPEC.class_of)
-    dataset = StepDataset(samples, lut, train_transform(CROP), seed=0)
+    dataset = StepDataset(samples, LUT, train_transform(CROP), seed=0)
     turn = iter(range(10**9))
 
     def spelled_out() -> object:
         sample = samples[next(turn) % len(samples)]
-        return obvious.load_sample(sample.image, sample.mask, CROP, ORDER, VISIBLE)
+        return obvious.load_sample(sample.image, sample.mask, CROP, STEP.order, STEP.new_classes)
 
     def ours() -> object:
         return dataset[0, next(turn) % len(samples)]
@@ -83,10 +80,9 @@ def load_one(folder: Path) -> tuple:
 def loader_rates(folder: Path, count: int, repeats: int) -> dict[str, float]:
     """Samples per second of loaders with workers, ready on the device, from the second pass on."""
     samples = make_samples(folder, count)
-    lut = labels.training_lut(TASK, STEP, data_masking="current", class_of=SPEC.class_of)
     rates = {}
     for num_workers in {1, machine()["cores"]}:
-        dataset = StepDataset(samples, lut, train_transform(CROP), seed=0)
+        dataset = StepDataset(samples, LUT, train_transform(CROP), seed=0)
         sampler = TrainSampler(count, batch_size=8, rank=0, world_size=1, seed=0)
         loader = DataLoader(
             dataset,

@@ -10,55 +10,14 @@ are timed in turn, so that a busy spell of the machine hits all; their networks 
 import statistics
 import sys
 
-import torch
-
-from benchmarks.harness import device, parser, peak_memory, print_peak, report, seconds
-from benchmarks.networks import LR, MANY, NUM_OLD, TASK, Iteration, make_batch
-from config import ModelConfig, OptimConfig
+from benchmarks.harness import parser, peak_memory, print_peak, report, seconds
+from benchmarks.networks import BODIES, Iteration, make_batch, make_trainer, our_iteration
 from methods import METHODS
-from methods.base import Method
-from segmentation_module import SegmentationNet, build_network, build_student
-from train import Precision, Updater, forward_losses
-from utils.optim import build_optimizer, build_schedule
-
-SIZES = {"resnet101": {}, "resnet26": {"backbone": "resnet26", "width": 8, "head_channels": 16}}
 
 
 def make_iteration(name: str, backbone: str, crop: int, batch: int) -> Iteration:
-    """An iteration of step 1 of the method `name`, as train.py does it."""
-    torch.manual_seed(0)
-    config = ModelConfig(no_pretrained=True, **SIZES[backbone])
-    method = METHODS[name](METHODS[name].Config(), TASK, 1)
-    branches = method.config.branches
-    previous = build_network(config, branches=branches, classes_per_head=TASK.classes_per_head(0))
-    student = build_student(
-        previous, new_classes=1, init_weights=method.config.init_balanced, init_bias=method.config.sets_bias
-    )
-    method.prepare(student)
-    precision = Precision(device(), mixed=device().type == "cuda")
-    student.place_(device(), precision.activations).train()
-    method.begin(student, previous, state_of_step_0(method, previous))
-    teacher = None
-    if method.needs_teacher:
-        teacher = previous.for_inference().to(device())
-        teacher.share_frozen_(student)
-    images, labels = make_batch(crop, batch)
-    if method.scans:
-        method.scan(teacher, [(images, torch.where(labels == NUM_OLD, labels, 0))])
-    optimizer = build_optimizer(student.parameter_groups(), OptimConfig(), LR)
-    updater = Updater(optimizer, build_schedule(optimizer, OptimConfig(), MANY), precision)
-
-    def iteration() -> dict[str, torch.Tensor]:
-        updater.clear()
-        return updater.step(forward_losses(student, teacher, method, images, labels, precision), method)
-
-    return iteration
-
-
-def state_of_step_0(method: Method, previous: SegmentationNet) -> dict:
-    """What the method would have left in the checkpoint of step 0: importances, for those that have some."""
-    values = {name: torch.rand_like(weight) for name, weight in previous.named_parameters()}
-    return dict.fromkeys(getattr(method, "carries", ()), values)
+    """An iteration of step 1 of the method `name`, as run.py does it."""
+    return our_iteration(make_trainer(f"--method {name} {BODIES[backbone]}", make_batch(crop, batch)))
 
 
 def main() -> None:
@@ -66,7 +25,7 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--crop", type=int, default=256)
     options.add_argument("--batch", type=int, default=2)
-    options.add_argument("--backbone", choices=SIZES, default="resnet101")
+    options.add_argument("--backbone", choices=BODIES, default="resnet101")
     options.add_argument("--measure", choices=METHODS, help="print the peak memory of four iterations and end")
     options = options.parse_args()
     size = (options.backbone, options.crop, options.batch)

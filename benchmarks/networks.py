@@ -1,75 +1,141 @@
-"""Networks and iterations to be timed: RCIL at step 1 of 15-1, ours and the obvious one, with the same weights."""
+"""Networks and iterations to be timed: ours as run.py makes them, and RCIL at step 1 in the obvious form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+import run
+from argparser import parse
 from benchmarks.harness import device
 from benchmarks.obvious import losses as obvious
 from benchmarks.obvious.network import ObviousNetwork
-from config import ModelConfig, OptimConfig
-from dataset.voc import SPEC
+from checkpoints import Saved
+from config import ModelConfig, RunConfig
 from methods import METHODS
-from methods.base import Method
-from modules.public_names import PREFIX, to_public
-from segmentation_module import SegmentationNet, build_network, build_student
-from tasks import get_task
-from train import Precision, Updater, forward_losses
-from utils.optim import build_optimizer, build_schedule
+from methods.base import Batch
+from modules.authors_names import PREFIX, to_authors
+from segmentation_module import SegmentationNet, build_network
+from tasks import Facts, Step, get_task
+from train import Trainer, placed
+from utils.distributed import Dist
 
-TASK = get_task(SPEC.facts, "15-1")
-NUM_OLD = TASK.num_old(1)
-SMALL = {"backbone": "resnet26", "width": 8, "head_channels": 16}
-BODIES = {"resnet26": {"width": 32, "head_channels": 128}, "resnet101": {}}
+NUM_OLD = 16
+SMALL = "--backbone resnet26 --width 8 --head_channels 16"
+BODIES = {"resnet26": "--backbone resnet26 --width 32 --head_channels 128", "resnet101": "--backbone resnet101"}
 """The size of the demo, and that of the paper."""
 
 LR = 0.001
-MANY = 10**6
-"""Iterations of a schedule that a benchmark never comes to the end of."""
+RUN = f"--no_pretrained --lr {LR} --lr_policy none --epochs 1000000"
+EPOCH = 10
+"""Iterations, after which run.py looks at the losses, too."""
 
-Iteration = Callable[[], dict[str, Tensor]]
+Iteration = Callable[[], object]
 
 
-def make_batch(crop: int, batch: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Images (B, 3, H, W) and labels (B, H, W): background, the class of step 1, and some to be ignored."""
+def step_of(number: int = 1, *, new_classes: int = 1) -> Step:
+    """A step of the task that begins with 15 classes and the background."""
+    facts = Facts(dataset="any", num_units=15 + new_classes, num_classes=NUM_OLD + new_classes)
+    return get_task(facts, f"15-{new_classes}").step(number)
+
+
+def make_batch(crop: int, batch: int) -> tuple[Tensor, Tensor]:
+    """What a loader gives, uint8: images, and labels: background, the class of step 1, and some to be ignored."""
     random = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, 3, crop, crop, generator=random).to(device(), dtype)
+    images = torch.randint(0, 256, (batch, 3, crop, crop), generator=random, dtype=torch.uint8)
     labels = torch.randint(0, 10, (batch, crop, crop), generator=random)
-    labels = torch.where(labels == 0, NUM_OLD, torch.where(labels == 1, 255, 0))
-    return images, labels.to(device())
+    return images, torch.where(labels == 0, NUM_OLD, torch.where(labels == 1, 255, 0)).byte()
 
 
-def make_method(name: str, step: int) -> Method:
-    """A method with its settings for VOC."""
-    return METHODS[name](METHODS[name].Config(), TASK, step)
+@dataclass(frozen=True)
+class InMemory:
+    """In the place of a run's data and checkpoints: one batch for ever, and a step before that nobody trained."""
+
+    config: RunConfig
+    batch: tuple[Tensor, Tensor]
+    dtype: torch.dtype
+
+    def train(self, step: Step) -> "InMemory":
+        """As TaskData.train."""
+        return self
+
+    @property
+    def num_images(self) -> int:
+        """As TrainBatches.num_images."""
+        return EPOCH * len(self.batch[0])
+
+    def __len__(self) -> int:
+        return EPOCH
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """As TrainBatches.epoch."""
+        return repeat(self.batch, EPOCH - start)
+
+    def names(self, batch: int, rank: int) -> list[str]:
+        """As TrainBatches.names."""
+        return ["random"]
+
+    def previous(self, step: Step) -> Saved | None:
+        """As CheckpointStore.previous; with any importances, where the method needs some."""
+        if step.number == 0:
+            return None
+        network = network_before(self.config, step, self.dtype)
+        importances = {name.replace(".", "/"): torch.rand_like(weight) for name, weight in network.named_parameters()}
+        carried = getattr(METHODS[self.config.method_name], "carries", ())
+        left = {f"{entry}.{name}": value for entry in carried for name, value in importances.items()}
+        return Saved(Path(), network, {"method_state": left}, finished=True)
 
 
-def make_pair(
-    config: ModelConfig, *, new_classes: int = 1, dtype: torch.dtype = torch.float32
-) -> tuple[SegmentationNet, SegmentationNet]:
-    """Our student and teacher as step 1 begins."""
+def network_before(config: RunConfig, step: Step, dtype: torch.dtype = torch.float32) -> SegmentationNet:
+    """The network of the step before, the same one at each call."""
     torch.manual_seed(0)
-    previous = build_network(config, branches=2, classes_per_head=TASK.classes_per_head(0)).to(dtype)
-    student = build_student(previous, new_classes=new_classes, init_weights=True, init_bias=False).to(dtype)
-    make_method("RCIL", 1).prepare(student)
-    student.place_(device(), dtype)
-    teacher = previous.for_inference().to(device())
-    teacher.share_frozen_(student)
-    return student.train(), teacher
+    heads = step.task.step(step.number - 1).classes_per_head
+    return build_network(config.model, branches=config.method.branches, classes_per_head=heads).to(dtype)
 
 
-def make_obvious_pair(
-    config: ModelConfig, *, dtype: torch.dtype = torch.float32
-) -> tuple[ObviousNetwork, ObviousNetwork]:
-    """The same two networks in the obvious form, with the same weights."""
+def make_trainer(
+    options: str,
+    batch: tuple[Tensor, Tensor],
+    *,
+    step: Step | None = None,
+    dtype: torch.dtype = torch.float32,
+    dist: Dist | None = None,
+) -> Trainer:
+    """The trainer of `step`, of step 1 if none is named, as run.py makes it where it starts; mixed precision on a GPU.
+
+    `options`: those of run.py. `dtype`: of the weights.
+    """
+    mixed = " --opt_level O1" if device().type == "cuda" else ""
+    config = parse(f"{RUN}{mixed} --batch_size {len(batch[0])} {options}".split()).config
+    memory = InMemory(config, batch, dtype)
     torch.manual_seed(0)
-    previous = build_network(config, branches=2, classes_per_head=TASK.classes_per_head(0)).to(dtype)
-    student = build_student(previous, new_classes=1, init_weights=True, init_bias=False).to(dtype)
-    make_method("RCIL", 1).prepare(student)
-    teacher = make_obvious(config, previous, TASK.classes_per_head(0))
-    return make_obvious(config, student, TASK.classes_per_head(1), merged=True).train(), teacher
+    dist = dist or Dist(rank=0, world_size=1, device=device())
+    trainer = run.build_trainer(run.Run(config, memory, memory, None, None, dist), step or step_of(), None)
+    trainer.student.to(dtype)
+    return trainer
+
+
+def our_iteration(trainer: Trainer) -> Iteration:
+    """One update as run.py does it. Returns the mean losses where they are due."""
+
+    def updates() -> Iterator[dict[str, float]]:
+        while True:
+            yield from trainer.train_epoch()
+            trainer.end_epoch()
+
+    return updates().__next__
+
+
+def make_obvious_pair(trainer: Trainer, dtype: torch.dtype = torch.float32) -> tuple[ObviousNetwork, ObviousNetwork]:
+    """Student and teacher of a `trainer` of RCIL at step 1 in the obvious form, with the same weights."""
+    config, step = trainer.config, trainer.step
+    before = network_before(config, step, dtype)
+    teacher = make_obvious(config.model, before, step.task.step(0).classes_per_head)
+    return make_obvious(config.model, trainer.student, step.classes_per_head, merged=True).train(), teacher
 
 
 def make_obvious(
@@ -83,7 +149,7 @@ def make_obvious(
         classes_per_head=classes_per_head,
         merged=merged,
     )
-    weights = {name.removeprefix(PREFIX): tensor for name, tensor in to_public(network.state_dict()).items()}
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in to_authors(network.state_dict()).items()}
     made.to(next(iter(weights.values())).dtype).load_state_dict(weights, strict=False)
     if not merged:
         made.eval().requires_grad_(False)
@@ -91,45 +157,20 @@ def make_obvious(
     return made.to(device(), memory_format=torch.contiguous_format)
 
 
-def our_iteration(
-    student: SegmentationNet,
-    teacher: SegmentationNet,
-    batch: tuple[Tensor, Tensor],
-    *,
-    model: nn.Module | None = None,
-    num_new: int = 1,
-) -> Iteration:
-    """One update as train.py does it; `model` is what wraps the student, if anything does."""
-    precision = Precision(device(), mixed=device().type == "cuda")
-    optimizer = build_optimizer(student.parameter_groups(), OptimConfig(), LR)
-    updater = Updater(optimizer, build_schedule(optimizer, OptimConfig(), MANY), precision)
-    method = make_method("RCIL", 1)
-    method.num_seen = method.num_old + num_new
-    called = model or student
-
-    def iteration() -> dict[str, Tensor]:
-        updater.clear()
-        losses = forward_losses(called, teacher, method, *batch, precision)
-        return updater.step(losses, method)
-
-    return iteration
-
-
-def obvious_iteration(student: ObviousNetwork, teacher: ObviousNetwork, batch: tuple[Tensor, Tensor]) -> Iteration:
+def obvious_iteration(student: ObviousNetwork, teacher: ObviousNetwork, batch: Batch) -> Iteration:
     """One update in the obvious way."""
     trainable = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trainable, LR, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    images, labels = batch
 
     def iteration() -> dict[str, Tensor]:
         with _mixed():
             with torch.no_grad():
-                old_logits, old_maps = teacher(images)
-            logits, maps = student(images)
+                old_logits, old_maps = teacher(batch.images)
+            logits, maps = student(batch.images)
         logits, old_logits = _full(logits), _full(old_logits)
         maps, old_maps = [_full(map_) for map_ in maps], [_full(map_) for map_ in old_maps]
         losses = {
-            "ce": obvious.unbiased_cross_entropy(logits, labels, NUM_OLD),
+            "ce": obvious.unbiased_cross_entropy(logits, batch.labels, NUM_OLD),
             "kd": obvious.LOSS_KD * obvious.unbiased_distillation(logits, old_logits),
             "cube": obvious.pooled_cube(old_maps, maps, NUM_OLD, 1),
         }
@@ -139,6 +180,12 @@ def obvious_iteration(student: ObviousNetwork, teacher: ObviousNetwork, batch: t
         return losses
 
     return iteration
+
+
+def on_device(batch: tuple[Tensor, Tensor], dtype: torch.dtype = torch.float32) -> Batch:
+    """The batch as train.py hands it to the networks, in another precision."""
+    images, labels = placed(batch, device())
+    return Batch(images.to(dtype), labels)
 
 
 def _mixed() -> AbstractContextManager:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.harness import check, compare, device, parser, relative_difference, report
 from benchmarks.obvious import losses as obvious
-from methods.losses import channel_cube_distance, spatial_cube_distance, squared_difference
+from methods.pooled_cube import channel_cube_distance, difference_of_squares, spatial_cube_distance
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
@@ -33,7 +33,7 @@ def obvious_loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
 
 def our_loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
     """The same."""
-    differences = [squared_difference(a, b) for a, b in zip(teacher, student, strict=True)]
+    differences = [difference_of_squares(a, b) for a, b in zip(teacher, student, strict=True)]
     spatial = [spatial_cube_distance(difference, obvious.POOL_SIZES) for difference in differences]
     channel = [channel_cube_distance(difference) for difference in differences[:-1]]
     return torch.stack(spatial + channel).sum()

@@ -9,16 +9,15 @@ import argparse
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 
 import run
-from progress import Progress
 from tools.make_shapes import make_shapes
 
 NETWORK = "--backbone resnet26 --width 32 --head_channels 128 --no_pretrained --crop_size 96 --batch_size 16"
-RUN = "--task 15-1 --overlap --num_workers 0 --no-visualize --name saving"
+RUN = "--task 15-1 --overlap --num_workers 0 --no_visualize --name saving"
 SCHEDULES = {0: "--lr 0.05 --warmup 30 --epochs 4", 1: "--lr 0.005 --epochs 2"}
 
 
@@ -43,8 +42,13 @@ def main(arguments: Sequence[str]) -> int:
     if not options.data.exists():
         make_shapes(options.data)
     seconds: dict[str, float] = defaultdict(float)
-    run.train_one_epoch = timed(run.train_one_epoch, seconds, "training")
-    Progress.save = timed(Progress.save, seconds, "saving")
+    iterations, timed_next = run.iterations, timed(next, seconds, "training")
+
+    def timed_iterations(*arguments: object) -> Iterator:
+        epoch = iterations(*arguments)
+        return iter(lambda: timed_next(epoch, None), None)
+
+    run.iterations, run.save = timed_iterations, timed(run.save, seconds, "saving")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for step in options.step:

@@ -14,11 +14,9 @@ import subprocess
 import sys
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.harness import median_seconds, parser, peak_bytes, report
-from benchmarks.networks import BODIES, make_batch, make_pair, our_iteration
-from config import ModelConfig
+from benchmarks.networks import BODIES, make_batch, make_trainer, our_iteration, step_of
 from utils.distributed import init_distributed, shut_down
 
 BASE = {"crop": 256, "batch": 2, "classes": 1, "processes": 1}
@@ -29,12 +27,9 @@ def measure(backbone: str, setting: dict[str, int], repeats: int) -> None:
     """In a process of its own: print seconds and bytes of one setting as JSON."""
     dist = init_distributed()
     before = peak_bytes()
-    config = ModelConfig(backbone=backbone, no_pretrained=True, **BODIES[backbone])
-    student, teacher = make_pair(config, new_classes=setting["classes"])
-    model = DistributedDataParallel(student) if dist.world_size > 1 else student
-    batch = make_batch(setting["crop"], setting["batch"])
-    iteration = our_iteration(student, teacher, batch, model=model, num_new=setting["classes"])
-    seconds = median_seconds(iteration, repeats=repeats, warmup=2)
+    batch, step = make_batch(setting["crop"], setting["batch"]), step_of(new_classes=setting["classes"])
+    trainer = make_trainer(f"--method RCIL {BODIES[backbone]}", batch, step=step, dist=dist)
+    seconds = median_seconds(our_iteration(trainer), repeats=repeats, warmup=2)
     if dist.is_main:
         print(json.dumps({"seconds": seconds, "bytes": peak_bytes() - before}))
     shut_down()

@@ -1,9 +1,10 @@
-"""A slow proof rather than a benchmark: every script of scripts/ runs, on shapes in the layout of its data set.
+"""A slow proof rather than a benchmark: every launcher of scripts/ runs, on shapes in the layout of its data set.
 
     python -m benchmarks.scripts [NAME ...]
 
 Each trains its first two steps with a small network and scores them again with --test, which has to give the very same
-table. NAME, as voc/rcil_15-1-overlap, picks scripts. Exit code 1 if one fails.
+table. NAME picks launches: voc/rcil_15-1-overlap is a script of RCIL, "PLOP voc 15-1 overlap" are words for
+scripts/train.sh. Exit code 1 if one fails.
 """
 
 import os
@@ -14,11 +15,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from methods import METHODS
 from tools.make_shapes import make_shapes
 
 ROOT = Path(__file__).parents[1]
-LAYOUTS = {"voc": "voc", "ade": "ade", "cityscapes": "cityscapes", "cityscapes_domain": "cityscapes"}
-"""The layout that the scripts of a folder read."""
+TRAIN = ROOT / "scripts" / "train.sh"
+OTHERS = tuple(name for name in METHODS if name != "RCIL")
+SETTINGS = ("voc 15-1 overlap", "voc 15-1 disjoint", "ade 100-50 overlap", "cityscapes_domain 11-1")
+"""Those in which all other methods run here."""
 
 NUM_TRAIN, NUM_VAL, SIDE = 170, 160, 64
 """Enough for each of the 150 classes of ADE20K to occur in both splits."""
@@ -27,22 +31,18 @@ NETWORK = "--backbone resnet26 --width 8 --head_channels 16 --no_pretrained"
 RUN = "--crop_size 64 --epochs 1 --step 0 1 --no-visualize"
 
 
-def scripts() -> list[Path]:
-    """The scripts of all settings."""
-    return sorted(ROOT.glob("scripts/*/*.sh"))
+def launches() -> dict[str, list]:
+    """The words that start a run, by name: each script of RCIL, and every other method in some settings."""
+    rcil = {f"{path.parent.name}/{path.stem}": [path] for path in sorted(ROOT.glob("scripts/*/*.sh"))}
+    others = {f"{m} {setting}": [TRAIN, m, *setting.split()] for setting in SETTINGS for m in OTHERS}
+    return rcil | others
 
 
-def name_of(script: Path) -> str:
-    """voc/rcil_15-1-overlap."""
-    return f"{script.parent.name}/{script.stem}"
-
-
-def data_for(script: Path, folder: Path) -> Path:
-    """The data set that `script` reads, drawn below `folder` where it is not there yet."""
-    layout = LAYOUTS[script.parent.name]
-    root = folder / layout
-    make_shapes(root, layout=layout, train=NUM_TRAIN, val=NUM_VAL, size=SIDE)
-    return root
+def data_for(name: str, folder: Path) -> Path:
+    """The data set of a launch, drawn below `folder` where it is not there yet."""
+    layout = next(layout for layout in ("voc", "ade", "cityscapes") if layout in name)
+    make_shapes(folder / layout, layout=layout, train=NUM_TRAIN, val=NUM_VAL, size=SIDE)
+    return folder / layout
 
 
 def borrowed_environment(folder: Path) -> Path:
@@ -55,7 +55,7 @@ def borrowed_environment(folder: Path) -> Path:
     return folder
 
 
-def prove(script: Path, data: Path, folder: Path) -> float:
+def prove(launch: list, data: Path, folder: Path) -> float:
     """Train two steps and test them, all files below `folder`; seconds. RuntimeError where it fails."""
     variables = {
         "DATA_ROOT": str(data),
@@ -70,32 +70,32 @@ def prove(script: Path, data: Path, folder: Path) -> float:
     tables = []
     for date, more in (("trained", []), ("tested", ["--test"])):
         places = ["--date", date, "--logdir", folder / "logs", "--results_dir", folder / "results"]
-        command = ["sh", script, *NETWORK.split(), *RUN.split(), *places, *more]
+        command = ["sh", *launch, *NETWORK.split(), *RUN.split(), *places, *more]
         done = subprocess.run(list(map(str, command)), env=os.environ | variables, capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"{name_of(script)} {' '.join(more)}: exit code {done.returncode}\n{done.stderr}")
+            raise RuntimeError(f"{' '.join(more)} exit code {done.returncode}\n{done.stderr}")
         [table] = (folder / "results").glob(f"{date}_*.csv")
         tables.append(table.read_text())
         table.unlink()
     if tables[0] != tables[1] or len(tables[0].splitlines()) != 2:
-        raise RuntimeError(f"{name_of(script)}: training gave\n{tables[0]}and --test\n{tables[1]}")
+        raise RuntimeError(f"training gave\n{tables[0]}and --test\n{tables[1]}")
     return time.perf_counter() - start
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prove the scripts named in `arguments`, or all."""
-    known = {name_of(script): script for script in scripts()}
+    """Prove the launches named in `arguments`, or all."""
+    known = launches()
     if unknown := set(arguments) - known.keys():
-        sys.exit(f"no script {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        sys.exit(f"no launch {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments or known:
-            data = data_for(known[name], Path(folder) / "data")
+            data = data_for(name, Path(folder) / "data")
             try:
                 print(f"{name:<40} {prove(known[name], data, Path(folder) / name):6.1f} s", flush=True)
             except RuntimeError as error:
                 failed += 1
-                print(f"{name:<40} FAILED\n{error}", flush=True)
+                print(f"{name:<40} FAILED {error}", flush=True)
     print(f"{failed} failed" if failed else "all pass")
     return 1 if failed else 0
 

@@ -1,12 +1,12 @@
 """From the configuration to the loaders of a step. A new data set is a file here and a line in DATASETS."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from config import DataConfig
@@ -16,11 +16,14 @@ from dataset.coverage import choose
 from dataset.index import load_index
 from dataset.labels import seen_lut, training_lut
 from dataset.sampler import EvalBatchSampler, TrainSampler
-from dataset.splits import Split, SplitRules, StepSets
-from dataset.transform import Transform, crop_transform, derive_seed, train_transform, whole_image
-from tasks import Task, get_task, read_class_order
+from dataset.splits import Split, SplitRules, StepSets, refuse_empty
+from dataset.transform import Transform, crop_transform, train_transform, whole_image
+from tasks import Step, Task, get_task, read_class_order
+from utils.checkpoint import fingerprint_of
+from utils.distributed import Dist, require_same
 from utils.errors import UserError
 from utils.interrupt import ignore_in_worker
+from utils.random_state import derive_seed
 
 DATASETS: dict[str, Callable[[Path | None], DatasetSpec]] = {
     "voc": lambda root: voc.SPEC,
@@ -73,6 +76,135 @@ def scenario_of(config: DataConfig, spec: DatasetSpec) -> str:
     return config.scenario or ("overlapped" if config.overlap else "disjoint")
 
 
+class TaskData:
+    """The images of every step of a task, as this process sees them. Making one reads the data set.
+
+    `sets`: by step. Raises UserError where the data are not what they should be, or where the processes of a run do
+    not see the same.
+    """
+
+    def __init__(self, config: DataConfig, spec: DatasetSpec, task: Task, *, seed: int, dist: Dist) -> None:
+        self.config = config
+        self.spec = spec
+        self.task = task
+        self.seed = seed
+        self.dist = dist
+        self.sets = select_steps(config, spec, task)
+        require_same({"data": fingerprint_of([images_digest(images) for of_step in self.sets for images in of_step])})
+
+    def refuse_empty(self, steps: Sequence[Step]) -> None:
+        """UserError where a set of one of `steps` has no image."""
+        for step in steps:
+            refuse_empty(self.sets[step.number], step)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of all classes of the task, in the order of arrival."""
+        return [self.spec.class_names[label] for label in self.task.steps[-1].order]
+
+    @property
+    def palette(self) -> list[tuple[int, int, int]]:
+        """Colours, as `class_names`."""
+        return [self.spec.palette[label] for label in self.task.steps[-1].order]
+
+    def train(self, step: Step) -> "TrainBatches":
+        """The training batches of `step` for this process. UserError unless they fill a batch of every process."""
+        config, samples, seed = self.config, self.sets[step.number].train, derive_seed(self.seed, step.number)
+        sampler = TrainSampler(
+            len(samples),
+            batch_size=config.batch_size,
+            rank=self.dist.rank,
+            world_size=self.dist.world_size,
+            seed=seed,
+        )
+        require_full_batch(sampler)
+        loader = _loader(
+            StepDataset(samples, self._train_lut(step), train_transform(config.crop_size), seed),
+            config.num_workers,
+            sampler=sampler,
+            batch_size=config.batch_size,
+            # Training starts a new pass all the time; evaluation is rare, so its workers may go in between.
+            persistent_workers=config.num_workers > 0,
+        )
+        return TrainBatches(loader)
+
+    def val(self, step: Step) -> DataLoader:
+        """The validation batches of `step`, each image once over all processes."""
+        # MiB's code validates as it tests.
+        lut = self._test_lut(step) if self.config.label_protocol == "mib" else self._train_lut(step)
+        return self._eval_loader(self.sets[step.number].val, lut, step)
+
+    def test(self, step: Step) -> DataLoader:
+        """The test batches of `step`, each image once over all processes."""
+        return self._eval_loader(self.sets[step.number].test, self._test_lut(step), step)
+
+    def showcase(self, count: int) -> StepDataset:
+        """`count` of the test images of the last step, which are drawn after every step; labels as after the last one.
+
+        Chosen so that each class occurs, where so many images can show all. A crop may still leave one out.
+        """
+        last = self.task.steps[-1]
+        wanted = set(last.order) - ({0} if last.classes_arrive else set())
+        samples = self.sets[-1].test
+        chosen = [samples[position] for position in choose([sample.classes for sample in samples], wanted, count)]
+        return StepDataset(chosen, self._test_lut(last), self._test_transform, seed=0)
+
+    @property
+    def scenario(self) -> str:
+        """Which images serve a step."""
+        return scenario_of(self.config, self.spec)
+
+    def _train_lut(self, step: Step) -> np.ndarray:
+        config = self.config
+        options = {"data_masking": config.data_masking, "label_protocol": config.label_protocol}
+        return training_lut(step, class_of=self.spec.class_of, **options)
+
+    def _test_lut(self, step: Step) -> np.ndarray:
+        protocol = self.config.label_protocol
+        ignores = self.config.ignore_test_bg or (protocol == "mib" and not self.spec.labels_background)
+        return seen_lut(step, ignore_background=ignores, class_of=self.spec.class_of, label_protocol=protocol)
+
+    @property
+    def _test_transform(self) -> Transform:
+        return crop_transform(self.config.crop_size) if self.config.crop_val else whole_image
+
+    def _eval_loader(self, samples: Sequence[Sample], lut: np.ndarray, step: Step) -> DataLoader:
+        config, crop = self.config, (self.config.crop_size, self.config.crop_size)
+        batches = EvalBatchSampler(
+            [crop if config.crop_val else sample.size for sample in samples],
+            # As much as a batch of training: whole images may be larger than its crops.
+            max_pixels=config.batch_size * config.crop_size**2,
+            rank=self.dist.rank,
+            world_size=self.dist.world_size,
+        )
+        dataset = StepDataset(samples, lut, self._test_transform, derive_seed(self.seed, step.number))
+        return _loader(dataset, config.num_workers, batch_sampler=batches)
+
+
+class TrainBatches:
+    """The training batches of a step, epoch by epoch: images uint8 (B,3,H,W) and labels uint8 (B,H,W), 255 ignored.
+
+    A last batch that is not full is left out.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+        self.num_images = len(loader.dataset)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch `number`, without its first `start` ones. The same whenever it is asked for."""
+        self._loader.sampler.set_epoch(number, start)
+        return iter(self._loader)
+
+    def names(self, batch: int, rank: int) -> list[str]:
+        """Names of the images of batch number `batch` of the last epoch asked for, in process `rank`."""
+        samples = self._loader.dataset.samples
+        return [samples[index].image.name for index in self._loader.sampler.batch(batch, rank)]
+
+
 def select_steps(config: DataConfig, spec: DatasetSpec, task: Task) -> list[StepSets]:
     """The samples of every step of the task. UserError where the data are not what they should be."""
     rules = SplitRules(
@@ -85,91 +217,12 @@ def select_steps(config: DataConfig, spec: DatasetSpec, task: Task) -> list[Step
     # Absolute, so that the index is the same whatever folder the run was started from.
     root = (config.data_root or Path("data") / spec.folder).absolute()
     train, val = (load_split(spec, root, name) for name in ("train", "val"))
-    return [spec.select(train, val, task, step, rules) for step in range(task.num_steps)]
+    return [spec.select(train, val, step, rules) for step in task.steps]
 
 
-@dataclass(frozen=True)
-class Loaders:
-    """Loaders of one step. A batch is images uint8 (B,3,H,W) and labels uint8 (B,H,W), 255 to be ignored.
-
-    `train` leaves out a last batch that is not full; call `train.sampler.set_epoch(epoch)` before each pass.
-    `val` and `test` hold each sample once over all processes; with whole images a batch is of pictures of one size.
-    """
-
-    train: DataLoader
-    val: DataLoader
-    test: DataLoader
-
-
-def build_loaders(
-    config: DataConfig,
-    spec: DatasetSpec,
-    task: Task,
-    step: int,
-    sets: StepSets,
-    *,
-    seed: int,
-    rank: int,
-    world_size: int,
-) -> Loaders:
-    """The data of one step, its `sets`, for process `rank` of `world_size`."""
-    step_seed = derive_seed(seed, step)
-    common = {"class_of": spec.class_of, "label_protocol": config.label_protocol}
-    train_lut = training_lut(task, step, data_masking=config.data_masking, **common)
-    test_lut = _test_lut(config, spec, task, step)
-    # MiB's code validates as it tests.
-    val_lut = test_lut if config.label_protocol == "mib" else train_lut
-
-    def eval_loader(samples: Sequence[Sample], lut: np.ndarray) -> DataLoader:
-        crop = config.crop_size, config.crop_size
-        batches = EvalBatchSampler(
-            [crop if config.crop_val else sample.size for sample in samples],
-            # As much as a batch of training: whole images may be larger than its crops.
-            max_pixels=config.batch_size * config.crop_size**2,
-            rank=rank,
-            world_size=world_size,
-        )
-        dataset = StepDataset(samples, lut, _test_transform(config), step_seed)
-        return _loader(dataset, config.num_workers, batch_sampler=batches)
-
-    train_sampler = TrainSampler(
-        len(sets.train), batch_size=config.batch_size, rank=rank, world_size=world_size, seed=step_seed
-    )
-    return Loaders(
-        train=_loader(
-            StepDataset(sets.train, train_lut, train_transform(config.crop_size), step_seed),
-            config.num_workers,
-            sampler=train_sampler,
-            batch_size=config.batch_size,
-            # Training starts a new pass all the time; evaluation is rare, so its workers may go in between.
-            persistent_workers=config.num_workers > 0,
-        ),
-        val=eval_loader(sets.val, val_lut),
-        test=eval_loader(sets.test, test_lut),
-    )
-
-
-def showcase(config: DataConfig, spec: DatasetSpec, task: Task, samples: Sequence[Sample], count: int) -> StepDataset:
-    """`count` of the test images of the last step, which are drawn after every step; labels as after the last one.
-
-    Chosen so that each class occurs, where so many images can show all. A crop may still leave one out.
-    """
-    last = task.num_steps - 1
-    wanted = set(task.order(last)) - ({0} if task.kind == "class" else set())
-    chosen = [samples[position] for position in choose([sample.classes for sample in samples], wanted, count)]
-    return StepDataset(chosen, _test_lut(config, spec, task, last), _test_transform(config), seed=0)
-
-
-def _test_lut(config: DataConfig, spec: DatasetSpec, task: Task, step: int) -> np.ndarray:
-    """The label table of tests after `step`."""
-    unlabelled = config.label_protocol == "mib" and not spec.labels_background
-    ignores = config.ignore_test_bg or unlabelled
-    protocol = config.label_protocol
-    return seen_lut(task, step, ignore_background=ignores, class_of=spec.class_of, label_protocol=protocol)
-
-
-def _test_transform(config: DataConfig) -> Transform:
-    return crop_transform(config.crop_size) if config.crop_val else whole_image
+def images_digest(samples: Sequence[Sample]) -> str:
+    """Which images these are, wherever the data set lies: their names and sizes, in order."""
+    return fingerprint_of([[sample.image.parent.name, sample.image.name, *sample.size] for sample in samples])
 
 
 def load_split(spec: DatasetSpec, root: Path, name: str) -> Split:
@@ -190,16 +243,16 @@ def make_split(spec: DatasetSpec, samples: Sequence[Sample], values: np.ndarray)
     return Split(samples, classes)
 
 
-def require_full_batch(train: DataLoader) -> None:
+def require_full_batch(sampler: TrainSampler) -> None:
     """UserError unless the training set of a step fills a batch of every process."""
-    num_images, world_size = train.sampler.size, train.sampler.world_size
-    if num_images >= train.batch_size * world_size:
+    num_images, world_size, batch_size = sampler.size, sampler.world_size, sampler.batch_size
+    if num_images >= batch_size * world_size:
         return
     largest = num_images // world_size
-    mend = f"give --batch_size {largest} or less" if largest else "start fewer processes"
+    cure = f"give --batch_size {largest} or less" if largest else "start fewer processes"
     raise UserError(
-        f"--batch_size {train.batch_size}: {train.batch_size} x {world_size} process(es) is more than the {num_images} "
-        f"training images of the step; {mend}"
+        f"--batch_size {batch_size}: {batch_size} x {world_size} process(es) is more than the {num_images} "
+        f"training images of the step; {cure}"
     )
 
 

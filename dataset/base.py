@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 from dataset.labels import map_labels
 from dataset.reading import read_image, read_mask
 from dataset.splits import SCENARIOS, StepSets, select_by_class
-from dataset.transform import Transform, derive_seed, fixed_randomness
-from tasks import Facts, Task
+from dataset.transform import Transform, fixed_randomness
+from tasks import Facts, Step
+from utils.random_state import derive_seed
 
 
 class Sample(NamedTuple):
@@ -60,11 +61,11 @@ class DatasetSpec:
         """What users call it."""
         return self.facts.dataset
 
-    def arriving(self, task: Task, step: int) -> list[str]:
+    def arriving(self, step: Step) -> list[str]:
         """Names of the classes, or domains, that `step` brings."""
-        if task.kind == "domain":
-            return [self.domain_names[domain] for domain in task.domains(step)]
-        return [self.class_names[label] for label in task.new_classes(step)]
+        if not step.classes_arrive:
+            return [self.domain_names[domain] for domain in step.domains]
+        return [self.class_names[label] for label in step.new_classes]
 
 
 class StepDataset(Dataset):

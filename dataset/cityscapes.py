@@ -9,7 +9,7 @@ import numpy as np
 from dataset.base import DatasetSpec, Sample
 from dataset.listing import require_folder
 from dataset.splits import select_by_class, select_by_domain, showing
-from tasks import Facts, Task
+from tasks import Facts, Step
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError
 
@@ -70,9 +70,9 @@ def list_samples(root: Path, split: str) -> list[Sample]:
     return samples
 
 
-def dealt(classes: np.ndarray, task: Task, step: int) -> np.ndarray:
+def dealt(classes: np.ndarray, step: Step) -> np.ndarray:
     """(N,) bool: training images of the classes of `step`, where no image serves two classes (SPEC 2)."""
-    return np.isin(deal(classes, DEALING_ORDER, DEALT_AT_MOST), task.new_classes(step))
+    return np.isin(deal(classes, DEALING_ORDER, DEALT_AT_MOST), step.new_classes)
 
 
 def deal(classes: np.ndarray, order: Sequence[int], at_most: int) -> np.ndarray:

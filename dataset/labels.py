@@ -4,19 +4,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from tasks import Task
+from tasks import Step
 from utils.constants import IGNORE_INDEX
 
 BACKGROUND = 0
-
-PROTOCOL_NOTES = {
-    "plop": "",
-    "mib": (
-        "labels of MiB: ignored pixels trained as background, classes not seen yet are left out of the scores; "
-        "figures before the last step are not comparable with those under the labels of PLOP"
-    ),
-}
-"""What is to be said of results by label protocol."""
 
 
 def build_lut(
@@ -40,27 +31,25 @@ def build_lut(
     return output_of[np.asarray(class_of)]
 
 
-def training_lut(
-    task: Task, step: int, *, data_masking: str, class_of: Sequence[int], label_protocol: str = "plop"
-) -> np.ndarray:
+def training_lut(step: Step, *, data_masking: str, class_of: Sequence[int], label_protocol: str = "plop") -> np.ndarray:
     """Table of the training and step validation sets; `data_masking` and `label_protocol` as in DataConfig."""
-    visible = {*task.new_classes(step)}
+    visible = {*step.new_classes}
     if data_masking == "current+old":
-        visible |= {*task.old_classes(step)}
+        visible |= {*step.old_classes}
     hidden_to = BACKGROUND
     if data_masking == "new":
         visible |= {BACKGROUND}
         hidden_to = IGNORE_INDEX
     ignored_to = BACKGROUND if label_protocol == "mib" else IGNORE_INDEX
-    return build_lut(task.order(step), visible, hidden_to=hidden_to, class_of=class_of, ignored_to=ignored_to)
+    return build_lut(step.order, visible, hidden_to=hidden_to, class_of=class_of, ignored_to=ignored_to)
 
 
 def seen_lut(
-    task: Task, step: int, *, ignore_background: bool, class_of: Sequence[int], label_protocol: str = "plop"
+    step: Step, *, ignore_background: bool, class_of: Sequence[int], label_protocol: str = "plop"
 ) -> np.ndarray:
     """Table of the test set: all classes seen so far; with `ignore_background`, what is 0 becomes 255."""
     hidden_to = IGNORE_INDEX if label_protocol == "mib" else BACKGROUND
-    lut = build_lut(task.order(step), task.order(step), hidden_to=hidden_to, class_of=class_of)
+    lut = build_lut(step.order, step.order, hidden_to=hidden_to, class_of=class_of)
     if ignore_background:
         lut[lut == BACKGROUND] = IGNORE_INDEX
     return lut

@@ -15,10 +15,10 @@ CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 """What neither names nor paths hold, and what a terminal would take for a command; a tab is none of them."""
 
 
-def require_folder(path: Path, mend: str) -> None:
-    """UserError, with `mend` as advice, unless `path` is a folder."""
+def require_folder(path: Path, advice: str) -> None:
+    """UserError, with `advice` at its end, unless `path` is a folder."""
     if not path.is_dir():
-        raise UserError(f"no folder {path}; {mend}")
+        raise UserError(f"no folder {path}; {advice}")
 
 
 def pair_by_name(images: Path, masks: Path) -> list[Sample]:
@@ -32,18 +32,18 @@ def pair_by_name(images: Path, masks: Path) -> list[Sample]:
     return [Sample(path, masks / f"{path.stem}.png") for path in paths]
 
 
-def read_lines(path: Path, mend: str) -> list[str]:
-    """The lines of a text file in UTF-8. UserError, with `mend` as advice, where `path` is none."""
+def read_lines(path: Path, advice: str) -> list[str]:
+    """The lines of a text file in UTF-8. UserError, with `advice` at its end, where `path` is none."""
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise UserError(f"{path} cannot be read (no regular file); {mend}")
+            raise UserError(f"{path} cannot be read (no regular file); {advice}")
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text"
-        raise UserError(f"{path} cannot be read ({reason}); {mend}") from error
+        raise UserError(f"{path} cannot be read ({reason}); {advice}") from error
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_LINE:
-            raise UserError(f"{path}, line {number}: {len(line)} characters, {LONGEST_LINE} are allowed; {mend}")
+            raise UserError(f"{path}, line {number}: {len(line)} characters, {LONGEST_LINE} are allowed; {advice}")
         if control := CONTROLS.search(line):
-            raise UserError(f"{path}, line {number}: the control character {control[0]!r}; {mend}")
+            raise UserError(f"{path}, line {number}: the control character {control[0]!r}; {advice}")
     return lines

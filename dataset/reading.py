@@ -1,4 +1,4 @@
-"""Image and mask files as arrays; a file that cannot be one is the user's to mend.
+"""Image and mask files as arrays; a file that cannot be one is the user's to fix.
 
 PIL reads both. torchvision's decoders are faster by half a millisecond on a VOC image, but a broken PNG ends them with
 a segmentation fault where PIL raises, and torchvision is about to drop them. The size that a file claims is looked at

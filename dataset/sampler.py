@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
-from dataset.transform import derive_seed
+from utils.random_state import derive_seed
 
 
 class TrainSampler(Sampler[tuple[int, int]]):

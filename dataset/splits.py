@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tasks import Task
+from tasks import Step
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError
 
@@ -56,19 +56,19 @@ def showing(classes: np.ndarray, labels: Iterable[int]) -> np.ndarray:
     return classes[:, list(labels)].any(axis=1)
 
 
-def overlapped(classes: np.ndarray, task: Task, step: int) -> np.ndarray:
+def overlapped(classes: np.ndarray, step: Step) -> np.ndarray:
     """(N,) bool: masks that show a class of `step`; what else they show does not matter."""
-    return showing(classes, task.new_classes(step))
+    return showing(classes, step.new_classes)
 
 
-def disjoint(classes: np.ndarray, task: Task, step: int) -> np.ndarray:
+def disjoint(classes: np.ndarray, step: Step) -> np.ndarray:
     """(N,) bool: masks that show a class of `step` and none of a later one."""
-    seen = (*task.old_classes(step), *task.new_classes(step))
+    seen = (*step.old_classes, *step.new_classes)
     of_later_steps = np.delete(classes, [0, *seen, IGNORE_INDEX], axis=1).any(axis=1)
-    return overlapped(classes, task, step) & ~of_later_steps
+    return overlapped(classes, step) & ~of_later_steps
 
 
-def partitioned(classes: np.ndarray, task: Task, step: int) -> np.ndarray:
+def partitioned(classes: np.ndarray, step: Step) -> np.ndarray:
     """(N,) bool: masks of `step` where each image serves one step of the task and no other (arXiv 2405.09858).
 
     An image is of one of the classes that it shows, drawn with equal chances and the same way always, whatever the
@@ -79,17 +79,17 @@ def partitioned(classes: np.ndarray, task: Task, step: int) -> np.ndarray:
     count = present.sum(axis=1)
     drawn = np.floor(np.random.RandomState(1).random_sample(len(classes)) * count)
     owner = np.where(count > 0, (present.cumsum(axis=1) > drawn[:, None]).argmax(axis=1), 0)
-    return np.isin(owner, task.steps[step])
+    return np.isin(owner, step.arriving)
 
 
-Scenario = Callable[[np.ndarray, Task, int], np.ndarray]
-"""(classes (N,256), task, step) -> (N,) bool: which training images serve the step."""
+Scenario = Callable[[np.ndarray, Step], np.ndarray]
+"""(classes (N,256), step) -> (N,) bool: which training images serve the step."""
 
 SCENARIOS: dict[str, Scenario] = {"overlapped": overlapped, "disjoint": disjoint, "partitioned": partitioned}
 
 
 def select_by_class(
-    train: Split, val: Split, task: Task, step: int, rules: SplitRules, *, scenarios: Mapping[str, Scenario] = SCENARIOS
+    train: Split, val: Split, step: Step, rules: SplitRules, *, scenarios: Mapping[str, Scenario] = SCENARIOS
 ) -> StepSets:
     """The sets of a class-incremental step.
 
@@ -100,13 +100,13 @@ def select_by_class(
     if rules.test_on_val:
         kept, held_out = shuffled_parts(len(train.samples))
         train, test = train.take(kept), train.take(held_out)
-    train_set = train.take(np.flatnonzero(scenarios[rules.scenario](train.classes, task, step))).samples
-    val_set = val.take(np.flatnonzero(overlapped(val.classes, task, step))).samples
-    test_set = test.take(np.flatnonzero(showing(test.classes, task.order(step)[1:]))).samples
+    train_set = train.take(np.flatnonzero(scenarios[rules.scenario](train.classes, step))).samples
+    val_set = val.take(np.flatnonzero(overlapped(val.classes, step))).samples
+    test_set = test.take(np.flatnonzero(showing(test.classes, step.order[1:]))).samples
     return StepSets(*_with_own_validation(train_set, val_set, rules), list(test_set))
 
 
-def select_by_domain(train: Split, val: Split, task: Task, step: int, rules: SplitRules) -> StepSets:
+def select_by_domain(train: Split, val: Split, step: Step, rules: SplitRules) -> StepSets:
     """The sets of a domain-incremental step; each sample knows its domain.
 
     Both splits together are dealt out anew: of the domains of the step, shuffled, the first 80% train and the rest
@@ -116,16 +116,17 @@ def select_by_domain(train: Split, val: Split, task: Task, step: int, rules: Spl
     """
     samples = [*train.samples, *val.samples]
 
-    def parts(steps: Iterable[int]) -> tuple[list[Any], list[Any]]:
-        domains = {domain for number in steps for domain in task.domains(number)}
+    def parts(steps: Iterable[Step]) -> tuple[list[Any], list[Any]]:
+        domains = {domain for step in steps for domain in step.domains}
         shown = [sample for sample in samples if sample.domain in domains]
         return tuple([shown[position] for position in part] for part in shuffled_parts(len(shown)))
 
+    so_far = step.task.steps[: step.number + 1]
     train_set, val_set = parts([step])
     if rules.domain_test == "clean":
-        test_set = [sample for number in range(step + 1) for sample in parts([number])[1]]
+        test_set = [sample for earlier in so_far for sample in parts([earlier])[1]]
     else:
-        test_set = parts(range(step + 1))[1]
+        test_set = parts(so_far)[1]
     return StepSets(*_with_own_validation(train_set, val_set, rules), test_set)
 
 
@@ -139,18 +140,18 @@ def _with_own_validation(train: Sequence[Any], val: Sequence[Any], rules: SplitR
     return list(train), list(val)
 
 
-def refuse_empty(sets: StepSets, task: Task, step: int) -> None:
+def refuse_empty(sets: StepSets, step: Step) -> None:
     """UserError where a set of `step` is empty."""
-    mend = {
+    cure = {
         "train": "add images to the training split, choose another --task, or another --scenario",
         "val": "add images to the val split, or give --val_on_trainset or --cross_val",
         "test": "add images to the val split, or choose another --task",
     }
     for name, samples in sets._asdict().items():
         if not samples:
-            units = "domains" if task.kind == "domain" else "classes"
-            arriving = ", ".join(map(str, task.domains(step) or task.new_classes(step)))
+            units = "classes" if step.classes_arrive else "domains"
+            arriving = ", ".join(map(str, step.domains or step.new_classes))
             raise UserError(
-                f"--task {task.name}: step {step} ({units} {arriving}) is a step with no image in its {name} "
-                f"set; {mend[name]}"
+                f"--task {step.task.name}: step {step} ({units} {arriving}) is a step with no image in its {name} "
+                f"set; {cure[name]}"
             )

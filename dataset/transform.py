@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 
 import torch
 from torch import Tensor
@@ -55,15 +54,9 @@ def normalise(images: Tensor) -> Tensor:
     return result
 
 
-def derive_seed(*parts: int) -> int:
-    """A 63-bit seed that depends on all of `parts`; near parts give unrelated seeds."""
-    digest = blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
 @contextmanager
 def fixed_randomness(seed: int) -> Iterator[None]:
-    """Random numbers of the CPU start from `seed` inside the block and go on outside as if it had not been.
+    """Random numbers of the CPU start from `seed` inside the block; outside it is as if it had not been.
 
     torch.manual_seed would seed the CUDA generators too, which nothing here could put back cheaply.
     """

@@ -1,7 +1,12 @@
 """The methods by name. A new one is a file beside this one and a line here."""
 
-from methods.base import Method
+from collections.abc import Callable
+from typing import Any
+
+from config import option_fields
+from methods.base import Method, MethodConfig
 from methods.ewc import EWC
+from methods.features import FeatureConfig
 from methods.finetune import FT
 from methods.ilt import ILT
 from methods.lwf import LWF
@@ -12,15 +17,58 @@ from methods.plop import PLOP
 from methods.rcil import RCIL
 from methods.rw import RW
 
-METHODS: dict[str, type[Method]] = {
-    "FT": FT,
-    "LWF": LWF,
-    "LWF-MC": LWFMC,
-    "ILT": ILT,
-    "EWC": EWC,
-    "RW": RW,
-    "PI": PI,
-    "MiB": MiB,
-    "PLOP": PLOP,
-    "RCIL": RCIL,
+SETTINGS = {"classes", "domains"}
+PARTS: dict[str, Callable[[type], bool]] = {
+    "a base class Method": lambda m: issubclass(m, Method),
+    "a docstring": lambda m: bool(m.__doc__),
+    "Config, a dataclass based on MethodConfig": lambda m: (
+        issubclass(config := vars(m).get("Config", object), MethodConfig) and "__dataclass_fields__" in vars(config)
+    ),
+    "serves, a tuple of classes, domains or both": lambda m: (
+        isinstance(serves := vars(m).get("serves"), tuple) and bool(serves) and set(serves) <= SETTINGS
+    ),
+    "reason, why it does not serve all settings": lambda m: (
+        set(vars(m).get("serves", ())) == SETTINGS or bool(vars(m).get("reason"))
+    ),
+    "losses": lambda m: getattr(m, "losses", Method.losses) is not Method.losses,
+    "phases, one or more different names": lambda m: 0 < len(phases := getattr(m, "phases", ())) == len({*phases}),
 }
+"""What each method has to say itself, and whether it does."""
+
+
+def whole(methods: dict[str, type[Method]]) -> dict[str, type[Method]]:
+    """`methods` as they are. TypeError, naming what lacks, where one of them leaves a part of the interface unsaid."""
+    for name, method in methods.items():
+        if lacks := [part for part, is_there in PARTS.items() if not is_there(method)]:
+            raise TypeError(f"method {name} lacks {'; '.join(lacks)}: see Method in methods/base.py")
+    return methods
+
+
+METHODS = whole(
+    {
+        "FT": FT,
+        "LWF": LWF,
+        "LWF-MC": LWFMC,
+        "ILT": ILT,
+        "EWC": EWC,
+        "RW": RW,
+        "PI": PI,
+        "MiB": MiB,
+        "PLOP": PLOP,
+        "RCIL": RCIL,
+    }
+)
+
+
+def preset(method: type[Method], dataset: str, task: str, pod: str) -> dict[str, Any]:
+    """Values of the published runs of `method` by option name.
+
+    Where `pod` is not the method's own distillation of features, its factors are those of the first method whose own it
+    is.
+    """
+    values = method.Config.preset(dataset, task)
+    owner = next((other for other in METHODS.values() if other.Config.pod == pod), method)
+    if method.Config.pod != pod:
+        names = {spec.name for spec in option_fields(FeatureConfig)} - {"pod"}
+        values |= {n: v for n, v in owner.Config.preset(dataset, task).items() if n in names}
+    return values

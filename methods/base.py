@@ -1,116 +1,167 @@
-"""What a method is: a configuration, what it does to the student before training, its losses, and what it remembers."""
+"""What a method is: the objective of one step, and what must be remembered for the next.
 
+A method is an nn.Module in a file of its own. Its layers are trained, and all its parameters and buffers are saved and
+resumed like the student's; there is no other state. Buffers must be the same in all processes of a run.
+"""
+
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from config import option
-from methods.features import FeatureConfig, feature_losses
+from config import Checked, option
+from methods.features import FeatureConfig, feature_distillation
 from segmentation_module import SegmentationNet, SegOutput
-from tasks import Task
+from tasks import Step
+from utils.optim import Group
 
-State = dict[str, Any]
-"""Tensors and plain values that a checkpoint keeps."""
+Presets = Mapping[str, Mapping[str, Any]]
+"""Values of the published runs: "DATASET" or "DATASET TASK" -> option -> value. Later keys and subclasses win."""
+
+
+class Batch(NamedTuple):
+    """Training images and their labels, on the device."""
+
+    images: Tensor  # (B, 3, H, W) float32, normalised
+    labels: Tensor  # (B, H, W) int64 in [0, num_seen), or 255 = ignored
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodConfig(FeatureConfig):
-    """Options that every method has; a method adds its own and its own defaults in a subclass."""
+class MethodConfig(FeatureConfig, Checked):
+    """Options that every method has; a method adds its own, other defaults and presets in a subclass."""
 
-    branches: int = option(1, "branches per convolution: 1 plain DeepLabV3, 2 the RC network", choices=(1, 2))
+    branches: int = option(1, "branches per convolution: 1 plain network, 2 the RC network", choices=(1, 2))
     init_balanced: bool = option(False, "start new classifiers from the background's weights")
     init_bias: bool = option(False, "with it set the biases too, to the background's minus ln(new classes + 1)")
-    paper_exact: bool = option(False, "mend what the public code does otherwise than its paper, see docs/METHODS.md")
+    paper_exact: bool = option(False, "follow the paper where the public code differs from it, see docs/METHODS.md")
 
-    @property
-    def sets_bias(self) -> bool:
-        """Whether the biases of new classifiers start from the background's."""
-        return self.init_balanced and (self.init_bias or self.paper_exact)
-
-
-class Method:
-    """Base of all methods. One object serves one step.
-
-    A subclass names its `Config`, gives `preset()` and computes `own_losses()`; methods/__init__.py lists it. All else
-    is for methods that need more than the outputs of both networks. The order of calls in a step: `prepare`, `begin`,
-    `load` if the step was cut off, `scan` if it was not and the method `scans`, then for each batch `losses` and, once
-    the gradients are there, `after_backward`.
-    """
-
-    Config = MethodConfig
-    teaches = False
-    """Whether `own_losses` reads the teacher's output at steps >= 1."""
-    first_loss = "cross entropy"
-    """What step 0 trains on: methods with the same words here share its network."""
-    carries: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Entries of the state that the next step needs, each with the options that shape it."""
-    scans = False
-    """Whether the method has to see the training images of a step >= 1 before it trains."""
-    reads_gradients = False
-    """Whether `after_backward` is to be called."""
-
-    def __init__(self, config: MethodConfig, task: Task, step: int) -> None:
-        self.config = config
-        self.step = step
-        self.num_old = task.num_old(step)
-        self.num_seen = task.num_seen(step)
-        self.new_classes_arrive = task.kind == "class"
+    presets: ClassVar[Presets] = {
+        # The schedules of all baselines (METHODS 0.4).
+        "voc": {"lr": (0.01, 0.001), "epochs": (30,)},
+        "voc 10-1": {"epochs": (30, 10)},
+        "ade": {"lr": (0.01, 0.001), "epochs": (60,)},
+        "cityscapes_domain": {"lr": (0.01, 0.001), "epochs": (50,)},
+        "cityscape": {"lr": (0.01, 0.001), "epochs": (50,)},
+    }
 
     @classmethod
-    def preset(cls, dataset: str, task: Task) -> dict[str, Any]:
-        """Values that the published runs used, by option name: of this method's options and of the optimiser's."""
-        raise NotImplementedError
+    def preset(cls, dataset: str, task: str) -> dict[str, Any]:
+        """Values of the published runs by option name: of this method's options and of the optimiser's."""
+        values: dict[str, Any] = {}
+        for config in reversed(cls.__mro__):
+            own = config.__dict__.get("presets", {})
+            values |= {**own.get(dataset, {}), **own.get(f"{dataset} {task}", {})}
+        return values
+
+
+class Method(nn.Module):
+    """Base of all methods. One object serves one step.
+
+    A subclass says what it `serves`, names its `Config` and computes `losses`; methods/__init__.py lists it. All else
+    is for methods that need more. The order of calls: `shape` and `inherit`; then, where the step starts, `initialise`
+    and `before`, or, where it is resumed, the loading of the saved state; then for each batch `losses` and, once the
+    gradients are there, `after_backward`; after the last epoch `finish`.
+    """
+
+    Config: ClassVar[type[MethodConfig]]
+    """Options and presets."""
+    serves: ClassVar[tuple[str, ...]]
+    """Settings in which it makes sense: "classes", "domains" or both."""
+    reason: ClassVar[str] = ""
+    """Why it does not serve the other setting."""
+    phases: ClassVar[tuple[str, ...]] = ("train",)
+    """Phases of a step >= 1, each with all epochs and a schedule of its own; `self.phase` is the present one. Step 0
+    has only the last."""
+
+    def __init__(self, config: MethodConfig, step: Step) -> None:
+        super().__init__()
+        self.config = config
+        self.step = step
+        self.num_old = step.num_old
+        self.num_seen = step.num_seen
+        self.phase = self.phases[-1]
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether `losses` reads the teacher's output at steps >= 1."""
-        return self.teaches or self.config.pod != "none"
+        """Whether `losses` or `before` reads the teacher at steps >= 1."""
+        return True
 
-    def prepare(self, student: SegmentationNet) -> None:
-        """Change the student once, after its weights are loaded and before the optimiser is made (SPEC 4)."""
-        if self.step > 0 and self.config.branches == 2:
-            student.freeze_merged_()
+    def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
+        """Give the student its structure, and say what of it trains (`requires_grad_`, `Norm.freeze_`).
 
-    def begin(self, student: SegmentationNet, previous: SegmentationNet | None, carried: State) -> None:
-        """Look at the student, on its device and ready to train, and at the network of the step before.
+        `previous`: the network of the step before, None in step 0. Runs at every start, before a saved state is loaded:
+        it must be idempotent.
+        """
+        if previous is not None and self.config.branches == 2:
+            student.freeze_merged_(previous)
 
-        `carried`: the state that this method left in the checkpoint of the step before, empty if it left none.
-        UserError where the method cannot do without.
+    def inherit(self, state: dict[str, Tensor]) -> None:
+        """Take over `state`, the state dict of this method at the end of the step before; steps >= 1 only.
+
+        It is empty where another method trained that step. Raises UserError where this one cannot do without.
         """
 
-    def scan(self, teacher: SegmentationNet, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """See the training batches of the step, images (B,3,H,W) normalised and labels (B,H,W), on the device."""
-        raise NotImplementedError
+    @torch.no_grad()
+    def initialise(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
+        """Give the new classifier, and layers of its own, their first values. Only where the step starts.
 
-    def losses(self, student: SegOutput, teacher: SegOutput | None, labels: Tensor) -> dict[str, Tensor]:
+        `init_balanced`: the new weights are copies of the background's (channel 0), with `init_bias` both biases become
+        the background's minus ln(new classes + 1), as in MiB (SPEC 6). Otherwise they keep their random start.
+        """
+        if previous is None or self.num_seen == self.num_old or not self.config.init_balanced:
+            return
+        background, new = student.classifiers[0], student.classifiers[-1]
+        new.weight.copy_(background.weight[:1].expand_as(new.weight))
+        if self.config.init_bias or self.config.paper_exact:
+            background.bias[0] -= math.log(new.out_channels + 1)
+            new.bias.fill_(background.bias[0])
+
+    def groups(self, student: SegmentationNet) -> dict[str, Group]:
+        """All parameters that may train, in groups by name; `old_classifiers` have the rate of `--lr_old`, too."""
+        *old, new = student.classifiers
+        return {
+            "body": Group(list(student.body.parameters())),
+            "head": Group(list(student.head.parameters())),
+            "old_classifiers": Group([parameter for classifier in old for parameter in classifier.parameters()]),
+            "classifiers": Group(list(new.parameters())),
+            "method": Group(list(self.parameters())),
+        }
+
+    def before(self, student: SegmentationNet, teacher: SegmentationNet | None, batches: Iterable[Batch]) -> None:
+        """One look at the step's data, where it starts: `batches` are those of its first epoch, read only if iterated.
+
+        What is found must be kept in buffers. The student is in training mode: a forward pass moves the statistics of
+        its norms, unless it is put into evaluation mode for it.
+        """
+
+    def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
         """Terms of the objective by name, 0-d, weighted; their sum is minimised.
 
-        `student.logits` (B, num_seen, H, W), `teacher.logits` (B, num_old, H, W) or None at step 0 and for methods
-        that need no teacher, `labels` (B, H, W) int64 in [0, num_seen) or 255 = ignored.
+        `student.logits` (B, num_seen, H, W), `teacher.logits` (B, num_old, H, W). `teacher` is None at step 0, and
+        where `needs_teacher` is false. Under mixed precision both may be bfloat16 or float16: see losses.py.
         """
-        terms = self.own_losses(student, teacher, labels)
-        if teacher is not None:
-            counts = {"num_old": self.num_old, "num_seen": self.num_seen}
-            terms |= feature_losses(self.config, student, teacher, **counts)
+        raise NotImplementedError
+
+    def forward(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
+        """`losses`, and for an ablation the distillation of features of another method (`--pod`)."""
+        terms = self.losses(batch, student, teacher)
+        if teacher is not None and self.config.pod != type(self.config).pod:
+            terms |= feature_distillation(student, teacher, self.step, self.config)
         return terms
 
-    def own_losses(self, student: SegOutput, teacher: SegOutput | None, labels: Tensor) -> dict[str, Tensor]:
-        """The terms of `losses` without the distillation of features, which any method may add (`--pod`)."""
-        raise NotImplementedError
+    def after_backward(self) -> dict[str, Tensor]:
+        """Read the gradients of `losses`, averaged over processes and finite, and add those of penalties on weights.
 
-    def after_backward(self, *, may_overflow: bool) -> dict[str, Tensor]:
-        """Read the gradients of `losses`, averaged over processes, and add those of penalties on the weights.
-
-        Returns the penalties by name, 0-d, for the log. `may_overflow`: losses are scaled, so that a gradient may be
-        infinite or NaN, in an iteration that the optimiser then leaves out.
+        Returns the penalties by name, 0-d, for the log.
         """
-        raise NotImplementedError
-
-    def state(self, *, finished: bool) -> State:
-        """What the checkpoint of the step keeps: for the next step and, unless `finished`, for going on."""
         return {}
 
-    def load(self, state: State) -> None:
-        """Go on from what `state(finished=False)` gave."""
+    def finish(self, student: SegmentationNet, previous: SegmentationNet | None, batches: Iterable[Batch]) -> None:
+        """Act after the last epoch, before the step is validated and saved; `batches` and `student` as in `before`.
+
+        Runs exactly once: a run that is resumed after it knows that it is done. The state dict that is left is what the
+        next step inherits.
+        """

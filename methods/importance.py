@@ -1,25 +1,51 @@
 """How much each weight matters, and the penalty on moving it: what EWC, RW and PI share (METHODS 5 to 7).
 
-L = cross entropy + reg_importance * sum_i Omega_i (theta_i - theta*_i)^2 over the weights that the network of the step
-before had, theta* being their values there. The gradient of the penalty is added by hand: no second backward pass.
+    L = L_ce + reg_importance sum_i Omega_i (theta_i - theta*_i)^2
+
+over the weights that the network of the step before had, theta* being their values there. The gradient of the penalty
+is added by hand: no second backward pass. A tensor is one of the authors' network (`authors_tensor`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from config import option
-from methods.base import MethodConfig, State
-from methods.finetune import FT
-from segmentation_module import SegmentationNet
+from methods.base import Batch, Method, MethodConfig
+from methods.losses import cross_entropy
+from modules.authors_names import authors_tensor
+from segmentation_module import SegmentationNet, SegOutput
+from tasks import Step
 from utils.errors import UserError
 
 TINY = 1e-8
 Weights = dict[str, Tensor]
 """A tensor for each weight of the student, by its name."""
+
+
+class PerWeight(nn.Module):
+    """A buffer for each weight, by the weight's name; `persistent` ones are saved.
+
+    A module allows no dots in the name of a buffer: they are slashes there.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor], *, persistent: bool = True) -> None:
+        super().__init__()
+        for name, value in values.items():
+            self.register_buffer(name.replace(".", "/"), value, persistent=persistent)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._buffers[name.replace(".", "/")]
+
+    def __contains__(self, name: str) -> bool:
+        return name.replace(".", "/") in self._buffers
+
+    def items(self) -> Iterable[tuple[str, Tensor]]:
+        """(name of the weight, tensor)."""
+        return ((name.replace("/", "."), value) for name, value in self._buffers.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,76 +56,110 @@ class ImportanceConfig(MethodConfig):
     reg_no_normalize: bool = option(False, "do not scale the importances of each tensor to 0..1")
 
 
-class ImportanceMethod(FT):
-    """Fine-tuning with a penalty. A subclass says how importances grow; what it `carries` are tensors by weight."""
+class ImportanceMethod(Method):
+    """Fine-tuning with a penalty. A subclass says how importances grow.
 
-    Config = ImportanceConfig
-    reads_gradients = True
+    `carries`: what it leaves to the next step, a PerWeight under each name.
+    """
 
-    def begin(self, student: SegmentationNet, previous: SegmentationNet | None, carried: State) -> None:
-        """Take the weights to stay near to from `previous`, and their importances from `carried`.
+    carries: ClassVar[tuple[str, ...]]
 
-        UserError where a later step has none: the step before was trained with another method.
-        """
+    def __init__(self, config: ImportanceConfig, step: Step) -> None:
+        super().__init__(config, step)
+        self.count = 0  # iterations of the step; not a tensor, for which the host would wait
+
+    def get_extra_state(self) -> dict[str, int]:
+        """What the state dict holds beside tensors."""
+        return {"count": self.count}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Resume from what `get_extra_state` gave."""
+        self.count = int(state["count"])
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Only for `--pod`."""
+        return self.config.pod != "none"
+
+    def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
+        """Make ready to collect; where there is a step before, its weights are those to stay near to."""
+        super().shape(student, previous)
         self.weights = {name: weight for name, weight in student.named_parameters() if weight.requires_grad}
-        self.carried: dict[str, Weights] = {}
-        if previous is not None:
-            missing = [entry for entry in self.carries if entry not in carried]
-            if missing:
-                raise UserError(
-                    f"the checkpoint of step {self.step - 1} holds no {missing[0]}, which --method "
-                    f"{type(self).__name__} needs: train that step with it, too, or name such a file with --step_ckpt"
-                )
-            self.carried = {entry: self._placed(carried[entry]) for entry in self.carries}
-        old = self._placed(dict(previous.named_parameters())) if previous is not None else {}
-        omegas = self.importances()
-        self.penalised = [name for name in self.weights if name in old and name in omegas]
-        self.anchors = [old[name] for name in self.penalised]
-        self.omegas = [omegas[name] for name in self.penalised]
+        old = self._of_student(dict(previous.named_parameters())) if previous is not None else {}
+        self.anchors = PerWeight(old, persistent=False)
+        self.omegas = PerWeight({}, persistent=False)
         self.start(old)
 
-    def importances(self) -> Weights:
-        """Omega by name, of what was carried; empty in step 0."""
-        raise NotImplementedError
+    def inherit(self, state: dict[str, Tensor]) -> None:
+        """Take over the importances. UserError where there are none: another method trained the step before."""
+        carried: dict[str, Weights] = {}
+        for entry in self.carries:
+            prefix = f"{entry}."
+            found = {n.removeprefix(prefix).replace("/", "."): t for n, t in state.items() if n.startswith(prefix)}
+            if not found:
+                raise UserError(
+                    f"the checkpoint of step {self.step.number - 1} holds no {entry}, which --method "
+                    f"{type(self).__name__} needs: train that step with it, too, or name such a file with --step_ckpt"
+                )
+            carried[entry] = self._of_student(found)
+        omegas = {name: omega for name, omega in self.importances(carried).items() if name in self.anchors}
+        self.omegas = PerWeight(omegas, persistent=False)
+        self.carry(carried)
 
     def start(self, old: Weights) -> None:
-        """Begin to collect; `old`: the weights of the network of the step before."""
+        """Make the buffers to collect in; `old`: the weights of the network of the step before."""
+        raise NotImplementedError
+
+    def importances(self, carried: Mapping[str, Weights]) -> Weights:
+        """Omega by name, of what was `carried`: tensors that the caller keeps."""
+        raise NotImplementedError
+
+    def carry(self, carried: Mapping[str, Weights]) -> None:
+        """Keep what is needed of `carried` after `start`."""
         raise NotImplementedError
 
     def observe(self, gradients: Weights) -> None:
-        """Collect from one iteration; the weights have not moved yet."""
+        """Collect from iteration number `count`; the weights have not moved yet."""
         raise NotImplementedError
 
+    def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
+        """{"ce"}; the penalty comes with `after_backward`."""
+        return {"ce": cross_entropy(student.logits, batch.labels)}
+
     @torch.no_grad()
-    def after_backward(self, *, may_overflow: bool) -> dict[str, Tensor]:
-        """{"penalty"}, at steps >= 1: see Method.after_backward."""
-        gradients = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
-        if may_overflow:
-            gradients = {name: gradient.nan_to_num(0, 0, 0) for name, gradient in gradients.items()}
-        self.observe(gradients)
-        if not self.penalised:
-            return {}
+    def after_backward(self) -> dict[str, Tensor]:
+        """{"penalty"}, at steps >= 1."""
+        self.observe({name: weight.grad for name, weight in self.weights.items() if weight.grad is not None})
+        self.count += 1
         importance, penalties = self.config.reg_importance, []
         # Tensor by tensor, so that no second copy of the network lies in memory.
-        for name, anchor, omega in zip(self.penalised, self.anchors, self.omegas, strict=True):
+        for name, omega in self.omegas.items():
             weight = self.weights[name]
-            moved = weight - anchor
+            moved = weight - self.anchors[name]
             pull = omega * moved
             penalties.append(torch.sum(pull * moved))
             pull *= 2 * importance
             weight.grad = pull if weight.grad is None else weight.grad.add_(pull)
-        return {"penalty": importance * torch.stack(penalties).sum()}
+        return {"penalty": importance * torch.stack(penalties).sum()} if penalties else {}
 
     def normalised(self, values: Weights) -> Weights:
-        """Each tensor scaled to 0..1, unless `reg_no_normalize`."""
+        """Each tensor of the authors' network scaled to 0..1, unless `reg_no_normalize`."""
         if self.config.reg_no_normalize:
             return copies(values)
-        return {name: _min_max(value) for name, value in values.items()}
+        parts: dict[str, list[Tensor]] = {}
+        for name, value in values.items():
+            parts.setdefault(authors_tensor(name), []).append(value)
+        bounds = {name: _bounds(of_it) for name, of_it in parts.items()}
+        scaled = {}
+        for name, value in values.items():
+            low, high = bounds[authors_tensor(name)]
+            scaled[name] = (value - low) / (high - low + TINY)
+        return scaled
 
-    def _placed(self, values: Mapping[str, Tensor]) -> Weights:
-        """Those of the student's weights, on their device and laid out in memory as they are."""
+    def _of_student(self, values: Mapping[str, Tensor]) -> Weights:
+        """Copies of those that are of the student's weights."""
         return {
-            name: torch.empty_like(weight, requires_grad=False).copy_(values[name].detach())
+            name: values[name].detach().clone()
             for name, weight in self.weights.items()
             if name in values and values[name].shape == weight.shape
         }
@@ -115,40 +175,7 @@ def copies(weights: Weights) -> Weights:
     return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
-def on_cpu(values: Weights) -> Weights:
-    """For a checkpoint."""
-    return {name: value.cpu() for name, value in values.items()}
-
-
-def _min_max(values: Tensor) -> Tensor:
-    low, high = values.aminmax()
-    return (values - low) / (high - low + TINY)
-
-
-class Fisher:
-    """Squared gradients of each weight: a diagonal Fisher information, as the public code estimates it (METHODS 5).
-
-    F <- alpha g^2 + (1 - alpha) F, which weighs the newest gradient most; `exact`: the mean over all iterations of
-    the step. Weights without a carried entry start from ones; the carried ones are gone on with in place.
-    """
-
-    def __init__(self, weights: Weights, carried: Weights, *, alpha: float, exact: bool) -> None:
-        self.alpha = alpha
-        self.exact = exact
-        self.count = 0
-        self.values = {
-            name: carried[name] if name in carried else torch.ones_like(weight, requires_grad=False)
-            for name, weight in weights.items()
-        }
-
-    def add(self, gradients: Weights) -> None:
-        """One iteration."""
-        self.count += 1
-        share = 1 / self.count if self.exact else self.alpha
-        for name, gradient in gradients.items():
-            self.values[name].mul_(1 - share).addcmul_(gradient, gradient, value=share)
-
-
-def state_of(entries: Mapping[str, Any]) -> State:
-    """Entries of a checkpoint, tensors on the CPU."""
-    return {name: on_cpu(value) if isinstance(value, dict) else value for name, value in entries.items()}
+def _bounds(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value of tensors that are parts of one."""
+    lows, highs = zip(*(part.aminmax() for part in parts), strict=True)
+    return torch.stack(lows).min(), torch.stack(highs).max()

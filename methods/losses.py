@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.pooled_cube import at_least_float32, channel_distance, spatial_distance, teacher_minus_student_squared
+from methods.pooled_cube import at_least_float32
 from utils.constants import IGNORE_INDEX
 
 
@@ -119,38 +119,12 @@ def fold_new_into_background(student_logits: Tensor, num_old: int) -> Tensor:
     return torch.cat([background + new_classes.sum(1, keepdim=True), old_classes], dim=1)
 
 
-def squared_difference(teacher: Tensor, student: Tensor) -> Tensor:
-    """teacher^2 - student^2 element-wise, in float32: what both pooled cube losses pool, since pooling is linear.
-
-    Only the student has a gradient.
-    """
-    return teacher_minus_student_squared(teacher, student)
-
-
-def spatial_cube_distance(difference: Tensor, pool_sizes: Sequence[int]) -> Tensor:
-    """Spatial part of the pooled cube loss for one map (RCIL, arXiv 2203.05402, section 3.3).
-
-    difference (B, C, h, w) from `squared_difference`. For each k: average over k x k windows, stride 1, zero padding
-    k // 2 counted in the average; Frobenius norm per sample; mean over the batch; then the mean over the k. Where a
-    sample has no difference its gradient is zero.
-    """
-    return spatial_distance(difference, pool_sizes)
-
-
-def channel_cube_distance(difference: Tensor) -> Tensor:
-    """Channel part of the pooled cube loss for one map: as the spatial one with windows of 3 neighbouring channels.
-
-    difference (B, C, h, w); stride 1, zero padding 1, counted in the average.
-    """
-    return channel_distance(difference)
-
-
 def local_pod_distance(difference: Tensor, scales: Sequence[int]) -> Tensor:
     """Local POD for one map (PLOP, arXiv 2011.11390, eq. 5): strips of blocks instead of square windows.
 
-    difference (B, C, h, w) from `squared_difference`, since the means are linear. For each s of `scales` that the map
-    is large enough for: s x s blocks of h // s x w // s; the mean over the columns and the mean over the rows of each.
-    L2 norm per sample of all these together; mean over the batch.
+    difference (B, C, h, w) from `difference_of_squares`, since the means are linear. For each s of `scales` that the
+    map is large enough for: s x s blocks of h // s x w // s; the mean over the columns and over the rows of each. L2
+    norm per sample of all these together; mean over the batch.
     """
     height, width = difference.shape[2:]
     strips = []

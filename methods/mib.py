@@ -1,6 +1,13 @@
-"""MiB: Modeling the Background (Cermelli et al., CVPR 2020, arXiv 2002.00718). METHODS 8.
+"""MiB: Modeling the Background (Cermelli et al., CVPR 2020, arXiv 2002.00718).
 
-What is labelled background may be any old class, and what the teacher calls background may be a new one.
+    L = L_ce + loss_kd L_kd                                                                         (METHODS 8)
+    L_ce: cross entropy in which the probability of the background is that of "background or any old class"  (eq. 5)
+    L_kd: distillation in which the student's background takes in its new classes                   (eq. 8, 9)
+
+What is labelled background may be any old class, and what the teacher calls background may be a new one. The weight is
+10 on all data sets. Step 0, and steps in which domains arrive, which have no background: plain cross entropy and
+distillation. Between steps: the new classes start as copies of the background, their probability split evenly (eq. 10,
+11).
 """
 
 from dataclasses import dataclass
@@ -8,40 +15,40 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from config import option, with_default
+from methods.base import Batch, Method, MethodConfig
 from methods.losses import cross_entropy, distillation, unbiased_cross_entropy, unbiased_distillation
-from methods.lwf import LWF, LWFConfig
 from segmentation_module import SegOutput
 
 
 @dataclass(frozen=True, kw_only=True)
-class MiBConfig(LWFConfig):
+class MiBConfig(MethodConfig):
     """Each part of the objective."""
 
-    loss_kd: float = with_default(LWFConfig, "loss_kd", 10.0)
-    init_balanced: bool = with_default(LWFConfig, "init_balanced", True)
-    init_bias: bool = with_default(LWFConfig, "init_bias", True)
+    init_balanced: bool = with_default(MethodConfig, "init_balanced", True)
+    init_bias: bool = with_default(MethodConfig, "init_bias", True)
+    loss_kd: float = option(10.0, "weight of the distillation of the logits; 0 leaves it out")
+    alpha: float = option(1.0, "factor on the teacher's logits in their distillation")
     unce: bool = option(True, "unbiased cross entropy: background may be any old class")
     unkd: bool = option(True, "unbiased distillation: the student's background takes in its new classes")
 
 
-class MiB(LWF):
-    """Unbiased cross entropy + loss_kd * unbiased distillation; plain ones where domains arrive: no background there.
-
-    `paper_exact`: the distillation is summed over the classes, not their mean.
-    """
+class MiB(Method):
+    """`paper_exact`: the distillation is summed over the classes, it is not their mean."""
 
     Config = MiBConfig
+    serves = ("classes", "domains")
 
-    def own_losses(self, student: SegOutput, teacher: SegOutput | None, labels: Tensor) -> dict[str, Tensor]:
-        """{"ce", "kd"}, those that apply: see Method.losses."""
-        config = self.config
+    def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
+        """{"ce", "kd"}, those that apply."""
+        config, has_background = self.config, self.step.classes_arrive
         if teacher is None:
-            return {"ce": cross_entropy(student.logits, labels)}
-        if config.unce and self.new_classes_arrive:
-            terms = {"ce": unbiased_cross_entropy(student.logits, labels, self.num_old)}
+            return {"ce": cross_entropy(student.logits, batch.labels)}
+        if config.unce and has_background:
+            terms = {"ce": unbiased_cross_entropy(student.logits, batch.labels, self.num_old)}
         else:
-            terms = {"ce": cross_entropy(student.logits, labels)}
+            terms = {"ce": cross_entropy(student.logits, batch.labels)}
         if config.loss_kd:
-            distil = unbiased_distillation if config.unkd and self.new_classes_arrive else distillation
-            terms["kd"] = self.kd_weight * distil(student.logits, teacher.logits, config.alpha)
+            distil = unbiased_distillation if config.unkd and has_background else distillation
+            weight = config.loss_kd * (self.num_old if config.paper_exact else 1)
+            terms["kd"] = weight * distil(student.logits, teacher.logits, config.alpha)
         return terms

@@ -1,24 +1,32 @@
 """PLOP: Learning without Forgetting for Continual Semantic Segmentation (Douillard et al., CVPR 2021).
 
-METHODS 9, arXiv 2011.11390. Where nothing is labelled the teacher's confident predictions are the labels; local POD
-holds the features.
+arXiv 2011.11390.
+
+    L = nu L_ce + L_pod                                                                             (METHODS 9)
+    L_ce   cross entropy on the labels, and where these are background on what the teacher is sure of     (eq. 9)
+    nu     share of an image's background that got such a label                                     (eq. 10)
+    L_pod  local POD: distances of squared features, averaged over the strips of blocks             (eq. 5)
+
+The teacher is sure where its entropy is below a bound of the class: the median over the training images of the step,
+found once before training. Step 0, and steps in which domains arrive and everything is labelled: plain cross entropy.
+Between steps: the new classes start as copies of the background, weights and bias (MiB, eq. 10, 11).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from config import option, with_default
-from methods.base import MethodConfig, State
-from methods.finetune import FT
+from methods.base import Batch, Method, MethodConfig
+from methods.features import local_pod
 from methods.losses import adaptive_cross_entropy, cross_entropy
 from methods.pooled_cube import at_least_float32
 from methods.pseudo import histogram, medians, relabel, uncertainty
 from segmentation_module import SegmentationNet, SegOutput
-from tasks import Task
+from tasks import Step
 from utils.distributed import all_reduce_sum
 
 BINS = {"entropy": 100, "median": 20}
@@ -27,7 +35,7 @@ BACKGROUND = 0
 
 @dataclass(frozen=True, kw_only=True)
 class PLOPConfig(MethodConfig):
-    """Pseudo labels, and local POD as the distillation of the features."""
+    """Pseudo labels, local POD, and the weights of the published runs."""
 
     pod: str = with_default(MethodConfig, "pod", "local")
     init_balanced: bool = with_default(MethodConfig, "init_balanced", True)
@@ -38,41 +46,47 @@ class PLOPConfig(MethodConfig):
         "or everywhere; or nowhere",
         choices=("entropy", "median", "naive", "none"),
     )
-    threshold: float = option(0.001, "least entropy, or greatest probability, that the median may set as a bound")
-    step_threshold: float = option(0.0, "what is added to --threshold in each later step")
+    threshold: float = option(0.001, "entropy: least bound of a class; median: greatest bound")
     pseudo_nb_bins: int = option(0, "bins of the histograms; 0: 100 for entropy, 20 for median")
-    classif_adaptive_factor: bool = option(True, "weigh an image by the part of its background that was labelled so")
+    classif_adaptive_factor: bool = option(
+        True, "entropy: weigh an image by the share of its background that got a label"
+    )
     classif_adaptive_min_factor: float = option(0.0, "least such weight")
+
+    presets: ClassVar = {
+        "voc": {"pod_factor": 0.01, "pod_logits_factor": 0.0005},
+        "ade": {"pod_factor": 1e-3, "pod_logits_factor": 1e-5},
+        "cityscapes_domain": {
+            "pod_factor": 1e-4,
+            "pod_logits_factor": 1e-4,
+            "init_balanced": False,
+            "init_bias": False,
+        },
+        "cityscapes_domain 1-1": {"pod_factor": 1e-4, "pod_logits_factor": 1e-3},
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(self.pseudo_nb_bins >= 0, "pseudo_nb_bins", "0 or more")
 
 
-class PLOP(FT):
-    """Cross entropy on pseudo labels + local POD. Where domains arrive everything is labelled: no pseudo labels.
-
-    `paper_exact`: the entropy is a sum over the classes, the median is one, and an image without background counts.
-    """
+class PLOP(Method):
+    """`paper_exact`: the entropy is a sum over the classes, the median is one, and no image is left out for nu = 0."""
 
     Config = PLOPConfig
-    teaches = True
+    serves = ("classes", "domains")
 
-    def __init__(self, config: PLOPConfig, task: Task, step: int) -> None:
-        super().__init__(config, task, step)
-        self.pseudo = config.pseudo if step > 0 and self.new_classes_arrive else "none"
-        self.scans = self.pseudo in BINS
-        self.bounds: Tensor | None = None  # (num_old,), of each class of the teacher
-
-    @classmethod
-    def preset(cls, dataset: str, task: Task) -> dict[str, Any]:
-        """METHODS 0.4 and 9."""
-        start = {"init_balanced": False, "init_bias": False} if task.kind == "domain" else {}
-        return super().preset(dataset, task) | start
+    def __init__(self, config: PLOPConfig, step: Step) -> None:
+        super().__init__(config, step)
+        self.pseudo = config.pseudo if step.number > 0 and step.classes_arrive else "none"
+        if self.pseudo in BINS:
+            self.register_buffer("bounds", torch.zeros(self.num_old))  # of each class of the teacher
 
     @torch.no_grad()
-    def scan(self, teacher: SegmentationNet, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    def before(self, student: SegmentationNet, teacher: SegmentationNet | None, batches: Iterable[Batch]) -> None:
         """Set the bound of each class from the histogram of all that is labelled background (METHODS 9, point 5)."""
+        if self.pseudo not in BINS:
+            return
         bins = self.config.pseudo_nb_bins or BINS[self.pseudo]
         counts: Tensor | int = 0
         for images, labels in batches:
@@ -81,22 +95,34 @@ class PLOP(FT):
             counts = counts + histogram(values[background], predicted[background], self.num_old, bins)
         # Of all processes: the public code lets each have bounds of its own.
         middles = torch.tensor(medians(all_reduce_sum(counts), exact=self.config.paper_exact))
-        threshold = self.config.threshold + self.step * self.config.step_threshold
-        limited = middles.clamp(min=threshold) if self.pseudo == "entropy" else middles.clamp(max=threshold)
-        self.bounds = torch.where(middles.isnan(), threshold, limited)
+        threshold = self.config.threshold
+        if self.pseudo == "entropy":
+            self.bounds.copy_(torch.where(middles.isnan(), threshold, middles.clamp(min=threshold)))
+        else:
+            # A class that the teacher never predicts has the bound 0 in the public code: all its pixels count.
+            self.bounds.copy_(torch.where(middles.isnan(), 0.0, middles.clamp(max=threshold)))
 
-    def own_losses(self, student: SegOutput, teacher: SegOutput | None, labels: Tensor) -> dict[str, Tensor]:
-        """{"ce"}: see Method.losses."""
-        if self.pseudo == "none" or teacher is None:
-            return {"ce": cross_entropy(student.logits, labels)}
+    def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
+        """{"ce", "pod"}, those that apply."""
+        if teacher is None:
+            return {"ce": cross_entropy(student.logits, batch.labels)}
+        terms = {"ce": self._pseudo_cross_entropy(student.logits, teacher.logits, batch.labels)}
+        if self.config.pod == "local":
+            terms |= local_pod(student, teacher, self.step, self.config)
+        return terms
+
+    def _pseudo_cross_entropy(self, logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+        """nu L_ce."""
+        config = self.config
+        if self.pseudo == "none":
+            return cross_entropy(logits, labels)
         with torch.no_grad():
-            values, predicted = self._judged(teacher.logits)
+            values, predicted = self._judged(teacher_logits)
             sure = self._sure(values, predicted)
-            labels, share = relabel(labels, predicted, sure, self.num_old, exact=self.config.paper_exact)
-        if not self.config.classif_adaptive_factor:
-            return {"ce": cross_entropy(student.logits, labels)}
-        factors = share.clamp(min=self.config.classif_adaptive_min_factor)
-        return {"ce": adaptive_cross_entropy(student.logits, labels, factors)}
+            labels, share = relabel(labels, predicted, sure, self.num_old, exact=config.paper_exact)
+        if self.pseudo != "entropy" or not config.classif_adaptive_factor:
+            return cross_entropy(logits, labels)
+        return adaptive_cross_entropy(logits, labels, share.clamp(min=config.classif_adaptive_min_factor))
 
     def _judged(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W) each: how unsure the teacher is, or, for "median", how sure; and the class that it sees."""
@@ -110,13 +136,5 @@ class PLOP(FT):
         """(B, H, W) bool: where the teacher's label counts."""
         if self.pseudo == "naive":
             return torch.ones_like(predicted, dtype=torch.bool)
-        bounds = self.bounds.to(values.device)[predicted]
+        bounds = self.bounds[predicted]
         return values < bounds if self.pseudo == "entropy" else values > bounds
-
-    def state(self, *, finished: bool) -> State:
-        """The bounds; the next step finds its own."""
-        return {} if finished or self.bounds is None else {"bounds": self.bounds}
-
-    def load(self, state: State) -> None:
-        """Go on with the same bounds."""
-        self.bounds = state["bounds"] if self.scans else None

@@ -50,18 +50,29 @@ class _Distance(torch.autograd.Function):
         return own * gradient, None, *[None] * ctx.arguments
 
 
-def spatial_distance(difference: Tensor, pool_sizes: Sequence[int]) -> Tensor:
-    """See losses.spatial_cube_distance."""
+def spatial_cube_distance(difference: Tensor, pool_sizes: Sequence[int]) -> Tensor:
+    """Spatial part of the pooled cube loss for one map (RCIL, arXiv 2203.05402, section 3.3).
+
+    difference (B, C, h, w) from `difference_of_squares`. For each k: average over k x k windows, stride 1, zero padding
+    k // 2 counted in the average; Frobenius norm per sample; mean over the batch; then the mean over the k. Where a
+    sample has no difference its gradient is zero.
+    """
     return _Distance.apply(difference, _spatial, tuple(pool_sizes))
 
 
-def channel_distance(difference: Tensor) -> Tensor:
-    """See losses.channel_cube_distance."""
+def channel_cube_distance(difference: Tensor) -> Tensor:
+    """Channel part of the pooled cube loss for one map: as the spatial one with windows of 3 neighbouring channels.
+
+    difference (B, C, h, w); stride 1, zero padding 1, counted in the average.
+    """
     return _Distance.apply(difference, _channel)
 
 
-def teacher_minus_student_squared(teacher: Tensor, student: Tensor) -> Tensor:
-    """See losses.squared_difference."""
+def difference_of_squares(teacher: Tensor, student: Tensor) -> Tensor:
+    """teacher^2 - student^2 element-wise, in float32: what both parts pool, since pooling is linear.
+
+    Only the student has a gradient.
+    """
     return _SquaredDifference.apply(teacher, student)
 
 

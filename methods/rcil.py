@@ -1,51 +1,90 @@
 """RCIL: Representation Compensation Networks (Zhang et al., CVPR 2022, arXiv 2203.05402). SPEC 4 to 6.
 
-Two branches per convolution, merged and frozen after each step; MiB's unbiased losses; pooled cube distillation from
-the network of the step before. The arithmetic is in methods/losses.py and modules/parallel_conv.py.
+    L = L_ce + loss_kd L_kd + L_pckd                                                                (SPEC 5)
+    L_ce    unbiased cross entropy                                                                  (MiB, eq. 5)
+    L_kd    unbiased distillation of the logits                                                     (MiB, eq. 8, 9)
+    L_pckd  pooled cube: distances of squared features, pooled over space and over channels         (section 3.3)
+
+Step 0: plain cross entropy. Where domains arrive there is no background and no L_kd.
+
+The network (section 3.2, modules/parallel_conv.py): two branches in every block, mixed channel by channel with random
+weights. Between steps both merge into one convolution, which is frozen; beside it the second branch trains on. The
+student at first is half merged, half new. Inference merges both: the network of a plain DeepLabV3.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-from config import with_default
-from methods.mib import MiB, MiBConfig
-from tasks import Task
+from torch import Tensor
+
+from config import option, with_default
+from methods.base import Batch, Method, MethodConfig
+from methods.features import pooled_cube
+from methods.losses import cross_entropy, distillation, unbiased_cross_entropy, unbiased_distillation
+from segmentation_module import SegmentationNet, SegOutput
 
 
 @dataclass(frozen=True, kw_only=True)
-class RCILConfig(MiBConfig):
-    """The parts of MiB with RCIL's weights, on the RC network, and the pooled cube."""
+class RCILConfig(MethodConfig):
+    """Each part of the objective, and the weights of the published runs."""
 
-    branches: int = with_default(MiBConfig, "branches", 2)
-    loss_kd: float = with_default(MiBConfig, "loss_kd", 100.0)
-    init_bias: bool = with_default(MiBConfig, "init_bias", False)
-    pod: str = with_default(MiBConfig, "pod", "cube")
+    branches: int = with_default(MethodConfig, "branches", 2)
+    init_balanced: bool = with_default(MethodConfig, "init_balanced", True)
+    pod: str = with_default(MethodConfig, "pod", "cube")
+    loss_kd: float = option(100.0, "weight of the distillation of the logits; 0 leaves it out")
+    alpha: float = option(1.0, "factor on the teacher's logits in their distillation")
+    unce: bool = option(True, "unbiased cross entropy: background may be any old class")
+    unkd: bool = option(True, "unbiased distillation: the student's background takes in its new classes")
+
+    presets: ClassVar = {
+        "voc": {
+            "lr": (0.02, 0.001),
+            "epochs": (30,),
+            "spatial_factors": (0.01, 0.0005),
+            "channel_factors": (0.01, 0.0005),
+        },
+        "voc 10-1": {"epochs": (30,)},
+        "ade": {
+            "lr": (0.01, 0.001),
+            "epochs": (60,),
+            "spatial_factors": (5e-6, 5e-7),
+            "channel_factors": (5e-6, 5e-7),
+        },
+        "cityscapes_domain": {
+            "lr": (0.02, 0.002),
+            "epochs": (50,),
+            "spatial_factors": (5e-4, 1e-4),
+            "channel_factors": (1e-4, 0.0),
+            "loss_kd": 0.0,
+        },
+        "cityscapes_domain 11-1": {"lr": (0.02, 0.004)},
+        "cityscape": {"lr": (0.02, 0.001), "epochs": (50,)},
+    }
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "voc": {"lr": (0.02, 0.001), "epochs": (30,)},
-    "ade": {"lr": (0.01, 0.001), "epochs": (60,)},
-    # No distillation of the logits where domains arrive.
-    "cityscapes_domain": {"lr": (0.02, 0.002), "epochs": (50,), "loss_kd": 0.0},
-    "cityscape": {"lr": (0.02, 0.001), "epochs": (50,)},
-}
-TASK_PRESETS: dict[tuple[str, str], dict[str, Any]] = {("cityscapes_domain", "11-1"): {"lr": (0.02, 0.004)}}
-
-
-class RCIL(MiB):
-    """L = L_ce + loss_kd * L_kd + L_pckd (SPEC 5); in domain-incremental steps L_ce + L_pckd.
-
-    `paper_exact`: new classifiers start from the background's bias, too.
-    """
+class RCIL(Method):
+    """`paper_exact`: new classifiers start from the background's bias, too."""
 
     Config = RCILConfig
+    serves = ("classes", "domains")
 
-    @classmethod
-    def preset(cls, dataset: str, task: Task) -> dict[str, Any]:
-        """SPEC 5 and 7."""
-        return PRESETS.get(dataset, {}) | TASK_PRESETS.get((dataset, task.name), {})
+    def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
+        """Steps >= 1: what both branches of `previous` learnt is merged and frozen, beside the branch that trains."""
+        if previous is not None and self.config.branches == 2:
+            student.freeze_merged_(previous)
 
-    @property
-    def kd_weight(self) -> float:
-        """SPEC 5: the mean over the old classes is what the weight was chosen for."""
-        return self.config.loss_kd
+    def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
+        """{"ce", "kd", "cube_spatial", "cube_channel"}, those that apply."""
+        config, has_background = self.config, self.step.classes_arrive
+        if teacher is None:
+            return {"ce": cross_entropy(student.logits, batch.labels)}
+        if config.unce and has_background:
+            terms = {"ce": unbiased_cross_entropy(student.logits, batch.labels, self.num_old)}
+        else:
+            terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        if config.loss_kd:
+            distil = unbiased_distillation if config.unkd and has_background else distillation
+            terms["kd"] = config.loss_kd * distil(student.logits, teacher.logits, config.alpha)
+        if config.pod == "cube":
+            terms |= pooled_cube(student, teacher, self.step, config)
+        return terms

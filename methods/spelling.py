@@ -10,6 +10,7 @@ WITHOUT_EFFECT = {
     "bce": "--method LWF-MC says it",
     "icarl": "--method LWF-MC says it",
     "pod_prepro": "maps are always squared before they are pooled",
+    "step_threshold": "the public code never reads it: thresholds stay as without",
 }
 CUBE_ONLY = "the factors of the pooled cube are --spatial_factors and --channel_factors"
 IGNORED_BY_RCIL = {

@@ -4,7 +4,6 @@ In a folder, for sample K and step T: `K_image.png`, and as palette pictures `K_
 values are the positions of the classes in their order of arrival, 255 for what is not labelled.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -53,35 +52,28 @@ def save_samples(folder: Path, step: int, samples: Sequence[DrawnSample], palett
 
 def read_history(folder: Path) -> list[History]:
     """The samples in `folder`, none where there is no such folder. UserError for a file that is no picture."""
-    histories = []
+    histories: list[History] = []
     while (image := folder / f"{len(histories)}_image.png").is_file():
         number = len(histories)
-        steps = sorted(
-            (int(match[1]), path)
-            for path in folder.glob(f"{number}_step*.png")
-            if (match := re.fullmatch(r"\d+_step(\d{1,6})\.png", path.name))
-        )
-        predictions = {step: _read(path) for step, path in steps}
-        truth = _read(folder / f"{number}_truth.png")
-        histories.append(History(_read(image).transpose(2, 0, 1), truth, predictions))
+        steps = {path: path.stem.rpartition("step")[2] for path in folder.glob(f"{number}_step*.png")}
+        predictions = {int(step): _read(path) for path, step in steps.items() if step.isdecimal()}
+        histories.append(History(_read(image).transpose(2, 0, 1), _read(folder / f"{number}_truth.png"), predictions))
     return histories
 
 
 def draw_strip(runs: Mapping[str, Sequence[History]], palette: ArrayLike, class_names: Sequence[str]) -> Image.Image:
-    """A block of rows per sample, a row per run: image | ground truth | step 0 | ... ; below, the classes that occur.
+    """A block of rows per sample, a row per run: image | ground truth | run | step 0 | ... ; below, the classes that
+    occur.
 
-    `runs`: the same samples by name of the run; with one run its name is left out. `palette` (up to 256,3): colours
-    in label order, as `class_names`.
+    `runs`: the same samples by name of the run. `palette` (up to 256,3): colours in label order, as `class_names`.
     """
     steps = sorted({step for samples in runs.values() for sample in samples for step in sample.predictions})
-    several = len(runs) > 1
     rows = []
     for of_runs in zip(*runs.values(), strict=False):
         for number, (name, sample) in enumerate(zip(runs, of_runs, strict=True)):
             shared = [sample.image, sample.truth] if number == 0 else [None, None]
-            named = [name] if several else []
-            rows.append([*shared, *named, *(sample.predictions.get(step) for step in steps)])
-    titles = ["image", "ground truth", *([""] if several else []), *(f"step {step}" for step in steps)]
+            rows.append([*shared, name, *map(sample.predictions.get, steps)])
+    titles = ["image", "ground truth", "", *(f"step {step}" for step in steps)]
     return draw_samples(rows, titles, palette, class_names, side=STRIP_SIDE)
 
 

@@ -19,31 +19,28 @@ Event = dict[str, Any]
 
 
 class Journal:
-    """Writes to `path`, in the process that `is_main`; `about` is what its `run` event says, before any other."""
+    """Writes to `path`; `about` is what its `run` event says, before any other."""
 
-    def __init__(self, path: Path, about: Mapping[str, Any], is_main: bool = True) -> None:
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
-        self.about = dict(about)
-        self.is_main = is_main
+        self.about = about
         self._introduced = False
 
     def write(self, event: str, **facts: Any) -> None:
         """Add a line. OSError where that cannot be done."""
-        if not self.is_main:
-            return
         if not self._introduced:
             # Not before it is needed: a run that is refused leaves no file.
             self._introduced = True
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.drop(lambda _: False)
             self.write("run", **self.about)
-        line = json.dumps({"event": event, "time": round(time.time(), 3)} | _plain(facts), allow_nan=False)
+        line = json.dumps({"event": event, "time": round(time.time(), 3)} | plain(facts), allow_nan=False)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def drop(self, unwanted: Callable[[Event], bool]) -> None:
         """Remove the lines of events that are `unwanted`, because they will come again; and one that was cut off."""
-        if not self.is_main or not self.path.exists():
+        if not self.path.exists():
             return
         events = read_journal(self.path)
         kept = [event for event in events if not unwanted(event)]
@@ -65,12 +62,12 @@ def read_journal(path: Path) -> list[Event]:
     return events
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON knows: NaN becomes null, and what is neither figure nor text its spelling."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
+        return {str(name): plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, str | int | None) else str(value)

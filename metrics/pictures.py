@@ -1,9 +1,8 @@
 """Pictures of labels: beside the image or on it, and which colour is which class; and of how sure a network is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,10 +13,9 @@ from metrics.tables import shorten
 from utils.constants import IGNORE_INDEX
 from utils.files import atomic_write
 
-PANEL = 240
-"""Side that a small picture is scaled up to, about; a larger one stays as it is."""
+PANEL, LARGEST_PANEL = 240, 1000
+"""Sides, in pixels: that a small picture is scaled up to, about, and that a large one is scaled down to."""
 MARGIN, GAP, HEADER, SWATCH = 16, 8, 26, 14
-SHEET_WIDTH = 600
 COLUMN = 90
 """Least width of a column of `draw_samples`, so that its title has room."""
 LEGEND_WIDTH = 240
@@ -41,33 +39,12 @@ def draw_samples(
 
     A cell is an image, uint8 (3,h,w), labels, uint8 (h,w), a text, or None, which leaves it empty. `palette`
     (up to 256,3): colours in label order, as `class_names`; 255 is drawn light grey. Pictures have their own size,
-    small ones a multiple of it, unless their longer `side` is given, in pixels.
+    small ones a multiple of it and large ones a part, unless their longer `side` is given, in pixels.
     """
     colours = _full_palette(palette)
-    cells = [[_cell(cell, colours, side) for cell in row] for row in rows]
-    font = ImageFont.load_default(15)
-    widths = [
-        max([COLUMN if title else 0, *(cell.width for cell in column if cell)])
-        for title, column in zip(titles, zip(*cells, strict=True), strict=True)
-    ]
-    heights = [max((cell.height for cell in row if cell), default=0) for row in cells]
-    page_width = 2 * MARGIN + sum(widths) + GAP * (len(widths) - 1)
     maps = [cell for row in rows for cell in row if isinstance(cell, np.ndarray) and cell.ndim == 2]
-    legend = _legend(occurring(maps), colours, class_names, page_width - 2 * MARGIN)
-    page_height = MARGIN + HEADER + sum(heights) + GAP * (len(rows) + 1) + legend.height + MARGIN
-    page = Image.new("RGB", (page_width, page_height), PAPER)
-    draw = ImageDraw.Draw(page)
-    lefts = [MARGIN + sum(widths[:column]) + GAP * column for column in range(len(widths))]
-    for left, title in zip(lefts, titles, strict=True):
-        draw.text((left, MARGIN), title, INK, font)
-    top = MARGIN + HEADER
-    for row, height in zip(cells, heights, strict=True):
-        for left, cell in zip(lefts, row, strict=True):
-            if cell:
-                page.paste(cell, (left, top))
-        top += height + GAP
-    page.paste(legend, (MARGIN, page_height - MARGIN - legend.height))
-    return page
+    cells = [[None if cell is None else _cell(cell, colours, side) for cell in row] for row in rows]
+    return _page(cells, titles, lambda width: _legend(occurring(maps), colours, class_names, width))
 
 
 def occurring(maps: Sequence[np.ndarray]) -> list[int]:
@@ -75,56 +52,50 @@ def occurring(maps: Sequence[np.ndarray]) -> list[int]:
     return sorted({int(label) for labels in maps for label in np.unique(labels)})
 
 
-def _cell(cell: np.ndarray | str | None, colours: np.ndarray, side: int | None) -> Image.Image | None:
+def _page(
+    cells: Sequence[Sequence[Image.Image | None]],
+    titles: Sequence[str],
+    below: Callable[[int], Image.Image],
+    least_width: int = 0,
+) -> Image.Image:
+    """Rows of pictures under the titles of their columns, if any; at the foot what `below` draws in the width given."""
+    widths = [
+        max([COLUMN if title else 0, *(cell.width for cell in column if cell)])
+        for title, column in zip(titles, zip(*cells, strict=True), strict=True)
+    ]
+    heights = [max((cell.height for cell in row if cell), default=0) for row in cells]
+    width = max(sum(widths) + GAP * (len(widths) - 1), least_width)
+    foot, top = below(width), MARGIN + (HEADER if any(titles) else 0)
+    height = top + sum(heights) + GAP * (len(cells) + 1) + foot.height + MARGIN
+    page = Image.new("RGB", (2 * MARGIN + width, height), PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(15)
+    lefts = [MARGIN + sum(widths[:column]) + GAP * column for column in range(len(widths))]
+    for left, title in zip(lefts, titles, strict=True):
+        draw.text((left, MARGIN), title, INK, font)
+    for row, row_height in zip(cells, heights, strict=True):
+        for left, cell in zip(lefts, row, strict=True):
+            if cell:
+                page.paste(cell, (left, top))
+        top += row_height + GAP
+    page.paste(foot, (MARGIN, height - MARGIN - foot.height))
+    return page
+
+
+def _cell(cell: np.ndarray | str, colours: np.ndarray, side: int | None) -> Image.Image:
     """What stands in a cell of `draw_samples`."""
-    if cell is None:
-        return None
     if isinstance(cell, str):
         font = ImageFont.load_default(15)
-        picture = Image.new("RGB", (math.ceil(font.getlength(cell)) + GAP, HEADER), PAPER)
+        _, _, right, bottom = ImageDraw.Draw(Image.new("RGB", (1, 1))).textbbox((0, 4), cell, font)
+        picture = Image.new("RGB", (math.ceil(right) + GAP, max(HEADER, math.ceil(bottom) + GAP)), PAPER)
         ImageDraw.Draw(picture).text((0, 4), cell, INK, font)
         return picture
     photo = cell.ndim == 3
     height, width = cell.shape[-2:]
-    factor = side / max(height, width) if side else max(1, round(PANEL / max(height, width)))
+    longer = max(height, width)
+    factor = side / longer if side else min(_enlargement(cell.shape[-2:]), LARGEST_PANEL / longer)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     picture = Image.fromarray(np.ascontiguousarray(cell.transpose(1, 2, 0)) if photo else colours[cell])
     return picture.resize(size, Image.Resampling.BICUBIC if photo else Image.Resampling.NEAREST)
-
-
-class SheetRow(NamedTuple):
-    """A title and pairs of an image (h,w,3) and its labels (h,w), uint8; 255 is drawn light grey."""
-
-    title: str
-    cells: Sequence[tuple[np.ndarray, np.ndarray]]
-
-
-def draw_sheet(rows: Sequence[SheetRow], palette: ArrayLike, class_names: Sequence[str]) -> Image.Image:
-    """A contact sheet: rows of image | labels, image | labels, ... under their titles; below, the classes that occur.
-
-    `palette` (up to 256,3): colours in label order, as `class_names`.
-    """
-    colours = _full_palette(palette)
-    cells = [cell for row in rows for cell in row.cells]
-    width = max((image.shape[1] for image, _ in cells), default=PANEL)
-    height = max((image.shape[0] for image, _ in cells), default=PANEL)
-    pair = 2 * width + 2 + 2 * GAP
-    num_pairs = max((len(row.cells) for row in rows), default=1)
-    page_width = max(2 * MARGIN + num_pairs * pair - 2 * GAP, SHEET_WIDTH)
-    shown = occurring([labels for _, labels in cells])
-    legend = _legend(shown, colours, class_names, page_width - 2 * MARGIN)
-    row_height = HEADER + height + GAP
-    page = Image.new("RGB", (page_width, 2 * MARGIN + len(rows) * row_height + GAP + legend.height), PAPER)
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
-    for number, row in enumerate(rows):
-        top = MARGIN + number * row_height
-        draw.text((MARGIN, top), _fitted(row.title, font, page_width - 2 * MARGIN), INK, font)
-        for column, (image, labels) in enumerate(row.cells):
-            left = MARGIN + column * pair
-            page.paste(Image.fromarray(image), (left, top + HEADER))
-            page.paste(Image.fromarray(colours[labels]), (left + image.shape[1] + 2, top + HEADER))
-    page.paste(legend, (MARGIN, page.height - MARGIN - legend.height))
-    return page
 
 
 def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: ArrayLike, class_names: Sequence[str]) -> Image.Image:
@@ -133,31 +104,27 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: ArrayLike, clas
     `image` uint8 (3,H,W), `labels` uint8 (H,W), `palette` (up to 256,3): colours in label order, as `class_names`. A
     black label, as the background is, leaves the image as it is.
     """
-    image, labels, colours = np.asarray(image), np.asarray(labels), _full_palette(palette)
-    height, width = labels.shape
-    factor = max(1, round(PANEL / max(height, width)))
-    cell = (width * factor, height * factor)
-    photo = Image.fromarray(image.transpose(1, 2, 0)).resize(cell, Image.Resampling.BICUBIC)
+    factor, colours = _enlargement(labels.shape), _full_palette(palette)
     labels = labels.repeat(factor, 0).repeat(factor, 1)
+    photo = Image.fromarray(image.transpose(1, 2, 0)).resize(labels.shape[::-1], Image.Resampling.BICUBIC)
     coloured = colours.any(axis=1)
     # On the grey values of the image, so that the hue is that of the label alone.
     tinted = Image.blend(photo.convert("L").convert("RGB"), Image.fromarray(colours[labels]), OPACITY)
     photo.paste(tinted, mask=Image.fromarray(coloured[labels]))
-    photo.paste(PAPER, mask=_outlines(labels))
-    text = _text_factor(cell[0])
-    occurring = np.unique(labels)
-    shown = occurring[coloured[occurring]].tolist() or occurring.tolist()
-    return _above(photo, _legend(shown, colours, class_names, max(cell[0], LEGEND_WIDTH * text), text))
+    edge = np.zeros(labels.shape, bool)  # pixels whose neighbour above or on the left has another label
+    edge[1:] |= labels[1:] != labels[:-1]
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    photo.paste(PAPER, mask=Image.fromarray(edge))
+    shown = [label for label in occurring([labels]) if coloured[label]] or occurring([labels])
+    return _single(photo, lambda width, text: _legend(shown, colours, class_names, width, text))
 
 
 def draw_confidence(confidence: np.ndarray) -> Image.Image:
     """A map of the largest softmax probability, (H,W) in 0..1, with the scale of its colours below."""
-    height, width = np.shape(confidence)
-    factor = max(1, round(PANEL / max(height, width)))
-    cell = (width * factor, height * factor)
-    picture = Image.fromarray(_heat(np.asarray(confidence))).resize(cell, Image.Resampling.NEAREST)
-    text = _text_factor(cell[0])
-    return _above(picture, _scale("largest softmax probability", max(cell[0], LEGEND_WIDTH * text), text))
+    height, width = confidence.shape
+    factor = _enlargement(confidence.shape)
+    picture = Image.fromarray(_heat(confidence)).resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    return _single(picture, lambda width, text: _scale("largest softmax probability", width, text))
 
 
 def colour_mask(labels: np.ndarray, palette: ArrayLike) -> Image.Image:
@@ -182,26 +149,15 @@ def _full_palette(palette: ArrayLike) -> np.ndarray:
     return colours
 
 
-def _text_factor(width: int) -> int:
-    """How much larger than usual text is below a picture of `width` pixels."""
-    return max(1, round(width / READABLE))
+def _enlargement(shape: tuple[int, int]) -> int:
+    """How many times its size a picture is drawn, so that small ones can be seen."""
+    return max(1, round(PANEL / max(shape)))
 
 
-def _above(picture: Image.Image, legend: Image.Image) -> Image.Image:
-    """A page with one below the other."""
-    width = max(picture.width, legend.width)
-    page = Image.new("RGB", (2 * MARGIN + width, 3 * MARGIN + picture.height + legend.height), PAPER)
-    page.paste(picture, (MARGIN, MARGIN))
-    page.paste(legend, (MARGIN, 2 * MARGIN + picture.height))
-    return page
-
-
-def _outlines(labels: np.ndarray) -> Image.Image:
-    """Mask of the pixels whose neighbour above or on the left has another label."""
-    edge = np.zeros(labels.shape, bool)
-    edge[1:] |= labels[1:] != labels[:-1]
-    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    return Image.fromarray(edge)
+def _single(picture: Image.Image, below: Callable[[int, int], Image.Image]) -> Image.Image:
+    """A page of one picture; `below`, of a width and the size of text as a multiple of the usual, draws its foot."""
+    text = max(1, round(picture.width / READABLE))
+    return _page([[picture]], [""], lambda width: below(width, text), LEGEND_WIDTH * text)
 
 
 def _heat(values: np.ndarray) -> np.ndarray:
@@ -219,14 +175,6 @@ def _scale(title: str, width: int, text: int) -> Image.Image:
     for value, anchor in ((0.0, "la"), (0.25, "ma"), (0.5, "ma"), (0.75, "ma"), (1.0, "ra")):
         draw.text((value * (width - 1), line + bar + 3 * text), f"{value:g}", INK, font, anchor=anchor)
     return scale
-
-
-def _fitted(text: str, font: ImageFont.ImageFont, width: int) -> str:
-    """`text`, cut where it is wider than `width` pixels."""
-    length = len(text)
-    while font.getlength(shorten(text, length)) > width:
-        length -= 1
-    return shorten(text, length)
 
 
 def _legend(

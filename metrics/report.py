@@ -1,69 +1,121 @@
 """All that a run tells its user: console, results table, TensorBoard, pictures. Only the main process speaks."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, wraps
 from os.path import relpath
 from pathlib import Path
 from typing import Any
 
-from metrics.board import Board
-from metrics.figures import curve
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from config import RunConfig, options_of
+from metrics.figures import confusion_figure, curve
 from metrics.history import DrawnSample, draw_strip, read_history, save_samples
-from metrics.journal import Event, Journal, read_journal
-from metrics.mirror import Mirror, require_wandb
+from metrics.journal import Event, Journal, plain, read_journal
 from metrics.pictures import draw_samples, save_picture
-from metrics.results import Row, read_rows, rows_to_go_on_with, write_row
+from metrics.results import Row, read_rows, results_of, rows_to_extend, write_row
 from metrics.scores import Scores
-from metrics.tables import images_table, run_table, step_table
+from metrics.tables import Grid, images_table, percent, run_table, step_table
+from tasks import Task
+from utils.distributed import Dist
+from utils.errors import UserError
 from utils.log import log
 
+PROTOCOL_NOTES = {
+    "plop": "",
+    "mib": (
+        "labels of MiB: ignored pixels trained as background, classes not seen yet are left out of the scores; "
+        "figures before the last step are not comparable with those under the labels of PLOP"
+    ),
+}
+"""What is to be said of results by label protocol."""
 
+
+def of_main_process(report: Callable[..., None]) -> Callable[..., None]:
+    """A method of Reporter that does nothing in the other processes."""
+
+    @wraps(report)
+    def only_there(self: "Reporter", *values: Any, **named: Any) -> None:
+        if self.is_main:
+            report(self, *values, **named)
+
+    return only_there
+
+
+@dataclass(kw_only=True)
 class Reporter:
-    """Takes what happens in a run to the places where a person looks.
+    """Takes what happens in a run to the places where a person looks. Around the run, as a context manager.
 
-    `class_names` and `palette` are in the order of arrival, as the network's outputs; `num_first` of them are of
-    step 0. `folder`: TensorBoard files and pictures. `note`: what to know of the results, in the head of their file.
-    `about`: what ran, for the journal. `wandb`: shows all in Weights & Biases, too.
+    UserError where results table or journal are of another run, and where wandb is missing.
     """
 
-    def __init__(
-        self,
-        *,
-        folder: Path,
-        results: Path,
-        class_names: Sequence[str],
-        palette: Sequence[tuple[int, int, int]],
-        num_first: int,
-        is_main: bool,
-        note: str = "",
-        about: Mapping[str, Any],
-        wandb: bool = False,
-    ) -> None:
-        self.folder = folder
-        self.results = results
-        self.class_names = class_names
-        self.palette = palette
-        self.num_first = num_first
-        self.is_main = is_main
-        self.note = note
-        if wandb:
-            require_wandb()  # where it lacks, that is to be said now
-        mirror = partial(Mirror, folder, name=about["name"], group=folder.parent.name, config=about["config"])
-        self.board = Board(folder, is_main, mirror if wandb else None)
-        self.samples_folder = folder / "pictures" / "samples"
-        looks = {"class_names": list(class_names), "palette": [list(colour) for colour in palette]}
-        places = {"samples": relpath(self.samples_folder, results.parent)}
-        self.journal = Journal(results.with_suffix(".jsonl"), {**about, **looks, **places}, is_main)
+    folder: Path  # of TensorBoard files and pictures
+    results: Path  # the table; beside it lies the journal
+    class_names: Sequence[str]  # in the order of arrival, as the network's outputs
+    palette: Sequence[tuple[int, int, int]]  # their colours
+    num_first: int  # classes of step 0
+    is_main: bool
+    about: Mapping[str, Any]  # what ran, for the journal
+    note: str = ""  # what to know of the results, in the head of their file
+    wandb: bool = False  # show all in Weights & Biases, too
+
+    def __post_init__(self) -> None:
+        self.images_per_step = ""
+        self.samples_folder = self.folder / "pictures" / "samples"
+        looks = {"class_names": list(self.class_names), "palette": [list(colour) for colour in self.palette]}
+        places = {"samples": relpath(self.samples_folder, self.results.parent)}
+        self.journal = Journal(self.results.with_suffix(".jsonl"), {**self.about, **looks, **places})
+        # What does not serve is to be told now, and not after days of training.
+        self.mirror = require_wandb() if self.wandb else None
+        rows_to_extend(self.results, len(self.class_names))
+        if self.journal.path.exists():
+            read_journal(self.journal.path)
+
+    def __enter__(self) -> "Reporter":
+        """Start a run of Weights & Biases, where that is asked for. UserError where it does not start."""
+        if not (self.mirror and self.is_main):
+            return self
+        self.folder.mkdir(parents=True, exist_ok=True)
+        names = {"project": "rcil", "name": self.about["name"], "group": self.folder.parent.name}
+        try:
+            settings = self.mirror.Settings(silent=True)
+            config = plain(self.about["config"])
+            # It copies what TensorBoard gets from every SummaryWriter that is made after it.
+            run = self.mirror.init(
+                **names, dir=str(self.folder), config=config, settings=settings, sync_tensorboard=True
+            )
+        except (self.mirror.Error, ValueError) as error:
+            reason, cure = " ".join(str(error).split()), "wandb login, WANDB_MODE=offline, or leave it out"
+            raise UserError(f"--wandb: it does not start: {reason}; {cure}") from None
+        log.info(f"wandb        {run.dir if run.offline else run.url}")
+        return self
+
+    @of_main_process
+    def __exit__(self, *_: object) -> None:
+        if "writer" in vars(self):
+            self.writer.close()
+        if self.mirror:
+            self.mirror.finish()
+
+    @cached_property
+    def writer(self) -> SummaryWriter:
+        """TensorBoard. Not before it is needed: a run that is refused leaves no file."""
+        writer = SummaryWriter(str(self.folder))
+        writer.add_text("images_per_step", "\n".join(f"    {line}" for line in self.images_per_step.splitlines()))
+        return writer
 
     def images(self, arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[int]], scenario: str) -> None:
         """How many images train, validate and test each step of the task, and the names of what arrives in it."""
-        table = images_table(arriving, counts, title=f"images per step, {scenario}")
-        log.info(f"\n{table}\n")
-        self.board.text("images_per_step", table)
+        self.images_per_step = images_table(arriving, counts, title=f"images per step, {scenario}")
+        log.info(f"\n{self.images_per_step}\n")
 
+    @of_main_process
     def begin(self, step: int, *, iteration: int, epoch: int) -> None:
-        """The training of `step` goes on after so many iterations and validated epochs: what was told of later ones
-        will be told again."""
+        """The training of `step` begins, or resumes after so many iterations and validated epochs: what was told of
+        later ones will be told again."""
 
         def comes_again(event: Event) -> bool:
             if event.get("step") != step:
@@ -73,47 +125,52 @@ class Reporter:
 
         self.journal.drop(comes_again)
 
+    @of_main_process
     def losses(self, step: int, iteration: int, losses: dict[str, float], lr: float) -> None:
         """Mean losses by name up to `iteration` of `step`, and the learning rate."""
-        self.board.scalars(losses, iteration, group=f"loss_step{step}")
-        self.board.scalars({f"step{step}": lr}, iteration, group="learning_rate")
+        for name, value in losses.items():
+            self.writer.add_scalar(f"loss_step{step}/{name}", value, iteration)
+        self.writer.add_scalar(f"learning_rate/step{step}", lr, iteration)
         self.journal.write("losses", step=step, iteration=iteration, lr=lr, **losses)
 
+    @of_main_process
     def validation(self, step: int, epoch: int, scores: Scores) -> None:
         """Scores on the step's validation set after `epoch` epochs."""
-        self.board.scalars({"mIoU": scores.mean_iou}, epoch, group=f"validation_step{step}")
+        self.writer.add_scalar(f"validation_step{step}/mIoU", scores.mean_iou, epoch)
         self.journal.write("validation", step=step, epoch=epoch, **_means(scores))
         log.info(f"step {step}, epoch {epoch}: validation mIoU {100 * scores.mean_iou:.2f}")
 
-    def require_place(self) -> None:
-        """UserError where results table or journal are not ones to go on with."""
-        rows_to_go_on_with(self.results, len(self.class_names))
-        if self.journal.path.exists():
-            read_journal(self.journal.path)
-
     def row(self, step: int) -> Row | None:
         """The row of `step` in the results table, None if it is not there yet. UserError if it is another task's."""
-        rows = rows_to_go_on_with(self.results, len(self.class_names))
+        rows = rows_to_extend(self.results, len(self.class_names))
         return next((row for row in rows if row.step == step), None)
 
+    @of_main_process
     def test(self, step: int, scores: Scores, num_old: int) -> None:
         """Scores on the test set after `step`: to the console, TensorBoard and the results table."""
-        if not self.is_main:
-            return
-        names = self.class_names[: scores.num_classes]
+        names, means = self.class_names[: scores.num_classes], _means(scores)
         log.info("\n" + step_table(scores, names, num_old, title=f"step {step}: test IoU in percent") + "\n")
-        self.board.scores(scores, names, step)
+        titles = {"miou": "mIoU", "overall_accuracy": "overall accuracy", "mean_accuracy": "mean accuracy"}
+        for name, value in means.items():
+            self.writer.add_scalar(f"test/{titles.get(name, name)}", value, step)
+        figures = zip(names, map(percent, scores.iou), map(percent, scores.accuracy), scores.matrix.sum(1), strict=True)
+        cells = [[name, iou, accuracy, f"{pixels:,}"] for name, iou, accuracy, pixels in figures]
+        self.writer.add_text(
+            "test/classes", Grid(["class", "IoU", "accuracy", "pixels"], cells, left=1).markdown(), step
+        )
+        self.writer.add_figure("test/confusion", confusion_figure(scores.matrix, names), step)
         groups = {"old": scores.mean_over(range(num_old)), "new": scores.mean_over(range(num_old, len(names)))}
         self.journal.drop(lambda event: event["event"] == "test" and event.get("step") == step)
         iou = dict(zip(names, map(float, scores.iou), strict=True))
-        self.journal.write("test", step=step, **_means(scores), **groups, iou=iou)
+        self.journal.write("test", step=step, **means, **groups, iou=iou)
         self.flush()
         # Last: a step with a row is done, and is not scored again.
         write_row(self.results, Row.from_scores(step, scores, len(self.class_names)), self.note)
 
+    @of_main_process
     def samples(self, step: int, samples: Sequence[DrawnSample]) -> None:
         """Draw the test images that are the same after every step: this step's predictions, and those of all so far."""
-        if not self.is_main or not samples:
+        if not samples:
             return
         save_samples(self.samples_folder, step, samples, self.palette)
         titles = ("image", "ground truth", "prediction")
@@ -123,16 +180,17 @@ class Reporter:
         }
         for name, picture in drawn.items():
             save_picture(picture, self.folder / "pictures" / f"{name}.png")
-            self.board.picture(name.split("_")[0], picture, step)
+            self.writer.add_image(name.split("_")[0], np.array(picture), step, dataformats="HWC")
 
+    @of_main_process
     def flush(self) -> None:
-        """Have all figures so far written to the disk: they are not told again when the run goes on after them."""
-        self.board.flush()
+        """Have all figures so far written to the disk: they are not told again when the run resumes after them."""
+        self.writer.flush()
 
+    @of_main_process
     def close(self, *, pictures: bool, latex: bool) -> None:
         """End of the run: the table of all steps, its picture, and where everything lies."""
-        self.board.close()
-        if not self.is_main or not self.results.exists():
+        if not self.results.exists():
             return
         rows = read_rows(self.results)
         table = run_table(rows, self.num_first)
@@ -152,5 +210,40 @@ def _means(scores: Scores) -> dict[str, float]:
         "miou": scores.mean_iou,
         "overall_accuracy": scores.overall_accuracy,
         "mean_accuracy": scores.mean_accuracy,
-        "frequency_weighted_iou": scores.frequency_weighted_accuracy,
+        "fw_iou": scores.fw_iou,
     }
+
+
+def require_wandb() -> Any:
+    """The package. UserError if it is not installed."""
+    try:
+        return importlib.import_module("wandb")
+    except ImportError:
+        raise UserError("--wandb: the package wandb is not installed: pip install wandb, or leave it out") from None
+
+
+def build_report(
+    config: RunConfig, task: Task, class_names: Sequence[str], palette: Sequence, scenario: str, dist: Dist
+) -> Reporter:
+    """The reporter of a run. UserError where results table or journal are of another one."""
+    return Reporter(
+        folder=config.logdir / f"{task.name}-{task.dataset}" / config.name,
+        results=results_of(config, task.dataset, task.name),
+        class_names=class_names,
+        palette=palette,
+        num_first=task.step(0).num_seen,
+        is_main=dist.is_main,
+        note=PROTOCOL_NOTES[config.data.label_protocol],
+        about={
+            "dataset": task.dataset,
+            "task": task.name,
+            "scenario": scenario,
+            "name": config.name,
+            "method": config.method_name,
+            "classes_per_step": task.steps[-1].classes_per_head,
+            "processes": dist.world_size,
+            "device": dist.device.type,
+            "config": options_of(config),
+        },
+        wandb=config.wandb,
+    )

@@ -7,13 +7,16 @@ that reading gives the same float.
 """
 
 import csv
+import glob
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from config import RunConfig
 from metrics.scores import Scores, present_mean
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -24,17 +27,13 @@ LONGEST_STEP = 6
 """Digits of the number of a step."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """The scores after one step."""
 
     step: int
-    iou: tuple[float, ...]
-    """IoU of the classes seen so far, in label order; NaN for one that is absent from the ground truth."""
-    num_classes: int
-    """Classes of the whole task, seen or not."""
-    mean_iou: float
-    """NaN where no class occurs in the ground truth."""
+    iou: tuple[float, ...]  # of the classes seen so far, in label order; NaN for one absent from the ground truth
+    num_classes: int  # of the whole task, seen or not
+    mean_iou: float  # NaN where no class occurs in the ground truth
 
     @classmethod
     def from_scores(cls, step: int, scores: Scores, num_classes: int) -> "Row":
@@ -51,24 +50,14 @@ class Row:
         return present_mean(self.iou[num_first:])
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A results file in five figures; IoU as fractions of 1, NaN where nothing was there to average."""
-
-    last_step: int
-    final: float
-    """mIoU after the last step."""
-    average: float
-    """Mean over the steps of the mIoU after each."""
-    first: float
-    """After the last step, mean over the first step's classes, background included."""
-    later: float
-    """After the last step, mean over all other classes."""
-
-
-def results_path(results_dir: Path, date: str, dataset: str, task: str, name: str) -> Path:
-    """Where a run keeps its results."""
-    return Path(results_dir) / f"{date}_{dataset}_{task}_{name}.csv"
+def results_of(config: RunConfig, dataset: str, task: str) -> Path:
+    """The results table of a run: of `--date`, else the newest one of this name where it resumes, else of today."""
+    name = f"_{dataset}_{task}_{config.name}.csv"
+    if config.date is None and (config.resume or config.test):
+        started = sorted(config.results_dir.glob(f"????-??-??{glob.escape(name)}"))
+        if started:
+            return started[-1]
+    return config.results_dir / f"{config.date or date.today().isoformat()}{name}"
 
 
 def write_row(path: Path, row: Row, note: str = "") -> None:
@@ -77,14 +66,14 @@ def write_row(path: Path, row: Row, note: str = "") -> None:
     UserError if the file is malformed or belongs to a task with another number of classes.
     """
     path = Path(path)
-    rows = rows_to_go_on_with(path, row.num_classes)
+    rows = rows_to_extend(path, row.num_classes)
     rows = sorted([other for other in rows if other.step != row.step] + [row], key=lambda other: other.step)
     with atomic_write(path, "w") as file:
         file.write(f"# {note}\n" if note else "")
         csv.writer(file, lineterminator="\n").writerows(map(_fields, rows))
 
 
-def rows_to_go_on_with(path: Path, num_classes: int) -> list[Row]:
+def rows_to_extend(path: Path, num_classes: int) -> list[Row]:
     """The rows that a run of a task with so many classes finds at `path`, none if there is no such file yet.
 
     UserError if the file is malformed or of a task with another number of classes.
@@ -123,23 +112,33 @@ def read_rows(path: Path) -> list[Row]:
     return sorted(rows, key=lambda row: row.step)
 
 
-def count_first(rows: Sequence[Row], path: Path) -> int:
-    """How many classes step 0 has: those that the row of step 0 knows. UserError if that row is missing."""
-    if rows[0].step != 0:
+def read_results(path: Path, num_first: int | None = None) -> tuple[list[Row], int]:
+    """The rows of a results file, and the number of classes of step 0: those that its row knows, or `num_first`.
+
+    UserError as `read_rows`, or where that row is missing.
+    """
+    rows = read_rows(path)
+    if not num_first and rows[0].step != 0:
         raise UserError(f"{path} has no row of step 0, which tells the first step's classes; say --first N")
-    return len(rows[0].iou)
+    return rows, num_first or len(rows[0].iou)
 
 
-def summary(rows: Sequence[Row], num_first: int) -> Summary:
-    """The figures that papers report; `num_first` classes, background included, are of step 0."""
-    last = rows[-1]
-    return Summary(
-        last_step=last.step,
-        final=last.mean_iou,
-        average=present_mean([row.mean_iou for row in rows]),
-        first=last.first_mean(num_first),
-        later=last.later_mean(num_first),
-    )
+def figures(rows: Sequence[Row], num_first: int) -> dict[str, float]:
+    """The figures that papers report, as fractions of 1; NaN where there is nothing to average.
+
+    `all`, `old` and `new`: mIoU after the last step, of all classes, of the `num_first` of step 0, background included,
+    and of the later ones. `harmonic`: harmonic mean of old and new, which knowing only one of them does not raise.
+    `average`: mean of `all` over the steps. `forgetting`: see there.
+    """
+    old, new = rows[-1].first_mean(num_first), rows[-1].later_mean(num_first)
+    return {
+        "all": rows[-1].mean_iou,
+        "average": present_mean([row.mean_iou for row in rows]),
+        "old": old,
+        "new": new,
+        "harmonic": 2 * old * new / (old + new) if old + new != 0 else 0.0,
+        "forgetting": forgetting(rows),
+    }
 
 
 def forgetting(rows: Sequence[Row]) -> float:
@@ -147,13 +146,11 @@ def forgetting(rows: Sequence[Row]) -> float:
 
     Negative where they went on learning; NaN where no class was known before, or none occurs.
     """
-    last = np.array(rows[-1].iou)
-    known = len(rows[-2].iou) if len(rows) > 1 else 0
-    earlier = np.full((len(rows), known), np.nan)
-    for number, row in enumerate(rows[:-1]):
-        earlier[number, : len(row.iou)] = row.iou
-    best = np.fmax.reduce(earlier, axis=0)
-    return present_mean(best - last[:known])
+    best = np.full(len(rows[-1].iou), np.nan)
+    for row in rows[:-1]:
+        known = slice(len(row.iou))
+        best[known] = np.fmax(best[known], row.iou)
+    return present_mean(best - rows[-1].iou)
 
 
 def _fields(row: Row) -> list[str]:
@@ -164,18 +161,17 @@ def _fields(row: Row) -> list[str]:
 
 def _row(fields: list[str]) -> Row:
     """ValueError, with what is wrong, if the fields are not a row."""
-    fields = [field.strip() for field in fields]
     if len(fields) < 3:
         raise ValueError(f"{len(fields)} fields")
-    if not fields[0].isdecimal() or len(fields[0]) > LONGEST_STEP:
-        raise ValueError(f"{_shown(fields[0])} is no step")
-    *classes, mean = fields[1:]
-    seen = next((position for position, field in enumerate(classes) if field == NOT_SEEN), len(classes))
-    if any(field != NOT_SEEN for field in classes[seen:]):
+    step, *classes, mean = (field.strip() for field in fields)
+    if not step.isdecimal() or len(step) > LONGEST_STEP:
+        raise ValueError(f"{_shown(step)} is no step")
+    seen = classes.index(NOT_SEEN) if NOT_SEEN in classes else len(classes)
+    if {*classes[seen:]} > {NOT_SEEN}:
         raise ValueError(f"a figure after {NOT_SEEN!r}, though classes come in order")
     if not seen:
         raise ValueError("no class was seen")
-    return Row(int(fields[0]), tuple(map(_figure, classes[:seen])), len(classes), _figure(mean))
+    return Row(int(step), tuple(map(_figure, classes[:seen])), len(classes), _figure(mean))
 
 
 def _figure(field: str) -> float:

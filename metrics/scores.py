@@ -22,16 +22,11 @@ def present_mean(values: np.ndarray) -> float:
 class Scores:
     """Scores over C classes as fractions of 1 (SPEC 8); NaN for a class, or a mean, without ground truth."""
 
-    iou: np.ndarray
-    """(C,) float64, in label order."""
-    accuracy: np.ndarray
-    """(C,) float64: the part of a class's pixels that were found."""
-    overall_accuracy: float
-    """Pixels that are right, over all pixels that are not ignored."""
-    frequency_weighted_accuracy: float
-    """IoU, each class weighted by its part of the ground truth."""
-    matrix: np.ndarray
-    """(C,C) int64 counts: rows are ground truth, columns predictions."""
+    iou: np.ndarray  # (C,) float64, in label order
+    accuracy: np.ndarray  # (C,) float64: the part of a class's pixels that were found
+    overall_accuracy: float  # pixels that are right, over all pixels that are not ignored
+    fw_iou: float  # frequency-weighted: the IoU of each class, weighted by its part of the ground truth
+    matrix: np.ndarray  # (C,C) int64 counts: rows are ground truth, columns predictions
 
     @classmethod
     def from_matrix(cls, matrix: np.ndarray) -> Scores:
@@ -46,9 +41,7 @@ class Scores:
             iou=iou,
             accuracy=np.where(occurs, true_positive / np.maximum(ground_truth, 1), np.nan),
             overall_accuracy=float(true_positive.sum() / total) if total else float("nan"),
-            frequency_weighted_accuracy=(
-                float((ground_truth[occurs] / total * iou[occurs]).sum()) if total else float("nan")
-            ),
+            fw_iou=float((ground_truth[occurs] / total * iou[occurs]).sum()) if total else float("nan"),
             matrix=matrix,
         )
 

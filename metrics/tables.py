@@ -1,25 +1,66 @@
 """Tables, at most 100 columns wide in the terminal. Figures in percent, `-` for none."""
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from metrics.grid import Grid
-from metrics.results import Row, Summary, summary
+from metrics.results import Row, figures
 from metrics.scores import Scores, present_mean
 
 WIDTH = 100
 MAX_NAME = 14
 """Characters of a class name that are shown, so that four columns fit."""
-MAX_RUN_NAME = 58
+MAX_RUN_NAME, MAX_COMPARED_NAME = 58, 32
 MAX_LIST = 66
-MAX_COMPARED_NAME = 32
+
+LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
+
+
+class Grid(NamedTuple):
+    """Rows under a header; the first `left` columns are flush left, the others, of figures, right."""
+
+    header: Sequence[str]
+    cells: Sequence[Sequence[str]]
+    left: int
+
+    def __str__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(self.header, *self.cells, strict=True)]
+        formats = [f"{{:{'<' if column < self.left else '>'}{width}}}" for column, width in enumerate(widths)]
+        header, *rows = ("  ".join(formats).format(*row).rstrip() for row in (self.header, *self.cells))
+        return "\n".join([header, "─" * (sum(widths) + 2 * (len(widths) - 1)), *rows])
+
+    def markdown(self) -> str:
+        """For a document."""
+        rule = "|" + "---|" * self.left + "--:|" * (len(self.header) - self.left)
+        escaped = ([field.replace("|", r"\|") for field in row] for row in (self.header, *self.cells))
+        header, *rows = (f"| {' | '.join(row)} |" for row in escaped)
+        return "\n".join([header, rule, *rows]) + "\n"
+
+    def latex(self) -> str:
+        """For a paper; wants the package booktabs."""
+        columns = "l" * self.left + "r" * (len(self.header) - self.left)
+        escape = partial(re.sub, r"[\\&%$#_{}~^±–]", lambda sign: LATEX[sign[0]])
+        header, *rows = (" & ".join(map(escape, row)) + r" \\" for row in (self.header, *self.cells))
+        lines = [f"\\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
+        return "\n".join([*lines, r"\end{tabular}"])
 
 
 def percent(value: float, digits: int = 2) -> str:
     """A fraction as percent without the sign, `-` for NaN."""
     return "-" if math.isnan(value) else f"{100 * value:.{digits}f}"
+
+
+def spread(values: Sequence[float], scale: float = 100.0, digits: int = 2) -> str:
+    """mean ± standard deviation of the sample, over what is not NaN; the mean alone of one value, `-` of none."""
+    known = [scale * value for value in values if not math.isnan(value)]
+    if not known:
+        return "-"
+    deviation = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{statistics.fmean(known):.{digits}f}{deviation}"
 
 
 def shorten(text: str, width: int) -> str:
@@ -39,12 +80,11 @@ def step_table(scores: Scores, class_names: Sequence[str], num_old: int, title: 
     (in step 0, where all are new, none is).
     """
     count = scores.num_classes
-    marks = ["+" if 0 < num_old <= position else " " for position in range(count)]
     names = [shorten(name, MAX_NAME) for name in class_names[:count]]
     width = max(map(len, names))
     cells = [
-        f"{mark} {name:<{width}} {percent(value, 1):>5}"
-        for mark, name, value in zip(marks, names, scores.iou, strict=True)
+        f"{'+' if 0 < num_old <= position else ' '} {name:<{width}} {percent(scores.iou[position], 1):>5}"
+        for position, name in enumerate(names)
     ]
     old, new = scores.mean_over(range(num_old)), scores.mean_over(range(num_old, count))
     groups = f"mIoU {percent(scores.mean_iou)}"
@@ -52,47 +92,21 @@ def step_table(scores: Scores, class_names: Sequence[str], num_old: int, title: 
         groups += f"   old classes {percent(old)}   + new classes {percent(new)}"
     accuracies = (
         f"accuracy {percent(scores.overall_accuracy)}   mean over classes {percent(scores.mean_accuracy)}   "
-        f"frequency-weighted IoU {percent(scores.frequency_weighted_accuracy)}"
+        f"frequency-weighted IoU {percent(scores.fw_iou)}"
     )
-    body = _columns(cells)
+    body = in_columns(cells)
     rule = "─" * min(WIDTH, max(map(len, [title, groups, accuracies, *body])))
     return "\n".join([title, rule, *body, rule, groups, accuracies])
 
 
 def images_table(arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[int]], title: str) -> str:
-    """A row per step: training, validation and test images (`counts`), and the names of what arrives."""
-    lists = ["new", *(shorten(f"{len(names)}: {', '.join(names)}", MAX_LIST) for names in arriving)]
-    width = max(map(len, lists))
-    header, *lists = (text.ljust(width) for text in lists)
+    """A row per step: the names of what arrives, and training, validation and test images (`counts`)."""
+    lists = (shorten(f"{len(names)}: {', '.join(names)}", MAX_LIST) for names in arriving)
     cells = [
-        (str(step), *map("{:,}".format, of_step), names)
+        (str(step), names, *map("{:,}".format, of_step))
         for step, (of_step, names) in enumerate(zip(counts, lists, strict=True))
     ]
-    return f"{title}\n{Grid(('step', 'train', 'val', 'test', header), cells, left=0)}"
-
-
-class ClassCount(NamedTuple):
-    """How much of a class a data set holds."""
-
-    step: int  # that brings it
-    name: str
-    pixels: int  # in the training masks
-    train_images: int
-    val_images: int
-
-
-def classes_table(classes: Sequence[ClassCount]) -> str:
-    """Pixels of each class, as percent of all that have one, and the images that show it, in columns."""
-    total = max(1, sum(count.pixels for count in classes))
-    names = [shorten(count.name, MAX_NAME) for count in classes]
-    width = max(map(len, names))
-    cells = [
-        f"{count.step:>2}  {name:<{width}} {100 * count.pixels / total:6.2f}%"
-        f"{count.train_images:>7,} {count.val_images:>6,}"
-        for name, count in zip(names, classes, strict=True)
-    ]
-    title = f"step, class, percent of {total:,} labelled training pixels, training and validation images that show it"
-    return "\n".join([title, *_columns(cells)])
+    return f"{title}\n{Grid(('step', 'new', 'train', 'val', 'test'), cells, left=2)}"
 
 
 def run_table(rows: Sequence[Row], num_first: int) -> Grid:
@@ -100,98 +114,42 @@ def run_table(rows: Sequence[Row], num_first: int) -> Grid:
     num_classes = rows[0].num_classes
     later = _span(num_first, num_classes) if num_first < num_classes else "-"
     header = ("step", "classes", f"first {_span(0, num_first)}", f"later {later}", "all", "average")
-    cells = [
-        (
-            str(row.step),
-            str(len(row.iou)),
-            percent(row.first_mean(num_first)),
-            percent(row.later_mean(num_first)),
-            percent(row.mean_iou),
-            percent(present_mean([earlier.mean_iou for earlier in rows[: index + 1]])),
-        )
-        for index, row in enumerate(rows)
-    ]
+    cells = []
+    for count, row in enumerate(rows, start=1):
+        average = present_mean([earlier.mean_iou for earlier in rows[:count]])
+        means = row.first_mean(num_first), row.later_mean(num_first), row.mean_iou, average
+        cells.append((str(row.step), str(len(row.iou)), *map(percent, means)))
     return Grid(header, cells, left=0)
 
 
-def summary_table(summaries: Mapping[str, Summary]) -> Grid:
-    """A row per results file: last step, final and average mIoU, first step's classes, later ones."""
-    header = ("", "last step", "final", "average", "first", "later")
-    cells = [
-        (
-            shorten_middle(name, MAX_RUN_NAME),
-            str(figures.last_step),
-            *map(percent, (figures.final, figures.average, figures.first, figures.later)),
-        )
-        for name, figures in summaries.items()
-    ]
-    return Grid(header, cells, left=1)
+def runs_table(runs: Mapping[str, tuple[Sequence[Row], int]], *, differences: bool = False) -> Grid:
+    """A row per run, by name: last step, and mIoU after it, with the `differences` from the first run in points.
 
-
-def comparison_table(rows_by_run: Mapping[str, Sequence[Row]], num_first: int) -> Grid:
-    """Several runs of one task after their last step, with the difference from the first run in points."""
-    summaries = {name: summary(rows, num_first) for name, rows in rows_by_run.items()}
-    reference = next(iter(summaries.values()))
-    header = ["", "step"]
-    for title in ("first", "later", "all", "average"):
-        header += [title, "diff"] if len(summaries) > 1 else [title]
-    cells = []
-    for name, figures in summaries.items():
-        row = [shorten_middle(name, MAX_COMPARED_NAME), str(figures.last_step)]
-        for group in ("first", "later", "final", "average"):
-            value, base = getattr(figures, group), getattr(reference, group)
-            row.append(percent(value))
-            if len(summaries) > 1:
-                row.append("" if figures is reference else _difference(value - base))
+    Each run is its rows and the number of classes of step 0.
+    """
+    titles = {"first": "old", "later": "new", "all": "all", "average": "average"}
+    columns = [name for title in titles for name in ([title, "diff"] if differences else [title])]
+    width = MAX_COMPARED_NAME if differences else MAX_RUN_NAME
+    reference, cells = figures(*next(iter(runs.values()))), []
+    for number, (name, (rows, num_first)) in enumerate(runs.items()):
+        row, found = [shorten_middle(name, width), str(rows[-1].step)], figures(rows, num_first)
+        for figure in titles.values():
+            row.append(percent(found[figure]))
+            if differences:
+                points = 100 * (found[figure] - reference[figure])
+                row.append("" if number == 0 else "-" if math.isnan(points) else f"{points:+.2f}")
         cells.append(row)
-    return Grid(header, cells, left=1)
+    return Grid(["", "step", *columns], cells, left=1)
 
 
-class Spread(NamedTuple):
-    """A figure over several seeds; NaN where there is none."""
-
-    mean: float
-    deviation: float  # of the sample; NaN for one seed
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Mean and standard deviation of what is not NaN."""
-        known = [value for value in values if not math.isnan(value)]
-        if not known:
-            return cls(math.nan, math.nan)
-        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else math.nan)
-
-    def text(self, scale: float = 100.0, digits: int = 2) -> str:
-        """mean ± deviation, `-` for none."""
-        if math.isnan(self.mean):
-            return "-"
-        spread = "" if math.isnan(self.deviation) else f" ± {scale * self.deviation:.{digits}f}"
-        return f"{scale * self.mean:.{digits}f}{spread}"
-
-
-def seeds_table(figures: Mapping[str, Mapping[str, Spread]], num_seeds: Mapping[str, int]) -> Grid:
-    """A row per run with mean ± standard deviation of each figure over its seeds; minutes are no percentage."""
-    titles = list(next(iter(figures.values())))
-    cells = [
-        [shorten_middle(name, MAX_COMPARED_NAME), str(num_seeds[name])]
-        + [row[title].text(1.0, 1) if title == "minutes" else row[title].text() for title in titles]
-        for name, row in figures.items()
-    ]
-    return Grid(["", "seeds", *titles], cells, left=1)
-
-
-def _difference(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:+.2f}"
-
-
-def _span(start: int, end: int) -> str:
-    """Class positions start..end-1."""
-    return f"{start}-{end - 1}" if end - start > 1 else f"{start}"
-
-
-def _columns(cells: Sequence[str]) -> list[str]:
+def in_columns(cells: Sequence[str]) -> list[str]:
     """Equally wide cells as lines of several columns, to be read down each column."""
     gap = 3
     num_columns = max(1, min((WIDTH + gap) // (len(cells[0]) + gap), math.ceil(len(cells) / 4)))
     num_lines = math.ceil(len(cells) / num_columns)
     return [(" " * gap).join(cells[line::num_lines]).rstrip() for line in range(num_lines)]
+
+
+def _span(start: int, end: int) -> str:
+    """Class positions start..end-1."""
+    return f"{start}-{end - 1}" if end - start > 1 else f"{start}"

@@ -3,81 +3,119 @@
 import re
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from modules.public_names import PREFIX, State, body_from_pretrained, is_of_torchvision
-from modules.resnet import BLOCKS, ResNet
-from utils.checkpoint import load_checkpoint, load_weights
+from modules.authors_names import COUNTER, PREFIX, State, our_name
+from modules.backbones import BACKBONES, DEPTHS
+from modules.norm import EPS, Norm
+from modules.resnet import BasicBlock, Bottleneck
+from utils.checkpoint import load_weights
 from utils.errors import UserError
 from utils.log import log
 
 USUAL_WIDTH = 64
-PUBLISHED = {"resnet50": "resnet50_iabn_sync", "resnet101": "resnet101_iabn_sync", "resnet152": "resnet152_v2"}
-"""What pretrained/download.sh brings for a body of the usual width."""
 SCALES = {True: "|gamma| + eps", False: "gamma"}
 """How a norm scales that is absolute, as InPlace-ABN's, or is not, as torchvision's."""
+TORCHVISION_PARTS = {
+    **{f"conv{i}": f"conv{i}.conv" for i in (1, 2, 3)},
+    **{f"bn{i}": f"conv{i}.norm" for i in (1, 2, 3)},
+    "downsample.0": "shortcut.conv",
+    "downsample.1": "shortcut.norm",
+}
 
 
-def load_imagenet_(body: ResNet, path: Path, *, backbone: str, branches: int) -> None:
-    """Give `body`, a `backbone` with `branches`, the weights in the file at `path`, and log how many came from where.
+def load_imagenet_(body: nn.Module, path: Path, *, backbone: str, width: int) -> None:
+    """Give `body`, a `backbone` of `width`, the weights in the file at `path`, and log how many came from where.
 
     UserError, and `body` as it was, unless the file holds each of its tensors in the right shape and nothing more,
-    but for a classifier, which is left out.
+    but for a classifier, which is left out. Second branches start from the same weights as the first.
     """
-    width = body.stem.conv.out_channels
-    absolute = body.stem.norm.absolute
+    absolute = next(module for module in body.modules() if isinstance(module, Norm)).absolute
+    expected = body.state_dict()
     weights = _read(path)
     try:
-        state = body_from_pretrained(weights, absolute=absolute, branches=branches)
+        state = body_from_imagenet(weights, absolute=absolute)
     except UserError as error:
-        raise UserError(f"{path}: {error}; {mend(backbone, width)}") from None
+        raise UserError(f"{path}: {error}; {cure(backbone, width)}") from None
     if not state:
-        raise UserError(f"{path} holds {'a classifier alone' if weights else 'nothing'}; {mend(backbone, width)}")
-    if fault := _fault(_of_one_branch(body.state_dict()), _of_one_branch(state)):
+        raise UserError(f"{path} holds {'a classifier alone' if weights else 'nothing'}; {cure(backbone, width)}")
+    if fault := _fault({name: tensor for name, tensor in expected.items() if "_new." not in name}, state):
         found = f"it holds {_described(state)}; {fault}"
-        raise UserError(f"{path} does not fit --backbone {backbone} --width {width}: {found}; {mend(backbone, width)}")
-    body.load_state_dict(state)
+        raise UserError(f"{path} does not fit --backbone {backbone} --width {width}: {found}; {cure(backbone, width)}")
+    body.load_state_dict({name: state[name.replace("_new.", ".")] for name in expected})
     log.info(_told(path, weights, state, absolute))
 
 
-def mend(backbone: str, width: int) -> str:
+def body_from_imagenet(weights: State, *, absolute: bool) -> State:
+    """A body's state dict, of one branch, from ImageNet weights: InPlaceABN's or torchvision's, classifier left out.
+
+    `absolute`: the body scales by |gamma| + eps, as InPlaceABN's weights were trained, otherwise by gamma, as
+    torchvision's were; the others are converted so that the function stays the same. Raises UserError for a name that
+    is of no known part.
+    """
+    weights = {
+        name.removeprefix(PREFIX): tensor
+        for name, tensor in weights.items()
+        if not name.removeprefix(PREFIX).startswith(("fc.", "classifier.")) and not name.endswith(COUNTER)
+    }
+    if is_of_torchvision(weights):
+        state = {_name_of_torchvision(name): tensor for name, tensor in weights.items()}
+        if absolute:
+            _make_scales_positive(state)
+        return state
+    state = {our_name(f"body.{name}").removeprefix("body."): tensor for name, tensor in weights.items()}
+    if not absolute:
+        # A scale that is negative here, which |gamma| hides, would turn its channel over.
+        state |= {name: t.abs() + EPS for name, t in state.items() if name.endswith("norm.weight")}
+    return state
+
+
+def is_of_torchvision(weights: State) -> bool:
+    """Whether weights of an ImageNet body have torchvision's names; all others are taken for InPlaceABN's."""
+    return any(name.removeprefix(PREFIX) == "layer1.0.conv1.weight" for name in weights)
+
+
+def _name_of_torchvision(name: str) -> str:
+    part, _, entry = name.rpartition(".")
+    try:
+        if match := re.fullmatch(r"(layer\d+\.\d+)\.(.+)", part):
+            return f"{match[1]}.{TORCHVISION_PARTS[match[2]]}.{entry}"
+        return {"conv1": "stem.conv", "bn1": "stem.norm"}[part] + f".{entry}"
+    except KeyError:
+        raise UserError(f"the weights hold {name!r}, which is no part of this network") from None
+
+
+def _make_scales_positive(state: State) -> None:
+    """Turn norms with scale gamma into norms with scale |gamma| + eps, the function unchanged.
+
+    gamma (x - mean) = |gamma| (s x - s mean) with s = sign(gamma): s goes into the convolution before the norm.
+    """
+    for name in [name for name in state if name.endswith("norm.weight")]:
+        norm = name.removesuffix(".weight")
+        conv = norm.removesuffix("norm") + "conv.weight"
+        sign = torch.where(state[name] < 0, -1.0, 1.0)
+        state[name] = (state[name].abs() - EPS).clamp(min=0.0)
+        state[f"{norm}.running_mean"] = state[f"{norm}.running_mean"] * sign
+        state[conv] = state[conv] * sign[:, None, None, None]
+
+
+def cure(backbone: str, width: int) -> str:
     """What to do where there are no weights that fit a body."""
-    fetch = f"fetch them with sh pretrained/download.sh {PUBLISHED.get(backbone)}, "
-    published = width == USUAL_WIDTH and backbone in PUBLISHED
-    return f"{fetch if published else ''}name a file with --pretrained, or train from scratch with --no_pretrained"
+    pretrained = BACKBONES[backbone].pretrained if width == USUAL_WIDTH else ""
+    fetch = f"fetch them with sh pretrained/download.sh {pretrained}, " if pretrained else ""
+    return f"{fetch}name a file with --pretrained, or train from scratch with --no_pretrained"
 
 
 def _read(path: Path) -> State:
     """The weights in a file. UserError where it holds none, or those of a network of this program."""
-    try:
-        weights = load_weights(path)
-    except UserError:
-        if _is_of_a_step(path):
-            raise _of_a_step(path) from None
-        raise
+    weights = load_weights(path)
     if any(name.removeprefix(PREFIX).startswith(("body.", "cls.")) for name in weights):
-        raise _of_a_step(path)
+        raise UserError(
+            f"{path} holds a segmentation network, and the body starts from ImageNet weights: name such a file with "
+            "--pretrained, or train on from a network with --step_ckpt"
+        )
     return weights
-
-
-def _is_of_a_step(path: Path) -> bool:
-    try:
-        load_checkpoint(path, "")
-    except UserError:
-        return False
-    return True
-
-
-def _of_a_step(path: Path) -> UserError:
-    return UserError(
-        f"{path} holds a segmentation network, and the body starts from ImageNet weights: name such a file with "
-        "--pretrained, or go on from a network with --step_ckpt"
-    )
-
-
-def _of_one_branch(state: State) -> State:
-    """`state` without the second branch, which is a copy of the first."""
-    return {name: tensor for name, tensor in state.items() if "_new." not in name}
 
 
 def _fault(expected: State, state: State) -> str:
@@ -100,7 +138,8 @@ def _described(state: State) -> str:
     """The body that `state` is of, as far as it tells."""
     found = [match for name in state if (match := re.match(r"layer([1-4])\.(\d+)\.", name))]
     blocks = tuple(1 + max((int(m[2]) for m in found if int(m[1]) == stage), default=-1) for stage in (1, 2, 3, 4))
-    name = next((name for name, of_stages in BLOCKS.items() if of_stages == blocks), "a body")
+    block = Bottleneck if any(".conv3." in name for name in state) else BasicBlock
+    name = next((name for name, depths in DEPTHS.items() if depths == (block, blocks)), "a body")
     stem = state.get("stem.conv.weight")
     of_width = "without a stem" if stem is None else f"of width {len(stem)}"
     return f"{name} with {'+'.join(map(str, blocks))} blocks {of_width}"
@@ -109,7 +148,7 @@ def _described(state: State) -> str:
 def _told(path: Path, weights: State, state: State, absolute: bool) -> str:
     torchvision = is_of_torchvision(weights)
     source = "torchvision" if torchvision else "InPlace-ABN"
-    count = len(_of_one_branch(state))
+    count = len(state)
     text = f"body: {count} of {count} tensors from {path} (ImageNet weights of {source}, norms scale by "
     text += SCALES[not torchvision] + ")"
     if absolute == torchvision:

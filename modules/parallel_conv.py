@@ -1,4 +1,7 @@
-"""Two parallel convolution branches that become one: the heart of RCIL (SPEC 3, 4; paper section 3.2)."""
+"""Two parallel convolution branches that become one: the heart of RCIL (SPEC 3, 4; paper section 3.2).
+
+A property of a convolution with its norm: any body whose blocks have such convolutions can be an RC network.
+"""
 
 from typing import Literal
 
@@ -18,12 +21,12 @@ BECOMES: dict[Form, tuple[Form, ...]] = {
 
 
 class ParallelConv(nn.Module):
-    """A convolution with its norm, once or twice side by side, then leaky ReLU; in one of four forms.
+    """A convolution with its norm, once or twice side by side, then leaky ReLU unless `activation` is off. Four forms:
 
     - plain: one branch, conv + norm; the networks of the baselines.
     - dual: two trainable branches, mixed channel by channel; step 0.
     - frozen: what was learnt before as one bare convolution with bias that never changes, beside a branch
-      that goes on training; steps >= 1.
+      that trains; steps >= 1.
     - merged: one bare convolution with bias, all that both branches do; teacher, evaluation, export.
 
     Maps (B, in_channels, H, W) to (B, out_channels, H', W'). "Same" padding.
@@ -40,6 +43,7 @@ class ParallelConv(nn.Module):
         norm: str,
         branches: int,
         drop_path: bool,
+        activation: bool = True,
     ) -> None:
         super().__init__()
 
@@ -50,9 +54,10 @@ class ParallelConv(nn.Module):
             return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
 
         self.drop_path = drop_path
+        self.activation = activation
         self.conv = conv()
         # A single norm carries the activation, two leave it to their mixture (SPEC 3).
-        self.norm: Norm | None = Norm(out_channels, kind=norm, activation=branches == 1)
+        self.norm: Norm | None = Norm(out_channels, kind=norm, activation=activation and branches == 1)
         self.conv_new: nn.Conv2d | None = None
         self.norm_new: Norm | None = None
         if branches == 2:
@@ -74,7 +79,7 @@ class ParallelConv(nn.Module):
             return kept
         if self.conv_new is not None:
             kept = self._mixed(kept, self.norm_new(self.conv_new(x)))
-        return leaky_relu_(kept)
+        return leaky_relu_(kept) if self.activation else kept
 
     def _mixed(self, kept: Tensor, new: Tensor) -> Tensor:
         """w_1 / 2 * kept + w_2 / 2 * new (SPEC 3)."""
@@ -104,9 +109,10 @@ class ParallelConv(nn.Module):
         self.to_form_("merged")
         set_kernel_(self.conv, weight, bias)
 
-    def freeze_merged_(self) -> None:
-        """Become the frozen form of the next step: both branches merged and frozen, the new one goes on as it is."""
-        weight, bias = self.merged_kernel()
+    def freeze_merged_(self, previous: "ParallelConv") -> None:
+        """Become the frozen form: what `previous`, the same site a step before, learnt in both branches, merged and
+        frozen, beside the own new branch as it is (SPEC 4). Idempotent."""
+        weight, bias = previous.merged_kernel()
         self.to_form_("frozen")
         set_kernel_(self.conv, weight, bias)
 

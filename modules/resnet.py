@@ -1,4 +1,4 @@
-"""ResNet body with bottleneck blocks whose 3x3 convolution may have two branches (SPEC 3)."""
+"""ResNet bodies whose 3x3 convolutions may have two branches (SPEC 3)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -6,15 +6,8 @@ from torch import Tensor, nn
 from modules.norm import Norm, fold, leaky_relu_, set_kernel_
 from modules.parallel_conv import ParallelConv
 
-BLOCKS = {
-    "resnet26": (2, 2, 2, 2),
-    "resnet50": (3, 4, 6, 3),
-    "resnet101": (3, 4, 23, 3),
-    "resnet152": (3, 8, 36, 3),
-}
 STRIDES = {16: (1, 2, 2, 1), 8: (1, 2, 1, 1)}
 DILATIONS = {16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
-EXPANSION = 4
 
 
 class ConvNorm(nn.Module):
@@ -43,53 +36,65 @@ class ConvNorm(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution around a shortcut; the 3x3 one carries stride, dilation and branches."""
+    """1x1, 3x3 and 1x1 convolution around a shortcut; the 3x3 one has stride, dilation and branches."""
+
+    expansion = 4
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        stride: int,
-        dilation: int,
-        shortcut: bool,
-        norm: str,
-        branches: int,
-        drop_path: bool,
+        self, in_channels: int, channels: int, *, stride: int, dilation: int, norm: str, branches: int, drop_path: bool
     ) -> None:
         super().__init__()
-        out_channels = channels * EXPANSION
+        out_channels = channels * self.expansion
+        parallel = {"norm": norm, "branches": branches, "drop_path": drop_path}
         self.conv1 = ConvNorm(in_channels, channels, 1, norm=norm, activation=True)
-        self.conv2 = ParallelConv(
-            channels,
-            channels,
-            3,
-            stride=stride,
-            dilation=dilation,
-            norm=norm,
-            branches=branches,
-            drop_path=drop_path,
-        )
+        self.conv2 = ParallelConv(channels, channels, 3, stride=stride, dilation=dilation, **parallel)
         self.conv3 = ConvNorm(channels, out_channels, 1, norm=norm, activation=False)
-        self.shortcut: nn.Module = nn.Identity()
-        if shortcut:
-            self.shortcut = ConvNorm(in_channels, out_channels, 1, stride=stride, norm=norm, activation=False)
+        self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv3(self.conv2(self.conv1(x)))
         return leaky_relu_(out + self.shortcut(x))
 
 
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut; both have branches, the first one the stride.
+
+    The branches of the second are mixed before the shortcut is added.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self, in_channels: int, channels: int, *, stride: int, dilation: int, norm: str, branches: int, drop_path: bool
+    ) -> None:
+        super().__init__()
+        parallel = {"dilation": dilation, "norm": norm, "branches": branches, "drop_path": drop_path}
+        self.conv1 = ParallelConv(in_channels, channels, 3, stride=stride, **parallel)
+        self.conv2 = ParallelConv(channels, channels, 3, activation=False, **parallel)
+        self.shortcut = _shortcut(in_channels, channels, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return leaky_relu_(self.conv2(self.conv1(x)) + self.shortcut(x))
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Module:
+    """A 1x1 convolution where the shape changes."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return ConvNorm(in_channels, out_channels, 1, stride=stride, norm=norm, activation=False)
+
+
 class ResNet(nn.Module):
     """Maps images (B, 3, H, W) to the outputs of its four stages after their last activation.
 
-    {"layer1": (B, 4w, H/4, W/4), "layer2": (B, 8w, H/8, W/8), "layer3": (B, 16w, ...), "layer4": (B, 32w, ...)} with
-    w = `width`, the last two at `output_stride` 16 or 8.
+    {"layer1": (B, ew, H/4, W/4), "layer2": (B, 2ew, H/8, W/8), "layer3": (B, 4ew, ...), "layer4": (B, 8ew, ...)} with
+    w = `width` and e the expansion of `block`, the last two at `output_stride` 16 or 8. `depths`: blocks of each stage.
     """
 
     def __init__(
         self,
-        backbone: str,
+        block: type[Bottleneck] | type[BasicBlock],
+        depths: tuple[int, ...],
         *,
         output_stride: int,
         width: int,
@@ -100,25 +105,16 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = ConvNorm(3, width, 7, stride=2, norm=norm, activation=stem_activation)
+        parallel = {"norm": norm, "branches": branches, "drop_path": drop_path}
         in_channels = width
-        plan = zip(BLOCKS[backbone], STRIDES[output_stride], DILATIONS[output_stride], strict=True)
-        for stage, (blocks, stride, dilation) in enumerate(plan):
+        plan = zip(depths, STRIDES[output_stride], DILATIONS[output_stride], strict=True)
+        for stage, (depth, stride, dilation) in enumerate(plan):
             channels = width * 2**stage
             layer = nn.Sequential()
-            for block in range(blocks):
-                layer.append(
-                    Bottleneck(
-                        in_channels,
-                        channels,
-                        stride=stride if block == 0 else 1,
-                        dilation=dilation,
-                        shortcut=block == 0,
-                        norm=norm,
-                        branches=branches,
-                        drop_path=drop_path,
-                    )
-                )
-                in_channels = channels * EXPANSION
+            for number in range(depth):
+                first = number == 0
+                layer.append(block(in_channels, channels, stride=stride if first else 1, dilation=dilation, **parallel))
+                in_channels = channels * block.expansion
             self.add_module(f"layer{stage + 1}", layer)
         self.out_channels = in_channels
 

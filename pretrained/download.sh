@@ -1,7 +1,6 @@
 #!/bin/sh
-# ImageNet weights that a body starts from: sh pretrained/download.sh [NAME ...]
-# Without a name, resnet101_iabn_sync, which the published numbers used. What was cut off goes on.
-# Names, sources and variables for mirrors: pretrained/README.md
+# ImageNet weights, resnet101_iabn_sync unless named: sh pretrained/download.sh [NAME ...]. See pretrained/README.md.
 REQUIREMENTS=requirements-data.txt
 . "$(dirname "$0")/../scripts/setup.sh"
-exec python tools/download_weights.py "$@"
+[ $# -gt 0 ] || set -- resnet101_iabn_sync
+exec python tools/download.py weights "$@"

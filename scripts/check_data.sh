@@ -1,5 +1,5 @@
 #!/bin/sh
-# Look at a data set before trusting it: sh scripts/check_data.sh DATASET ROOT [--task T] [options of tools/check_data.py]
+# Check a data set before training: sh scripts/check_data.sh DATASET ROOT [--task T] [options of tools/check_data.py]
 here=$PWD
 . "$(dirname "$0")/setup.sh"
 checkout=$PWD

@@ -1,15 +1,19 @@
 #!/bin/sh
-# Methods side by side on the shapes data set: sh scripts/compare.sh ["[NAME=]METHOD [OPTION ...]" ...]
-# All methods unless some are named, a run each; "MiB-100=MiB --loss_kd 100" is a run MiB-100 with an option of its own.
-# A first step is trained once for all runs whose first step it is: so EWC, RW and PI, which leave more in it than
-# others, come first. What is finished is not run again, and what was cut off goes on.
+# Methods side by side on the shapes data set: sh scripts/compare.sh ["[NAME=]METHOD [@RUN] [OPTION ...]" ...]
+# Each word is a run:
+#   MiB                             all steps of MiB; the run is called MiB
+#   "MiB-100=MiB --loss_kd 100"     a run MiB-100, with an option of its own
+#   "MiB @FT"                       a run whose step 0 is that of the run FT: it is scored, and not trained again
+# RUN has the same seed and trains its own step 0. It stands before in the list, or is in OUT from an earlier command.
+# Without words all methods run; LWF, ILT, MiB and PLOP, whose step 0 is the same as that of FT, take FT's.
+# The same command resumes what was cut off. What is finished is not run again.
 #   SEEDS="42 43 44"   seeds             OUT=compare   folder of all files
 #   TASK=15-1          X-Y of the 20 classes, overlapped
 #   LAST=5             last step that runs (default: that of the task)
 #   OPTIONS=""         more options of run.py for all methods, as "--branches 2", "--test_on_val", "--crop_size 128"
-#   DATA=data/shapes   pictures; what is not there is drawn
+#   DATA=data/shapes   the data set; it is drawn if it is not there
 #   FIRST="--lr 0.05 --warmup 30 --epochs 4"   options of step 0
-#   LATER="--lr 0.005 --epochs 2"              of the others; where it is not set, also what suits each method then
+#   LATER="--lr 0.005 --epochs 2"              options of the later steps (default: these, and those of the method)
 . "$(dirname "$0")/setup.sh"
 SEEDS=${SEEDS:-42 43 44}
 OUT=${OUT:-compare}
@@ -17,8 +21,8 @@ DATA=${DATA:-data/shapes}
 TASK=${TASK:-15-1}
 # Step 0 has a warm-up that the short steps after it have no time for.
 FIRST=${FIRST:---lr 0.05 --warmup 30 --epochs 4}
-[ $# -gt 0 ] || set -- RW EWC PI FT LWF LWF-MC ILT MiB PLOP RCIL
-case $TASK in # it goes into a sum, where bash would run what stands in brackets
+[ $# -gt 0 ] || set -- FT "LWF @FT" "ILT @FT" "MiB @FT" "PLOP @FT" LWF-MC EWC RW PI RCIL
+case $TASK in # bash would run what stands in brackets, in the sum below
     *[!0-9-]* | [0-]* | *- | *--* | *-0*)
         echo "error: TASK=$TASK: X-Y of the 20 classes is needed, as TASK=15-1" >&2
         exit 2
@@ -26,11 +30,30 @@ case $TASK in # it goes into a sum, where bash would run what stands in brackets
 esac
 LAST=${LAST:-$(((20 - ${TASK%-*}) / ${TASK#*-}))}
 
-later() { # METHOD: the options of its later steps
+select_run() { # SEED "[NAME=]METHOD [@RUN] [OPTION ...]": the run that the functions below are about
+    seed=$1 method=${2%% *} options=${2#"${2%% *}"} first=
+    name=${method%%=*}
+    method=${method#*=}
+    case $options in
+        " @"*)
+            first=${options#" @"}
+            options=${first#"${first%% *}"}
+            first=${first%% *}
+            ;;
+    esac
+    folder=$OUT/seed$seed
+    step_ckpt=$folder/checkpoints/$TASK-voc_${first}_0.pth
+}
+
+is_finished() {
+    [ "$(grep -v '^#' "$folder/results/shapes_voc_${TASK}_$name.csv" 2>/dev/null | wc -l)" -gt "$LAST" ]
+}
+
+later() { # the options of its later steps
     echo "${LATER:---lr 0.005 --epochs 2}"
     [ -z "$LATER" ] || return 0
     # Chosen for this schedule on a split of the training images: docs/RESULTS.md.
-    case $1 in
+    case $method in
         FT | LWF) echo --lr 0.015 ;;
         ILT) echo --loss_de 10 ;;
         MiB) echo --lr 0.03 ;;
@@ -39,29 +62,39 @@ later() { # METHOD: the options of its later steps
     esac
 }
 
-run() { # SEED NAME METHOD options
-    seed=$1 name=$2 method=$3
-    shift 3
+run() { # OPTION ...
     python run.py --method "$method" --name "$name" --random_seed "$seed" \
         --dataset voc --data_root "$DATA" --task "$TASK" --scenario overlapped \
         --backbone resnet26 --width 32 --head_channels 128 --no_pretrained \
         --crop_size 96 --batch_size 16 --num_workers 0 --val_interval 100 --date shapes \
-        --checkpoint "$OUT/seed$seed/checkpoints" --logdir "$OUT/seed$seed/logs" \
-        --results_dir "$OUT/seed$seed/results" $OPTIONS "$@" || exit
+        --checkpoint "$folder/checkpoints" --logdir "$folder/logs" --results_dir "$folder/results" \
+        $OPTIONS ${first:+--step_ckpt "$step_ckpt"} "$@" || exit
 }
+
+# A first step that is missing: said now, and not after hours of training.
+for seed in $SEEDS; do
+    before=" "
+    for wanted in "$@"; do
+        select_run "$seed" "$wanted"
+        if [ -z "$first" ]; then
+            before="$before$name "
+        elif [ "${before#*" $first "}" = "$before" ] && [ ! -f "$step_ckpt" ] && ! is_finished; then
+            echo "error: \"$wanted\": $step_ckpt is missing; put $first, which trains it, before this run" >&2
+            exit 2
+        fi
+    done
+done
 
 [ -d "$DATA" ] || python tools/make_shapes.py --root "$DATA" || exit
 for seed in $SEEDS; do
     for wanted in "$@"; do
-        method=${wanted%% *} options=${wanted#"${wanted%% *}"}
-        name=${method%%=*} method=${method#*=}
-        table=$OUT/seed$seed/results/shapes_voc_${TASK}_$name.csv
-        if [ "$(grep -v '^#' "$table" 2>/dev/null | wc -l)" -gt "$LAST" ]; then continue; fi
+        select_run "$seed" "$wanted"
+        if is_finished; then continue; fi
         # The last of two values counts: a run's own schedule is that of its later steps.
-        run "$seed" "$name" "$method" --step 0 $options $FIRST
-        start=$(date +%s) # the first step may be that of another run: its minutes would tell nothing
-        run "$seed" "$name" "$method" --step $(seq "$LAST") $(later "$method") $options
-        echo "$name,$(awk "BEGIN { print ($(date +%s) - $start) / 60 }")" >> "$OUT/seed$seed/minutes.csv"
+        run --step 0 $options $FIRST
+        start=$(date +%s) # after step 0, which some methods train and others take
+        run --step $(seq "$LAST") $(later) $options
+        echo "$name,$(awk "BEGIN { print ($(date +%s) - $start) / 60 }")" >> "$folder/minutes.csv"
     done
 done
 folders=

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Build the compiled norm, inplace-abn, into the environment: sh scripts/install_inplace_abn.sh
-# It is optional: without it a pure PyTorch norm gives the same numbers. Needs a C++ compiler, with a GPU also nvcc:
+# It is optional: without it a norm in plain PyTorch gives the same numbers. It needs a C++ compiler, for a GPU also nvcc:
 #   CUDA_HOME=/usr/local/cuda LIBRARY_PATH=$CUDA_HOME/lib64 TORCH_CUDA_ARCH_LIST=9.0 sh scripts/install_inplace_abn.sh
 . "$(dirname "$0")/setup.sh"
 python -c "import inplace_abn._backend" 2>/dev/null && exit 0
@@ -11,7 +11,7 @@ work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 python -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-binary :all: \
     --dest "$work" inplace-abn==1.1.0 || exit 1
 tar -xzf "$work"/inplace*abn-1.1.0.tar.gz -C "$work" && cd "$work"/inplace*abn-1.1.0 || exit 1
-# It builds for CUDA wherever torch was built with it; what counts is whether this machine has a GPU.
+# It would build for CUDA wherever torch was built with CUDA. It is needed only where there is a GPU.
 python - <<'PY' > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 import runpy
 import sys

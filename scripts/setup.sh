@@ -1,12 +1,12 @@
 # Sourced by the other scripts: goes to the checkout, makes its .venv from REQUIREMENTS, and puts it on the PATH.
-# VENV=DIR uses another folder. Nothing is installed when the environment is there and the list has not changed.
-# CHECKOUT=DIR says where the checkout is to a script that was copied out of it.
+# VENV=DIR is another folder for it. Nothing is installed if the environment is there and the list has not changed.
+# A script that was copied out of the checkout says where that is: CHECKOUT=DIR.
 cd "${CHECKOUT:-$(dirname "$0")}" && while [ ! -f requirements.txt ]; do cd ..; done
 REQUIREMENTS=${REQUIREMENTS:-requirements.txt}
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-python3}
 
-# The lists that it depends on: those that it includes, too.
+# All lists that the environment depends on: also those that REQUIREMENTS includes.
 lists="requirements.txt $REQUIREMENTS $(sed -n 's/^-r //p' "$REQUIREMENTS")"
 stamp="$VENV/$REQUIREMENTS.installed"
 if ! cat $lists | cmp -s - "$stamp"; then

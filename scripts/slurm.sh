@@ -1,8 +1,8 @@
 #!/bin/bash
-# A run on several machines of a Slurm cluster, that is put back into the queue when its time is up and goes on:
+# A run on several machines of a Slurm cluster. When its time is up, the job is queued again, and resumes:
 #   sbatch --nodes 2 --gpus-per-node 4 scripts/slurm.sh --task 15-1 --overlap --method RCIL --batch_size 3 --name mine
-# Options for sbatch stand before the script, those of run.py behind it. Five minutes before the end of its time Slurm
-# sends SIGUSR1 here; all processes then save and end, and the job is queued again. So it is when a node fails.
+# Options of sbatch stand before the script, those of run.py behind it. Five minutes before the end of its time Slurm
+# sends SIGUSR1 here. All processes then save and end, and the job is queued again. Slurm also does so if a node fails.
 #SBATCH --job-name=rcil
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -13,7 +13,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 
-# Slurm runs a copy of this file, which lies elsewhere. sbatch is to be called in the checkout.
+# Slurm runs a copy of this file, which lies elsewhere: call sbatch in the checkout.
 CHECKOUT=$SLURM_SUBMIT_DIR
 . "$CHECKOUT/scripts/setup.sh"
 processes=${SLURM_GPUS_ON_NODE:-1}
@@ -23,7 +23,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((SLURM_CPUS_PER_TASK / processes))}
 warned=
 trap 'warned=yes; kill -USR1 "$running"' USR1
 
-# One torchrun a node. It hands SIGUSR1 on to its processes if it is told to, and gives them two minutes.
+# One torchrun per node. It passes the signals named here on to its processes, and gives them two minutes to end.
 srun --kill-on-bad-exit=1 torchrun \
     --nnodes "$SLURM_JOB_NUM_NODES" --nproc_per_node "$processes" --max-restarts 1 \
     --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:${MASTER_PORT:-29500}" \
@@ -35,7 +35,7 @@ code=$?
 if [ "$warned" ]; then
     # The signal ended the first wait.
     wait "$running"
-    echo "out of time: job $SLURM_JOB_ID is queued again, and goes on from its checkpoint"
+    echo "out of time: job $SLURM_JOB_ID is queued again, and resumes from its checkpoint"
     exec scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

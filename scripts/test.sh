@@ -1,6 +1,6 @@
 #!/bin/sh
 # The whole test suite, after setting up all that it needs: sh scripts/test.sh [pytest options]
-# On all cores; -n 0 for one process. INPLACE_ABN=1 builds the compiled norm first, to compare the pure one with it.
+# It uses all cores; -n 0 uses one process. INPLACE_ABN=1 builds the compiled norm first, and the tests compare with it.
 REQUIREMENTS=requirements-dev.txt
 . "$(dirname "$0")/setup.sh"
 if [ "${INPLACE_ABN:-0}" = 1 ]; then sh scripts/install_inplace_abn.sh || exit 1; fi

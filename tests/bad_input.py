@@ -5,6 +5,8 @@ options of the tiny run (tests/workplace.py), of which steps 0 and 1 are finishe
 are relative to the folder of the run; the data set lies in `voc`. ` ... ` in LINE stands for anything.
 """
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from modules.authors_names import to_authors
 from tests.workplace import Workplace, load
 
 Spoil = Callable[[Workplace], object]
@@ -113,8 +116,10 @@ def without_class_16(workplace: Workplace) -> None:
 
 
 def huge_image(workplace: Workplace) -> None:
-    """Decoded, it would take a gigabyte; the file is small."""
-    Image.new("1", (40_000, 30_000)).save(first(workplace, "image"), format="PNG")
+    """Decoded, it would take gigabytes; the file is its header."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 30_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    overwrite("image", png + struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT")))(workplace)
 
 
 def checkpoint(change: Callable[[dict], object], name: str = FIRST) -> Spoil:
@@ -150,13 +155,19 @@ def flipped(content: bytes) -> bytes:
 
 def foreign(content: dict) -> None:
     """As a file of the authors' code, without a word on what it is of."""
-    del content["trainer_state"]
+    content["model_state"] = to_authors(content["model_state"])
+    for name in ("schema", "method_state", "trainer_state"):
+        del content[name]
 
 
 def half_done(content: dict) -> None:
     """As a step that was stopped after an epoch."""
-    content["trainer_state"] |= {"finished": False, "iteration": 0, "processes": []}
+    content["trainer_state"]["finished"] = False
     content["epoch"] = 1
+
+
+def other_scenario(content: dict) -> None:
+    content["trainer_state"]["identity"]["scenario"] = "disjoint"
 
 
 def other_images(content: dict) -> None:
@@ -165,7 +176,7 @@ def other_images(content: dict) -> None:
 
 
 def moved_bias(content: dict) -> None:
-    content["model_state"]["module.cls.0.bias"] += 1
+    content["model_state"]["classifiers.0.bias"] += 1
 
 
 def hostile(workplace: Workplace) -> None:
@@ -184,7 +195,8 @@ def weights(content: object) -> Spoil:
 
 
 BARE = {"classifier.weight": torch.zeros(3), "module.mod1.conv1.weight": torch.zeros(8, 3, 7, 7)}
-ABSURD = {"model_state": {"module.cls.0.weight": torch.zeros(1).expand(1 << 40)}}
+WIDER = {"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}
+ABSURD = {"model_state": {"classifiers.0.weight": torch.zeros(1).expand(1 << 40)}}
 
 BAD_INPUT = [
     # The command line.
@@ -238,6 +250,12 @@ BAD_INPUT = [
         "an image that is none", "--name new", "image ... cannot be read ... restore the file", overwrite("image", b"?")
     ),
     BadInput("images that break off", "--name new", "image ... cannot be read ... restore the file", cut_all_images),
+    BadInput(
+        "images that break off in a loader process",
+        "--name new --num_workers 1",
+        "image ... JPEGImages ... cannot be read ... restore the file",
+        cut_all_images,
+    ),
     BadInput("an image of 1.2 billion pixels", "--name new", "image ... 40000 x 30000 pixels ... ", huge_image),
     BadInput(
         "a mask of another size",
@@ -265,31 +283,45 @@ BAD_INPUT = [
     ),
     BadInput("the file of another step", f"--step 2 --step_ckpt {FIRST}", f"{FIRST} is of another run: it has ... "),
     BadInput(
-        "the file of another task", f"--task 19-1 --step 1 --step_ckpt {FIRST}", "... it has task ... mend --task"
+        "the file of another task", f"--task 19-1 --step 1 --step_ckpt {FIRST}", "... it has task ... correct --task"
     ),
     BadInput(
         "another order of classes",
         f"--class_order order.txt --step 0 --test --ckpt {FIRST}",
-        "... is of another run: it has task ... mend --task",
+        "... is of another run: it has task ... correct --task",
         put("order.txt", ", ".join(map(str, [*range(2, 16), 16])) + "\n1\n17\n18\n19\n20\n"),
         "--task",
     ),
     BadInput(
         "overlap forgotten at step 0",
-        "--step 0 --no-overlap",
+        "--step 0 --no_overlap",
         "... it has scenario overlapped, this run disjoint; ... ",
+    ),
+    BadInput(
+        "overlap forgotten at the step before",
+        "--step 1",
+        f"{FIRST} is of another run: it has scenario disjoint, this run overlapped; ... correct --scenario",
+        in_order(remove(SECOND), checkpoint(other_scenario)),
     ),
     BadInput(
         "another backbone", "--step 0 --backbone resnet50", "... it has backbone resnet26, this run resnet50; ... "
     ),
     BadInput("one branch instead of two", "--step 0 --method FT", "... it has branches 2, this run 1; ... "),
-    BadInput(
-        "a foreign file of another network",
-        f"--step 0 --test --ckpt {FIRST} --width 16",
-        "... is of another network: ... check ... --width ... ",
-        checkpoint(foreign),
+    *(
+        BadInput(
+            f"a foreign file with {options}",
+            f"--step 0 --test --ckpt {FIRST} {options}",
+            f"{FIRST} ... {line}",
+            checkpoint(foreign),
+        )
+        for options, line in {
+            "--width 16": "is of another network: ... check ... --width ... ",
+            "--backbone resnet50": "is of another network: ... check ... --backbone ... ",
+            "--method FT": "it holds a two-branch network, and --branches is 1: use the method that it is of",
+            "--task 10-1": "has classifiers of [16] classes; step 0 of voc 10-1 needs [11]: ... ",
+        }.items()
     ),
-    BadInput("a foreign file to go on with", "--step 0", "... is of another code base: ... ", checkpoint(foreign)),
+    BadInput("a foreign file to resume", "--step 0", "... is of another code base: ... ", checkpoint(foreign)),
     BadInput(
         "a file cut off",
         "--step 0",
@@ -311,8 +343,20 @@ BAD_INPUT = [
     BadInput(
         "weights that are NaN",
         "--step 0",
-        "... is of no use: 16 values of module.cls.0.bias are NaN or infinite; ... ",
-        checkpoint(lambda content: content["model_state"]["module.cls.0.bias"].fill_(float("nan"))),
+        "... is of no use: 16 values of classifiers.0.bias are NaN or infinite; ... ",
+        checkpoint(lambda content: content["model_state"]["classifiers.0.bias"].fill_(float("nan"))),
+    ),
+    BadInput(
+        "a checkpoint of a later version",
+        "--step 0",
+        f"{FIRST} has schema 3; this version reads 1 and 2: use the version that wrote it",
+        checkpoint(lambda content: content.update(schema=3)),
+    ),
+    BadInput(
+        "a state of the method that is none",
+        "--step 1",
+        f"{FIRST} was changed: its method_state is no state dict",
+        in_order(remove(SECOND), checkpoint(lambda content: content.update(method_state=[1]))),
     ),
     BadInput("a shape that no file can hold", "--step 0", "... claims the shape (1099511627776,)", replaced(ABSURD)),
     BadInput("code in a checkpoint", "--step 0 --test --ckpt evil.pth", "evil.pth ... could run code: ... ", hostile),
@@ -332,7 +376,7 @@ BAD_INPUT = [
     ),
     BadInput(
         "other options for a finished step",
-        "--step 0 1 --loss_kd 7",
+        "--step 1 --loss_kd 7",
         "... finished step 1 with other options: --loss_kd 100.0 then and 7.0 now; ... ",
     ),
     BadInput(
@@ -344,8 +388,14 @@ BAD_INPUT = [
     BadInput(
         "a half-done step to build on",
         "--step 1",
-        f"{FIRST} is a half-done step 0, after 1 epochs; go on with it first: --step 0",
+        f"{FIRST} is a half-done step 0, after 1 epochs; resume it first: --step 0",
         in_order(remove(SECOND), checkpoint(half_done)),
+    ),
+    BadInput(
+        "a half-done step to share",
+        f"--step 0 1 --name new --step_ckpt {FIRST}",
+        f"{FIRST} is a half-done step 0, ... ",
+        checkpoint(half_done),
     ),
     BadInput("a half-done step to test", "--step 0 --test", "... is a half-done step 0, ... ", checkpoint(half_done)),
     BadInput(
@@ -369,11 +419,26 @@ BAD_INPUT = [
         None,
         "--no_pretrained",
     ),
+    *(
+        BadInput(
+            kind, "--name new --pretrained weights.pth", f"weights.pth {line}", weights(content), "--no_pretrained"
+        )
+        for kind, content, line in (
+            ("weights of another network", BARE, "does not fit --backbone resnet26 --width 8: ... "),
+            ("weights without names", {"state_dict": "none"}, "holds no weights by name; ... "),
+            (
+                "weights of no ResNet",
+                {"features.0.weight": torch.zeros(3)},
+                "... features.0.weight ... no part ... ",
+            ),
+            ("weights of a wider body of torchvision", WIDER, "does not fit --backbone resnet26 --width 8: ... "),
+        )
+    ),
     BadInput(
-        "weights of another network",
+        "weights that are a text",
         "--name new --pretrained weights.pth",
-        "weights.pth does not fit --backbone resnet26 --width 8: ... ",
-        weights(BARE),
+        "weights.pth is damaged, or holds more than tensors ... ",
+        put("weights.pth", "weights"),
         "--no_pretrained",
     ),
     # Results.
@@ -395,10 +460,13 @@ BAD_INPUT = [
         "... is no journal of a run: ...; move it away, and the run writes a new one",
         put("results/2022-01-01_voc_15-1_tiny.jsonl", "a diary\n"),
     ),
-    BadInput(
-        "a file in the way of a folder",
-        "--step 0 --test --logdir file",
-        "Not a directory: file/15-1-voc/tiny",
-        put("file", ""),
+    *(
+        BadInput(
+            f"a file in the way of the folder of {option}",
+            f"--step 0 --test --ckpt {FIRST} {option} file/below",
+            "Not a directory: file/below",
+            put("file", ""),
+        )
+        for option in ("--checkpoint", "--logdir", "--results_dir")
     ),
 ]

@@ -1,7 +1,10 @@
 """A tiny data set, and a run on it that many tests look at."""
 
+import multiprocessing
 import os
 import shutil
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,12 @@ NUM_TRAIN, NUM_VAL, SIDE, SEED = 54, 23, 64, 46
 
 
 def pytest_configure() -> None:
-    """As many threads as in the processes that tests start: more of them change the last bits of a sum."""
+    """As many threads as in the processes that tests start: more of them change the last bits of a sum.
+
+    Such processes are forked by a server that has imported all: each would need seconds for it.
+    """
     torch.set_num_threads(1)
+    multiprocessing.set_forkserver_preload(["tests.helpers", "tests.workplace", "run"])
 
 
 @pytest.fixture(scope="session")
@@ -48,19 +55,29 @@ def trained(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Workplace
     return workplace
 
 
+@pytest.fixture(scope="session")
+def old_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the files that test_old_checkpoints.py is about. Not to be changed."""
+    folder = tmp_path_factory.mktemp("old")
+    with tarfile.open(Path(__file__).with_name("old_checkpoints.tar.xz")) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> StopAt:
     """stop_at(signum, step, iteration): that signal in that iteration, in the runs of this process."""
-    from progress import Progress  # seconds, which the tests that run nothing need not wait
+    from train import Trainer  # seconds, which the tests that run nothing need not wait
 
-    plain = Progress.after_iteration
+    plain = Trainer.train_epoch
 
     def stop(signum: int, step: int, iteration: int) -> None:
-        def after_iteration(self: "Progress", done: int) -> None:
-            if (self.step, self.updater.iteration) == (step, iteration):
-                os.kill(os.getpid(), signum)
-            plain(self, done)
+        def train_epoch(self: "Trainer") -> Iterator[dict[str, float]]:
+            for losses in plain(self):
+                if (self.step.number, self.updates) == (step, iteration):
+                    os.kill(os.getpid(), signum)
+                yield losses
 
-        monkeypatch.setattr(Progress, "after_iteration", after_iteration)
+        monkeypatch.setattr(Trainer, "train_epoch", train_epoch)
 
     return stop

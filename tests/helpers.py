@@ -11,11 +11,13 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from config import DataConfig, ModelConfig
-from dataset import DATASETS, Loaders, build_loaders, open_dataset, open_task, select_steps
+from dataset import DATASETS, TaskData, open_dataset, open_task
+from modules.backbones import BACKBONES
 from modules.norm import Norm
+from modules.parallel_conv import Form
 from segmentation_module import SegmentationNet, build_network
 from tasks import Task, get_task
-from utils.distributed import init_distributed, shut_down
+from utils.distributed import Dist, init_distributed, shut_down
 
 NORMS = ("iabn_sync", "iabn", "abn", "std")
 
@@ -29,12 +31,15 @@ def task_of(dataset: str, name: str) -> Task:
     return get_task(SPECS[dataset].facts, name)
 
 
-def loaders_of(config: DataConfig, step: int, *, seed: int = 42, rank: int = 0, world_size: int = 1) -> Loaders:
-    """The loaders that a run with `config` has at `step`."""
+ALONE = Dist(rank=0, world_size=1, device=torch.device("cpu"))
+"""The only process of a run, on the CPU."""
+
+
+def data_of(config: DataConfig, *, seed: int = 42, rank: int = 0, world_size: int = 1) -> TaskData:
+    """The data of a run with `config`, as process `rank` sees them."""
     spec = open_dataset(config)
-    task = open_task(config, spec)
-    sets = select_steps(config, spec, task)[step]
-    return build_loaders(config, spec, task, step, sets, seed=seed, rank=rank, world_size=world_size)
+    dist = Dist(rank=rank, world_size=world_size, device=ALONE.device)
+    return TaskData(config, spec, open_task(config, spec), seed=seed, dist=dist)
 
 
 def small_config(**fields: Any) -> ModelConfig:
@@ -43,10 +48,23 @@ def small_config(**fields: Any) -> ModelConfig:
     return ModelConfig(**(small | fields))
 
 
+def body_of(backbone: str = "resnet26", *, branches: int = 1, **fields: Any) -> nn.Module:
+    """A body with fresh weights, of width 8 unless `fields` say otherwise."""
+    usual = {"output_stride": 16, "width": 8, "norm": "iabn", "drop_path": True, "stem_activation": branches == 1}
+    return BACKBONES[backbone].build(branches=branches, **(usual | fields))
+
+
 def small_network(*, branches: int = 2, classes_per_head: tuple[int, ...] = (3,), **fields: Any) -> SegmentationNet:
     """A network of about 400,000 weights with random norms (see `randomise_`), in training mode."""
     network = build_network(small_config(**fields), branches=branches, classes_per_head=classes_per_head)
     return randomise_(network, seed=0)
+
+
+def in_form_(network: SegmentationNet, form: Form) -> SegmentationNet:
+    """Give every site the parameters of `form`, without values that mean anything; returns `network`."""
+    for site in network.sites():
+        site.to_form_(form)
+    return network
 
 
 def randomise_(network: nn.Module, seed: int) -> Any:
@@ -78,7 +96,7 @@ def run_processes(work: Callable[[int, Path], Any], folder: Path, *, gpu: bool =
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(_process, (port, work, folder, gpu), nprocs=2)
+    mp.start_processes(_process, (port, work, folder, gpu), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -5,12 +5,10 @@ from pathlib import Path
 import torch
 
 from argparser import parse
-from dataset import scenario_of
-from modules.public_names import to_public
+from checkpoints import SCHEMA, identity_of
 from segmentation_module import SegmentationNet, build_network
 from tests.helpers import randomise_
 from utils.checkpoint import save_checkpoint
-from utils.identity import identity_of
 
 TINY = "--backbone resnet26 --width 8 --head_channels 16"
 
@@ -21,8 +19,8 @@ def save_network(path: Path, line: str, step: int) -> SegmentationNet:
     Random weights and statistics; the outputs are centred, so that each of them is the largest somewhere.
     """
     parsed = parse(f"{TINY} {line}".split())
-    config, task = parsed.config, parsed.task
-    heads = task.classes_per_head(step)
+    config = parsed.config
+    heads = parsed.task.step(step).classes_per_head
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         network = build_network(config.model, branches=config.method.branches, classes_per_head=heads)
@@ -32,9 +30,7 @@ def save_network(path: Path, line: str, step: int) -> SegmentationNet:
         for classifier, mean, deviation in parts:
             classifier.weight /= deviation[:, None, None, None]
             classifier.bias.copy_((classifier.bias - mean) / deviation)
-    names = [parsed.spec.class_names[label] for label in task.order(step)]
-    scenario = scenario_of(config.data, parsed.spec)
-    identity = identity_of(config, task, step, scenario=scenario, class_names=names)
-    state = {"identity": identity, "finished": True}
-    save_checkpoint(path, {"model_state": to_public(network.state_dict()), "epoch": 1, "trainer_state": state})
+    state = {"identity": identity_of(config, parsed.spec, parsed.task.step(step)), "finished": True}
+    entries = {"schema": SCHEMA, "model_state": network.state_dict(), "method_state": {}, "trainer_state": state}
+    save_checkpoint(path, entries | {"epoch": 1})
     return network.merged()

@@ -1,5 +1,6 @@
 """The command line: what users' scripts type today is understood, and what is not meant for a run is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,25 +9,26 @@ from argparser import Parsed, build_parser, parse
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
 from dataset import DATASETS
 from methods import METHODS
+from modules.backbones import BACKBONES
 from utils.errors import UserError
 
 # SPEC 9: options that users' scripts carry, and the new ones, each with a value where it takes one.
 OPTIONS = {
     "run": "--date 2022-01-01 --name a --step 0|--step 1 2|--step all|--lr 0.1|--lr 0.1 0.2|--epochs 3|--epochs 3 4"
     "|--batch_size 6|--crop_size 64|--method RCIL|--opt_level O1|--checkpoint a|--step_ckpt a.pth|--ckpt a.pth --step 0"
-    "|--test|--num_workers 0|--random_seed 1|--logdir a|--sample_num 0|--visualize|--no-visualize|--debug"
+    "|--test|--num_workers 0|--random_seed 1|--logdir a|--sample_num 0|--visualize|--no_visualize|--debug"
     "|--latex|--wandb|--print_interval 1|--val_interval 1|--ckpt_interval 1|--resume|--no-resume|--results_dir a",
-    "data": "--data_root a|--dataset voc|--task 15-1|--overlap|--data_masking current+old|--crop_val|--no-crop_val"
+    "data": "--data_root a|--dataset voc|--task 15-1|--overlap|--data_masking current+old|--crop_val|--no_crop_val"
     "|--test_on_val|--val_on_trainset|--cross_val|--ignore_test_bg|--scenario disjoint|--scenario partitioned"
-    "|--label_protocol mib|--overlap --scenario overlapped|--no-overlap|--dataset ade --task 50"
+    "|--label_protocol mib|--overlap --scenario overlapped|--no_overlap|--dataset ade --task 50"
     "|--dataset cityscape --task 10-9"
     "|--dataset cityscapes_domain --task 11-1 --domain_test clean",
     "model": "--backbone resnet50|--output_stride 8|--no_pretrained|--norm_act abn|--pooling 16|--freeze|--fix_bn"
-    "|--width 32|--head_channels 64|--drop_path|--no-drop_path|--pretrained a.pth|--stem_activation",
+    "|--width 32|--head_channels 64|--drop_path|--no_drop_path|--pretrained a.pth|--stem_activation",
     "optimiser": "--lr_old 0.1|--momentum 0|--weight_decay 0|--lr_policy step|--lr_power 1|--lr_decay_step 7"
     "|--lr_decay_factor 0.5|--warmup 3",
-    "RCIL": "--loss_kd 10|--unce|--no-unce|--unkd|--init_balanced|--pod cube|--pod local|--pod none|--pod_factor 0.1"
-    "|--pod_options {}|--pod_logits|--no-pod_logits|--classif_adaptive_factor|--init_bias|--branches 2"
+    "RCIL": "--loss_kd 10|--unce|--no_unce|--unkd|--init_balanced|--pod cube|--pod local|--pod none|--pod_factor 0.1"
+    "|--pod_options {}|--pod_logits|--no_pod_logits|--classif_adaptive_factor|--init_bias|--branches 2"
     "|--pool_sizes 2 4|--spatial_factors 0.1 0.2|--channel_factors 0.1 0.2",
     "methods": "--method LWF --alpha 2|--method ILT --loss_de 10|--method EWC --reg_importance 500 --reg_alpha 0.5"
     "|--method PI --reg_no_normalize|--method RW --reg_iterations 5|--method FT --regularizer ewc"
@@ -38,7 +40,6 @@ OPTIONS = {
     '|--method PLOP --pod_options {"switch":{"after":{"extra_channels":"sum","factor":0.0005,"type":"local"}}}',
     "launchers": "--local_rank=0|--local-rank=1|--local_rank 0|--local-rank 1",
 }
-LINES = [line for group in OPTIONS.values() for line in group.split("|")]
 
 AUTHORS = (
     "--date 2022-01-01 --data_root X --overlap --batch_size 6 --dataset voc --name RCIL --task 15-5s --step 0 "
@@ -53,25 +54,82 @@ def read(line: str) -> Parsed:
     return parse(line.split())
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_every_option_of_the_spec_is_accepted(line: str):
-    read(line)
+def numbers(parsed: Parsed) -> list[int]:
+    return [step.number for step in parsed.steps]
 
 
-def test_every_field_is_an_option_and_every_option_is_documented():
+@pytest.mark.parametrize("group", OPTIONS)
+def test_every_option_of_the_spec_is_accepted(group: str):
+    for line in OPTIONS[group].split("|"):
+        read(line)
+
+
+COMMON = {spec.name for config in (RunConfig, DataConfig, ModelConfig, OptimConfig) for spec in option_fields(config)}
+
+
+def test_every_field_is_an_option_and_the_help_has_those_of_the_method_alone():
     parser = build_parser()
     known = {option for action in parser._actions for option in action.option_strings}
-    configs = [RunConfig, DataConfig, ModelConfig, OptimConfig, *(method.Config for method in METHODS.values())]
-    names = {spec.name for config in configs for spec in option_fields(config)} - {"method_name"} | {"method"}
-    assert {f"--{name}" for name in names} <= known
-    text = parser.format_help()
-    assert all(f"--{name}" in text for name in names)
+    fields = {name: {spec.name for spec in option_fields(method.Config)} for name, method in METHODS.items()}
+    everything = COMMON.union(*fields.values()) - {"method_name"} | {"method"}
+    assert {f"--{name}" for name in everything} <= known
+    for method, own in fields.items():
+        text = build_parser(method).format_help()
+        shown = set(re.findall(r"^  --(\w+)", text, re.MULTILINE)) - {"local_rank"}
+        assert shown == (COMMON - {"method_name"} | {"method"} | own), method
+
+
+def help_of(line: str, capsys: pytest.CaptureFixture) -> tuple[list[str], dict[str, str], str]:
+    """Titles of the groups that `line --help` shows, what it says of each option, and all of it as one line."""
+    with pytest.raises(SystemExit) as caught:
+        read(f"{line} --help")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    titles = re.findall(r"^([a-z][\w -]*):$", text, re.MULTILINE)
+    options = {
+        name: " ".join(said.split()) for name, said in re.findall(r"^  --(\w+)(.*(?:\n {3,}.*)*)", text, re.MULTILINE)
+    }
+    return titles, options, " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "defaults"),
+    [
+        ("", ["lr [0.02 0.001]", "epochs [30]", "branches [2]", "loss_kd [100.0]", "spatial_factors [0.01 0.0005]"]),
+        ("--dataset ade", ["lr [0.01 0.001]", "epochs [60]", "spatial_factors [5e-06 5e-07]"]),
+        ("--method EWC", ["reg_importance [100.0]", "reg_alpha [0.9]", "lr [0.01 0.001]", "branches [1]"]),
+        ("--method PLOP", ["pod [local]", "pod_factor [0.01]", "init_bias [on]", "pseudo [entropy]"]),
+        ("--method=PLOP --dataset ade", ["pod_factor [0.001]", "pod_logits_factor [1e-05]"]),
+        ("--dataset ade --method MiB --pod cube", ["spatial_factors [5e-06 5e-07]", "lr [0.01 0.001]"]),
+        ("--method RCIL --dataset cityscapes_domain --task 11-1", ["lr [0.02 0.004]", "loss_kd [0.0]"]),
+    ],
+)
+def test_the_help_shows_the_defaults_of_method_and_data_set(line: str, defaults: list[str], capsys):
+    method = read(line).config.method_name
+    titles, options, text = help_of(line, capsys)
+    of_groups = [f"method {method}", "every method", "run", "data", "network", "optimiser"]
+    assert titles == ["options", *of_groups]
+    for default in defaults:
+        name, value = default.split(" ", 1)
+        assert options[name].endswith(f" {value}"), options[name]
+    # What the method has for itself, or has otherwise, stands in its own group.
+    own = text.split(f" method {method}: ")[1].split(" every method: ")[0]
+    assert ("--reg_importance" in own) == (method == "EWC") and ("--branches" in own) == (method == "RCIL")
+
+
+def test_a_switch_has_one_spelling_that_is_shown_and_one_that_is_not(capsys: pytest.CaptureFixture):
+    *_, text = help_of("", capsys)
+    assert "--crop_val, --no_crop_val" in text and "--no-" not in text
+    for line in ("--no_crop_val", "--no-crop_val"):
+        assert read(line).config.data.crop_val is False
+    for line in ("--no_pretrained", "--no-pretrained"):
+        assert read(line).config.model.no_pretrained is True
 
 
 def test_what_is_typed_arrives_in_its_configuration():
     config = read(
-        "--data_root D --task 10-1 --overlap --no-crop_val --width 16 --output_stride 8 --momentum 0.5 --name N "
-        "--ckpt_interval 7 --checkpoint C --loss_kd 3 --pool_sizes 2 4 --no-drop_path --lr 0.5 --epochs 9"
+        "--data_root D --task 10-1 --overlap --no_crop_val --width 16 --output_stride 8 --momentum 0.5 --name N "
+        "--ckpt_interval 7 --checkpoint C --loss_kd 3 --pool_sizes 2 4 --no_drop_path --lr 0.5 --epochs 9"
     ).config
     assert (config.data.data_root, config.data.task, config.data.overlap) == (Path("D"), "10-1", True)
     assert config.data.crop_val is False and config.model.drop_path is False
@@ -84,7 +142,7 @@ def test_what_is_typed_arrives_in_its_configuration():
 def test_the_authors_line_for_the_first_step():
     parsed = read(f"{AUTHORS} --method RCIL")
     config = parsed.config
-    assert (config.method_name, parsed.task.name, parsed.steps) == ("RCIL", "15-1", (0,))
+    assert (config.method_name, parsed.task.name, numbers(parsed)) == ("RCIL", "15-1", [0])
     assert (config.data.batch_size, config.data.overlap, config.opt_level) == (6, True, "O1")
     assert (config.optim.lr, config.optim.epochs) == ((0.02,), (30,))
     assert config.method == METHODS["RCIL"].Config()
@@ -93,7 +151,7 @@ def test_the_authors_line_for_the_first_step():
 @pytest.mark.parametrize("rank", ["--local_rank=0", "--local-rank 0", "--local_rank 1"])
 def test_the_authors_line_for_the_later_steps(rank: str):
     parsed = read(f"{rank} {AUTHORS} --method RCIL --step 1 2 3 4 5 --lr 0.001")
-    assert parsed.steps == (1, 2, 3, 4, 5) and set(parsed.config.optim.lr) == {0.001}
+    assert numbers(parsed) == [1, 2, 3, 4, 5] and set(parsed.config.optim.lr) == {0.001}
     assert parsed.local_rank == int(rank[-1])
 
 
@@ -112,7 +170,8 @@ def test_the_authors_spelling_of_rcil(method: str):
 
 def test_a_preset_fills_what_is_not_typed_and_yields_to_what_is():
     parsed = read("--method RCIL --epochs 5 --loss_kd 7")
-    assert parsed.provenance.preset == {"lr": (0.02, 0.001)} and parsed.config.optim.lr == (0.02, 0.001)
+    factors = {"spatial_factors": (0.01, 0.0005), "channel_factors": (0.01, 0.0005)}
+    assert parsed.provenance.preset == {"lr": (0.02, 0.001)} | factors and parsed.config.optim.lr == (0.02, 0.001)
     assert parsed.provenance.typed["loss_kd"] == parsed.config.method.loss_kd == 7
     assert "epochs" in parsed.provenance.typed and set(parsed.config.optim.epochs) == {5}
     assert read("--method FT").config.optim.lr == (0.01, 0.001)
@@ -137,7 +196,7 @@ def test_what_nobody_typed_is_in_no_list_of_typed_options():
 )
 def test_rates_go_by_the_steps_that_run(line: str, steps: tuple, rates: dict):
     parsed = read(line)
-    assert parsed.steps == steps
+    assert tuple(numbers(parsed)) == steps
     lr = parsed.config.optim.lr
     assert {step: lr[min(step, len(lr) - 1)] for step in rates} == rates
 
@@ -168,7 +227,7 @@ def test_rates_go_by_the_steps_that_run(line: str, steps: tuple, rates: dict):
         ("--method PLOP --pod_options {}", "--pod_options {}: JSON with the factor .*--pod_logits_factor"),
         ("--epochs many", "--epochs: invalid int value: 'many'"),
         ("--opt_level O3", "--opt_level.*choose from"),
-        ("--backbone vgg", "--backbone.*choose from"),
+        ("--backbone vgg", "--backbone vgg: choose from resnet18, resnet34, .*resnet152$"),
         ("--output_stride 32", "--output_stride.*choose from"),
         ("--width", "--width: expected one argument"),
         ("--lr 0", "--lr .*above 0"),
@@ -182,12 +241,14 @@ def test_what_is_not_understood_is_refused_in_one_line(line: str, words: str):
     assert "\n" not in str(caught.value)
 
 
-def test_help_is_printed(capsys: pytest.CaptureFixture):
-    with pytest.raises(SystemExit) as caught:
-        parse(["--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert caught.value.code == 0 and "--spatial_factors" in text
-    assert f"data set: {', '.join(DATASETS)} [voc]" in text and f"method: {', '.join(METHODS)} [RCIL]" in text
+def test_the_help_lists_data_sets_methods_and_bodies(capsys: pytest.CaptureFixture):
+    *_, text = help_of("", capsys)
+    for title, table, usual in (
+        ("data set", DATASETS, "voc"),
+        ("method", METHODS, "RCIL"),
+        ("body", BACKBONES, "resnet101"),
+    ):
+        assert f"{title}: {', '.join(table)} [{usual}]" in text
 
 
 def test_what_plops_scripts_type_is_read():

@@ -98,7 +98,7 @@ def test_a_fault_is_one_clear_line(
     words = [word for word in workplace.options() if word != "--overlap"]
     task = [] if "--task" in options or "--class_order" in options else ["--task", TASKS[dataset]]
     words[words.index("--task") : words.index("--task") + 2] = task
-    code = workplace.main([*words, "--dataset", dataset, "--no-visualize", *options.split()])
+    code = workplace.main([*words, "--dataset", dataset, "--no_visualize", *options.split()])
     out, err = capfd.readouterr()
     assert code == 2 and "Traceback" not in out
     assert err.startswith("error: ") and err.count("\n") == 1, err

@@ -13,17 +13,17 @@ from tests.workplace import Workplace
 
 
 def snapshot(folder: Path) -> dict[Path, str]:
-    """Every file and folder with what is in it. The class index is a cache, which a run may make anew."""
+    """Every file with what is in it, but for locks and the class index, which a run may make anew."""
     return {
-        path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        path: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
-        if ".index" not in path.parts
+        if path.is_file() and ".index" not in path.parts and path.suffix != ".lock" and path.name != ".lock"
     }
 
 
 def command_line(workplace: Workplace, row: BadInput) -> list[str]:
     """The options of the tiny run but the one that is left out, with paths relative to its folder."""
-    words = workplace.options("--no-visualize")
+    words = workplace.options("--no_visualize")
     if row.without:
         at = words.index(row.without)
         del words[at : at + 1 + (not words[at + 1].startswith("--"))]

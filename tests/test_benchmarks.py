@@ -6,13 +6,10 @@ import torch
 
 from benchmarks import gradients, harness
 from benchmarks.iteration import check_rcil
-from benchmarks.networks import TASK, make_obvious
+from benchmarks.networks import make_obvious
 from benchmarks.obvious.data import map_labels
-from config import ModelConfig
 from dataset import labels
-from dataset.voc import SPEC
-from segmentation_module import build_network
-from tests.helpers import largest_difference, randomise_, small_config
+from tests.helpers import SPECS, largest_difference, small_config, small_network, task_of
 from tests.workplace import Workplace
 
 
@@ -27,19 +24,18 @@ def test_an_iteration_of_rcil():
 
 
 def test_evaluation():
-    config: ModelConfig = small_config()
-    network = randomise_(build_network(config, branches=2, classes_per_head=(3,)), seed=0).double()
+    network = small_network().double()
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
-    expected = make_obvious(config, network, (3,))(images)[0]
+    expected = make_obvious(small_config(), network, (3,))(images)[0]
     assert largest_difference(network.for_inference()(images).logits, expected) < 1e-9
 
 
-@pytest.mark.parametrize("step", [0, 1, 3])
-def test_label_mapping(step: int):
+def test_label_mapping():
     mask = np.random.default_rng(0).choice([*range(21), 255], (20, 30)).astype(np.uint8)
-    lut = labels.training_lut(TASK, step, data_masking="current", class_of=SPEC.class_of)
-    expected = map_labels(mask, TASK.order(step), TASK.new_classes(step))
-    np.testing.assert_array_equal(labels.map_labels(mask, lut), expected)
+    for step in task_of("voc", "15-1").steps:
+        lut = labels.training_lut(step, data_masking="current", class_of=SPECS["voc"].class_of)
+        expected = map_labels(mask, step.order, step.new_classes)
+        np.testing.assert_array_equal(labels.map_labels(mask, lut), expected)
 
 
 def test_a_wrong_result_ends_a_benchmark():

@@ -65,7 +65,6 @@ def run_config(**options: object) -> RunConfig:
         (DataConfig, {"batch_size": 0}, "at least 1"),
         (DataConfig, {"num_workers": -1}, "0 or more"),
         (DataConfig, {"data_masking": "all"}, "choose from current, current\\+old, new"),
-        (ModelConfig, {"backbone": "vgg"}, "choose from resnet26, resnet50, resnet101, resnet152"),
         (ModelConfig, {"output_stride": 32}, "choose from 8, 16"),
         (ModelConfig, {"norm_act": "bn"}, "choose from iabn_sync, iabn, abn, std"),
         (ModelConfig, {"width": 3}, "at least 4"),

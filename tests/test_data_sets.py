@@ -9,7 +9,7 @@ from tests.workplace import DATE, Workplace
 from tools.make_shapes import make_shapes
 
 SETS = {  # data set: layout, task, images, classes seen after steps 0 and 1
-    "ade": ("ade", "100-50", (152, 150), (101, 151)),
+    "ade": ("ade", "100-50", (80, 40), (101, 151)),
     "cityscapes_domain": ("cityscapes", "11-5", (36, 6), (19, 19)),
     "cityscape": ("cityscapes", "10-9", (36, 24), (11, 20)),
     "folder": ("folder", "15-5", (48, 24), (16, 21)),
@@ -37,7 +37,7 @@ def test_two_steps_and_their_test(tmp_path: Path, dataset: str, capfd: pytest.Ca
     # Evaluation of what was saved: the very same figures.
     before = table.read_text()
     table.unlink()
-    assert workplace.main([*command, "--test", "--no-visualize"]) == 0
+    assert workplace.main([*command, "--test", "--no_visualize"]) == 0
     assert table.read_text() == before
 
 
@@ -45,14 +45,14 @@ def test_classes_of_another_data_set_are_noticed(tmp_path: Path, capfd: pytest.C
     """Two data sets of one's own with as many classes: only the names tell their checkpoints apart."""
     make_shapes(tmp_path / "data", layout="folder", train=40, val=24, size=64, workers=1)
     workplace = Workplace(tmp_path, tmp_path / "data")
-    command = [*workplace.options("--dataset", "folder", "--task", "15-5", "--epochs", 1, "--no-visualize")]
+    command = [*workplace.options("--dataset", "folder", "--task", "15-5", "--epochs", 1, "--no_visualize")]
     assert workplace.main([*command, "--step", "0"]) == 0
     classes = tmp_path / "data" / "classes.txt"
     classes.write_text(classes.read_text().replace("star", "sun"))
     capfd.readouterr()
     assert workplace.main([*command, "--step", "0", "--test"]) == 2
     error = capfd.readouterr().err
-    assert "is of another run: it has classes" in error and "mend --data_root" in error and error.count("\n") == 1
+    assert "is of another run: it has classes" in error and "correct --data_root" in error and error.count("\n") == 1
 
 
 def test_a_class_order_of_one_s_own(tmp_path: Path, capfd: pytest.CaptureFixture):
@@ -62,7 +62,7 @@ def test_a_class_order_of_one_s_own(tmp_path: Path, capfd: pytest.CaptureFixture
     names = [line.split(" #")[0] for line in (tmp_path / "data" / "classes.txt").read_text().splitlines()[1:]]
     others = [name for name in names if name not in ("star", "gear")]
     order.write_text(", ".join(others) + "\nstar, gear\n")
-    options = workplace.options("--dataset", "folder", "--class_order", order, "--epochs", 1, "--no-visualize")
+    options = workplace.options("--dataset", "folder", "--class_order", order, "--epochs", 1, "--no_visualize")
     task_given = options.index("--task")
     assert workplace.main(options) == 2
     assert "--task and --class_order both say which classes come when" in capfd.readouterr().err

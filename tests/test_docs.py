@@ -1,32 +1,26 @@
 """Every command, link and piece of code in docs/ is one that works, and what is generated is up to date."""
 
 import importlib
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from argparser import build_parser, parse
-from docs.figures.rc_block import draw
+from docs.make import architecture, rc_block, settings
 from tests.published import write_published
-from tests.workplace import Workplace
+from tests.worked_example import blocks, call, change, copy_of_the_tree, tree_with_the_method
+from tests.workplace import Workplace, load
 from tools import convert
-from tools.list_options import markdown
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 OPTIONS = {option for action in build_parser()._actions for option in action.option_strings}
 # What pages say of other programs, or of an option in general.
-FOREIGN = {"--NAME", "--no-NAME"}
-
-
-def blocks(text: str, kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
+FOREIGN = {"--NAME", "--no_NAME"}
 
 
 def commands(text: str) -> list[str]:
@@ -62,15 +56,23 @@ def test_links_pictures_and_programs_are_there(name: str):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_options_in_the_text_are_there(name: str):
-    own = {"--loss_hold"} if name == "ADDING_A_METHOD.md" else set()
+    own = {"--loss_hold", "--hold_rate"} if name == "ADDING_A_METHOD.md" else set()
     prose = re.sub(r"```.*?```", "", PAGES[name], flags=re.DOTALL)
     tools = "".join(path.read_text() for path in (ROOT / "tools").glob("*.py"))
     for option in sorted(set(re.findall(r"`(--[A-Za-z][\w-]*)", prose)) - FOREIGN - own):
         assert option in OPTIONS or f'"{option}"' in tools, option
 
 
-def test_the_list_of_options_is_up_to_date():
-    assert PAGES["SETTINGS.md"].endswith(f"\n\n{markdown()}"), "see python tools/list_options.py"
+def test_what_is_made_from_the_code_is_up_to_date(tmp_path: Path):
+    assert PAGES["SETTINGS.md"] == settings.page(), "see python docs/make/settings.py"
+    assert PAGES["ARCHITECTURE.md"] == architecture.page(), "see python docs/make/architecture.py"
+    with Image.open(ROOT / "docs" / "architecture.png") as picture:
+        assert picture.info["Description"] == architecture.described(), "see python docs/make/architecture.py"
+
+
+def test_a_page_about_code_that_is_gone_is_refused():
+    with pytest.raises(ValueError, match="there is no train_one_epoch"):
+        architecture.require("train.py: Trainer.train_one_epoch")
 
 
 # SPEC 9: those that users' scripts carry.
@@ -99,7 +101,7 @@ TOOL_LINES = [
     for line in dict.fromkeys([*commands(text), *re.findall(r"`(?:\.venv/bin/)?(python tools/[^`]+)`", text)])
     if re.match(r"python tools/(average_csv|compare_csv|convert|export|predict|report)\.py .", line)
 ]
-MEANT = {"...": "", "IMAGE": "picture.jpg", "PICTURE": "picture.jpg", "DIR": "folder", "THEIRS.pth": "theirs.pth"}
+MEANT = {"...": "", "IMAGE": "picture.jpg", "PICTURE": "picture.jpg", "DIR": "folder", "AUTHORS.pth": "authors.pth"}
 """What stands in the pages for files of the reader's own."""
 
 
@@ -111,7 +113,7 @@ def own_files(trained: Workplace, tmp_path_factory: pytest.TempPathFactory) -> P
     demo.parent.mkdir(parents=True)
     shutil.copy(trained.checkpoint(0), folder / "own.pth")
     shutil.copy(trained.checkpoint(1), demo)
-    assert convert.main(f"--ckpt {folder}/own.pth --to theirs --out {folder}/theirs.pth".split()) == 0
+    assert convert.main(f"--ckpt {folder}/own.pth --to authors --out {folder}/authors.pth".split()) == 0
     shutil.copy(next((trained.data / "JPEGImages").glob("*.jpg")), folder / "picture.jpg")
     for name, file in (("RCIL", "2022-10-17"), ("FT", "2022-08-26")):
         [path] = write_published(folder, f"{file}_voc_15-5s_RCIL_overlap")
@@ -137,12 +139,12 @@ def test_the_commands_of_tools_run(line: str, own_files: Path, monkeypatch: pyte
         if word == "FILE" and before == "--out":
             word = "converted.pth"
         elif word == "FILE" and before == "--ckpt":
-            word = "theirs.pth" if "ours" in words else "own.pth"
+            word = "authors.pth" if "ours" in words else "own.pth"
         elif word == "FILE":
             word = str(next(tables))
         filled.append(MEANT.get(word, word))
     if tool == "convert":
-        if "OURS.pth" in words and "theirs" in words:
+        if "OURS.pth" in words and "authors" in words:
             shutil.copy("own.pth", "OURS.pth")
         filled.append("--overwrite")
     if tool == "export":
@@ -151,8 +153,8 @@ def test_the_commands_of_tools_run(line: str, own_files: Path, monkeypatch: pyte
 
 
 def test_the_figure_is_drawn(tmp_path: Path):
-    draw(tmp_path / "block.png")
-    draw(tmp_path / "again.png")
+    rc_block.draw(tmp_path / "block.png")
+    rc_block.draw(tmp_path / "again.png")
     assert (tmp_path / "block.png").read_bytes() == (tmp_path / "again.png").read_bytes()
 
 
@@ -161,45 +163,14 @@ def test_the_citation_has_what_its_format_asks_for():
     assert keys["cff-version"].strip() == "1.2.0" and {"message", "title", "authors", "preferred-citation"} <= set(keys)
 
 
-def copy_of_the_tree(folder: Path, part: str) -> None:
-    """The checkout as links, but for the package `part`, which may be changed, and for data and results."""
-    for path in ROOT.iterdir():
-        if path.suffix == ".py" or path.name == "data" or (any(path.glob("*.py")) and path.name[0] != "."):
-            if path.is_dir() and path.name in (part, "data"):
-                shutil.copytree(
-                    path, folder / path.name, ignore=shutil.ignore_patterns("shapes*", "__pycache__", "mine")
-                )
-            elif path.is_dir():
-                (folder / path.name).symlink_to(path)
-            else:
-                shutil.copy2(path, folder)  # a link would put the real tree on the path
-
-
-def change(path: Path, line: str, entry: str, end: str) -> None:
-    """The import and the entry of a page in an __init__.py, the latter before the `end` of its table."""
-    before, after = path.read_text().split(end, 1)
-    path.write_text(before.replace("\nfrom ", f"\n{line}from ", 1) + f"\n{entry.rstrip()}{end}{after}")
-
-
-def call(folder: Path, *words: str) -> str:
-    variables = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_the_worked_example_of_a_method_trains(tmp_path: Path, shapes: Path):
-    text = PAGES["ADDING_A_METHOD.md"]
-    loss, method, line, entry, test = blocks(text, "python")
-    copy_of_the_tree(tmp_path, "methods")
-    with (tmp_path / "methods" / "losses.py").open("a") as file:
-        file.write(f"\n\n{loss}")
-    (tmp_path / "methods" / "hold.py").write_text(method)
-    change(tmp_path / "methods" / "__init__.py", line, entry, "\n}")
-    [command] = commands(text)
+    tree = tree_with_the_method(tmp_path)
+    [command] = commands(PAGES["ADDING_A_METHOD.md"])
     words = shlex.split(command.replace("data/shapes", str(shapes)))[1:]
-    code = f"{test}\n\ntest_only_old_logits_count()\nimport run, sys; sys.exit(run.main({words[1:]!r}))"
-    assert "step 1: test IoU in percent" in call(tmp_path, "-c", code)
+    assert "step 1: test IoU in percent" in call(tree, *words)
+    assert "passed" in call(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", "test_hold.py")
+    left = load(tree / "checkpoints" / "step" / "15-5-voc_hold_1.pth")
+    assert {"project.weight", "scale"} <= left["method_state"].keys() and left["method_state"]["scale"] != 1
 
 
 def test_the_worked_example_of_a_data_set_trains(tmp_path: Path):

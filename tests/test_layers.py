@@ -1,6 +1,10 @@
-"""Imports point one way: the packages stand in layers, and a file imports from the layers below its own alone."""
+"""The shape of the code: imports point one way, and no function is longer than a reader's patience.
+
+The packages stand in layers, and a file imports from the layers below its own alone.
+"""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
@@ -14,8 +18,8 @@ LAYERS = [
     {"modules", "metrics", "dataset"},
     {"segmentation_module"},
     {"methods"},
-    {"train", "trained", "argparser", "experiment"},
-    {"progress"},
+    {"train", "checkpoints", "argparser"},
+    {"trained"},
     {"run"},
 ]
 FREE = {"tests", "tools", "benchmarks", "scripts", "docs"}
@@ -76,6 +80,41 @@ def test_no_file_imports_itself_by_way_of_others():
 def test_the_layers_are_those_of_the_program():
     packages = {file.split(".")[0] for file in FILES}
     assert set.union(*LAYERS) - {"utils.errors"} == packages
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(path: Path) -> Iterator[Function]:
+    """All functions and methods of a file."""
+    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, Function))
+
+
+def length(function: Function) -> int:
+    """Lines, the decorators left out."""
+    return function.end_lineno - function.lineno + 1
+
+
+def test_no_function_is_longer_than_60_lines():
+    sources = [path for path in REPOSITORY.rglob("*.py") if path.relative_to(REPOSITORY).parts[0] != "tests"]
+    sources = [path for path in sources if not path.relative_to(REPOSITORY).parts[0].startswith(".")]
+    assert len(sources) > 60
+    assert [f"{path}: {f.name}" for path in sources for f in functions(path) if length(f) > 60] == []
+
+
+def test_run_py_is_a_story():
+    path = FILES["run"]
+    assert len(path.read_text().splitlines()) < 220
+    assert {f.name: length(f) for f in functions(path) if length(f) > 40} == {}
+    excepting = {f.name for f in functions(path) if any(isinstance(node, ast.ExceptHandler) for node in ast.walk(f))}
+    assert excepting == {"main"}
+
+
+def test_training_takes_few_parameters():
+    for function in functions(FILES["train"]):
+        of_it = function.args
+        names = [argument.arg for argument in (*of_it.posonlyargs, *of_it.args, *of_it.kwonlyargs)]
+        assert len(names) <= 7 and not of_it.vararg and not of_it.kwarg, function.name
 
 
 def test_argparse_has_one_user():

@@ -1,35 +1,54 @@
 """Networks from files: checkpoints of a step, and ImageNet weights of a body (SPEC 3, 4)."""
 
+import copy
+
 import pytest
 import torch
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from modules.public_names import to_public
-from segmentation_module import build_first_student, find_pretrained, load_network
+from segmentation_module import (
+    build_first_student,
+    find_pretrained,
+    form_of,
+    heads_of,
+    load_network,
+    sizes_of,
+)
 from tests.helpers import small_config, small_network
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
 
 
 @pytest.mark.parametrize("form", ["plain", "dual", "frozen", "merged"])
-def test_checkpoints_load_in_the_form_they_have(form):
+def test_weights_load_in_the_form_they_have(form):
     branches = 1 if form in ("plain", "merged") else 2
     network = small_network(branches=branches, classes_per_head=(4, 2))
     if form == "frozen":
-        network.freeze_merged_()
+        network.freeze_merged_(copy.deepcopy(network))
     trainable = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     if form == "merged":
         network = network.merged()
-    weights = to_public(network.state_dict())
-    loaded = load_network(small_config(), weights, branches=branches, classes_per_head=(4, 2))
-    assert loaded.form == form
     state = network.state_dict()
+    assert (form_of(state), heads_of(state)) == (form, (4, 2))
+    loaded = load_network(small_config(), state, branches=branches, classes_per_head=(4, 2))
+    assert loaded.form == form
     assert loaded.state_dict().keys() == state.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(loaded.eval()(x).logits, network.eval()(x).logits)
     if form != "merged":
         assert {name for name, parameter in loaded.named_parameters() if parameter.requires_grad} == trainable
+
+
+def test_sizes_are_told_by_the_shapes_of_the_weights():
+    for sizes in ({"backbone": "resnet26", "width": 8}, {"backbone": "resnet34", "width": 4}):
+        expected = {**sizes, "head_channels": 16}
+        assert sizes_of(small_network(**expected).state_dict()) == expected
+    weights = small_network().state_dict()
+    for missing in ("body.stem.conv.", "head.reduce.", "classifiers.", "body.layer3.1."):
+        of_others = {name: tensor for name, tensor in weights.items() if not name.startswith(missing)}
+        with pytest.raises(UserError, match="not of a DeepLabV3 with a ResNet body"):
+            sizes_of(of_others)
 
 
 @pytest.mark.parametrize(
@@ -42,35 +61,29 @@ def test_checkpoints_load_in_the_form_they_have(form):
     ],
 )
 def test_other_networks_are_refused_in_one_line(fields, branches, words):
-    weights = to_public(small_network().state_dict())
     with pytest.raises(UserError) as error:
-        load_network(small_config(**fields), weights, branches=branches, classes_per_head=(3,))
+        load_network(small_config(**fields), small_network().state_dict(), branches=branches, classes_per_head=(3,))
     message = str(error.value)
     assert "\n" not in message and all(word in message for word in words), message
 
 
 def test_other_classes_are_refused():
-    weights = to_public(small_network().state_dict())
     for heads in ((4,), (3, 1)):
         with pytest.raises(UserError, match="classifiers"):
-            load_network(small_config(), weights, branches=2, classes_per_head=heads)
-    plain = to_public(small_network(branches=1).state_dict())
+            load_network(small_config(), small_network().state_dict(), branches=2, classes_per_head=heads)
     with pytest.raises(UserError, match="single-branch"):
-        load_network(small_config(), plain, branches=2, classes_per_head=(3,))
+        load_network(small_config(), small_network(branches=1).state_dict(), branches=2, classes_per_head=(3,))
 
 
-@pytest.mark.parametrize("form", ["dual", "frozen"])
-@pytest.mark.parametrize("name", ["head.map_bn.gain", "body.mod2.block1.convs.bn2.gain", "cls.7.gain"])
-def test_tensors_that_are_too_many_are_refused(name, form):
-    network = small_network()
-    network.to_form_(form)
-    weights = to_public(network.state_dict()) | {f"module.{name}": torch.zeros(4)}
-    with pytest.raises(UserError, match="the network nothing") as error:
-        load_network(small_config(), weights, branches=2, classes_per_head=(3,))
-    assert "\n" not in str(error.value)
+def test_tensors_that_are_too_many_are_refused():
+    for name in ("head.atrous.0.norm.gain", "body.layer1.0.conv2.norm.gain", "classifiers.7.gain"):
+        weights = small_network().state_dict() | {name: torch.zeros(4)}
+        with pytest.raises(UserError, match=f"first {name}: the file has .*, the network nothing") as error:
+            load_network(small_config(), weights, branches=2, classes_per_head=(3,))
+        assert "\n" not in str(error.value)
 
 
-def test_first_student_starts_from_a_file(tmp_path):
+def test_the_first_student_starts_from_a_file(tmp_path):
     weights = ResNet(Bottleneck, [2, 2, 2, 2]).state_dict()
     path = tmp_path / "torchvision.pth"
     save_checkpoint(path, weights)

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from torch import nn
 
-from modules.imagenet import PUBLISHED, load_imagenet_
+from modules import norm as norm_module
+from modules.authors_names import to_authors
+from modules.backbones import BACKBONES
+from modules.imagenet import body_from_imagenet, load_imagenet_
 from modules.norm import EPS, Norm
-from modules.public_names import to_public
-from modules.resnet import ResNet
+from modules.parallel_conv import ParallelConv
 from segmentation_module import build_first_student, find_pretrained
-from tests.helpers import randomise_, small_config, small_network
+from tests.helpers import body_of, largest_difference, randomise_, small_config, small_network
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
 from utils.log import log
@@ -28,20 +31,19 @@ def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> p
     return caplog
 
 
-def body_of(backbone: str = "resnet26", *, branches: int = 1, norm: str = "iabn_sync", width: int = 8) -> ResNet:
-    options = {"norm": norm, "drop_path": True, "stem_activation": True}
-    return ResNet(backbone, output_stride=16, width=width, branches=branches, **options).eval()
-
-
-def iabn_file(body: ResNet, *, classifier: bool = True) -> dict[str, State]:
+def iabn_file(body: nn.Module, *, classifier: bool = True) -> dict[str, State]:
     """As InPlace-ABN's authors save: prefix module., no body., and a classifier; the rest of the checkpoint around."""
     network = small_network(branches=1)
     network.body = body
-    public = to_public(network.state_dict())
-    weights = {name.replace("body.", ""): t for name, t in public.items() if name.startswith("module.body.")}
+    names = to_authors(network.state_dict())
+    weights = {name.replace("body.", ""): t for name, t in names.items() if name.startswith("module.body.")}
     if classifier:
         weights |= {"module.classifier.fc.weight": torch.zeros(5, 256), "module.classifier.fc.bias": torch.zeros(5)}
     return {"epoch": 90, "state_dict": weights}
+
+
+def load(body: nn.Module, path: Path) -> None:
+    load_imagenet_(body, path, backbone="resnet26", width=8)
 
 
 @pytest.mark.parametrize("branches", [1, 2])
@@ -50,7 +52,7 @@ def test_a_file_of_inplace_abn_arrives_whole(tmp_path: Path, said: pytest.LogCap
     path = tmp_path / "weights.pth.tar"
     save_checkpoint(path, iabn_file(source))
     body = body_of(branches=branches)
-    load_imagenet_(body, path, backbone="resnet26", branches=branches)
+    load(body, path)
     loaded = body.state_dict()
     for name, tensor in source.state_dict().items():
         assert torch.equal(loaded[name], tensor), name
@@ -65,16 +67,16 @@ def test_a_file_of_inplace_abn_arrives_whole(tmp_path: Path, said: pytest.LogCap
 
 def test_a_file_without_a_classifier_leaves_none_out(tmp_path: Path, said: pytest.LogCaptureFixture):
     save_checkpoint(tmp_path / "weights", iabn_file(body_of(), classifier=False))
-    load_imagenet_(body_of(), tmp_path / "weights", backbone="resnet26", branches=1)
+    load(body_of(), tmp_path / "weights")
     assert said.messages[0].endswith("norms scale by |gamma| + eps)")
 
 
 def test_inplace_abn_into_a_plain_norm_is_the_same_function(tmp_path: Path, said: pytest.LogCaptureFixture):
-    source = randomise_(body_of(), 1)
+    source = randomise_(body_of(), 1).eval()
     assert (source.stem.norm.weight < 0).any()
     save_checkpoint(tmp_path / "weights", iabn_file(source))
-    body = body_of(norm="std")
-    load_imagenet_(body, tmp_path / "weights", backbone="resnet26", branches=1)
+    body = body_of(norm="std").eval()
+    load(body, tmp_path / "weights")
     assert torch.equal(body.stem.norm.weight, source.stem.norm.weight.abs() + EPS)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -82,36 +84,78 @@ def test_inplace_abn_into_a_plain_norm_is_the_same_function(tmp_path: Path, said
     assert ", converted to scale by gamma, the function unchanged, classifier left out" in said.messages[0]
 
 
+def at_output_stride_16(model: torchvision.models.ResNet) -> torchvision.models.ResNet:
+    """Dilated as ours: torchvision does not do so in the first block of a stage, nor in basic blocks at all."""
+    for conv in model.layer4.modules():
+        if isinstance(conv, nn.Conv2d):
+            conv.stride = (1, 1)
+            if conv.kernel_size == (3, 3):
+                conv.dilation = conv.padding = (2, 2)
+    return model
+
+
+@pytest.mark.parametrize(("backbone", "count"), [("resnet18", 100), ("resnet34", 180), ("resnet50", 265)])
+def test_a_file_of_torchvision_arrives_whole_and_is_the_same_function(
+    tmp_path: Path, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, backbone: str, count: int
+):
+    monkeypatch.setattr(norm_module, "LEAKY_SLOPE", 0.0)  # torchvision's activation is ReLU
+    source = randomise_(at_output_stride_16(getattr(torchvision.models, backbone)(weights=None)), 3).eval()
+    weights = {name: tensor.clone() for name, tensor in source.state_dict().items()}
+    assert (weights["layer1.0.bn2.weight"] < 0).any()
+    path = tmp_path / f"{backbone}-00000000.pth"
+    save_checkpoint(path, source.state_dict())
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features, x = {}, source.maxpool(source.relu(source.bn1(source.conv1(images))))
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            x = features[name] = getattr(source, name)(x)
+    last = f"layer4.{1 if backbone == 'resnet18' else 2}.bn2"
+    for norm, branches in (("abn", 2), ("iabn_sync", 1)):
+        usual = {"backbone": backbone, "width": 64, "stem_activation": True, "norm_act": norm}
+        config = small_config(no_pretrained=False, pretrained=path, **usual)
+        body = build_first_student(config, branches=branches, classes_per_head=(3,)).body.eval()
+        converted = ", converted to scale by |gamma| + eps, the function unchanged" if norm.startswith("iabn") else ""
+        assert said.messages[-1] == (
+            f"body: {count} of {count} tensors from {path} (ImageNet weights of torchvision, norms scale by gamma)"
+            f"{converted}, classifier left out"
+        )
+        norms = [module for module in body.modules() if isinstance(module, Norm)]
+        assert not converted or all((module.weight >= 0).all() for module in norms)
+        site = body.layer4[-1].conv2
+        for of_it in (site.norm, site.norm_new)[:branches]:
+            scale = weights[f"{last}.weight"]
+            torch.testing.assert_close(of_it.scale(), scale.abs() if converted else scale)
+            assert torch.equal(of_it.running_var, weights[f"{last}.running_var"])
+        with torch.no_grad():
+            for name, made in body(images).items():
+                assert largest_difference(made, features[name]) < 1e-4, name
+    assert len(said.messages) == 2
+
+
 @pytest.fixture(scope="module")
 def torchvision_weights() -> State:
-    return randomise_(torchvision.models.resnet50(weights=None), 3).state_dict()
+    return torchvision.models.resnet18(weights=None).state_dict()
 
 
-@pytest.mark.parametrize("norm", ["iabn_sync", "abn"])
-def test_a_file_of_torchvision_arrives_whole(
-    tmp_path: Path, said: pytest.LogCaptureFixture, torchvision_weights: State, norm: str
-):
-    path = tmp_path / "resnet50-00000000.pth"
-    save_checkpoint(path, torchvision_weights)
-    config = small_config(backbone="resnet50", width=64, no_pretrained=False, pretrained=path, norm_act=norm)
-    body = build_first_student(config, branches=1, classes_per_head=(3,)).body
-    converted = ", converted to scale by |gamma| + eps, the function unchanged" if norm == "iabn_sync" else ""
-    assert said.messages == [
-        f"body: 265 of 265 tensors from {path} (ImageNet weights of torchvision, norms scale by gamma){converted}, "
-        "classifier left out"
-    ]
-    for module in body.modules():
-        if isinstance(module, Norm):
-            assert not converted or (module.weight >= 0).all()
-    scale = torchvision_weights["layer4.2.bn3.weight"]
-    torch.testing.assert_close(body.layer4[2].conv3.norm.scale(), scale.abs() if converted else scale)
-    assert torch.equal(body.layer4[2].conv3.norm.running_var, torchvision_weights["layer4.2.bn3.running_var"])
+def test_a_scale_of_zero_stays_next_to_nothing(torchvision_weights: State):
+    """|gamma| + eps cannot be less than eps; torchvision's scales often are."""
+    weights = torchvision_weights | {"layer1.0.bn2.weight": torch.zeros(64)}
+    state = body_from_imagenet(weights, absolute=True)
+    assert (state["layer1.0.conv2.norm.weight"] == 0).all()
+    assert torch.equal(state["layer1.0.conv2.conv.weight"], weights["layer1.0.conv2.weight"])
+    assert weights.keys() == torchvision_weights.keys() | {"layer1.0.bn2.weight"}
+
+
+@pytest.mark.parametrize("name", ["layer1.0.se.fc1.weight", "layer1.0.se.fc1.num", "head.weight"])
+def test_unknown_names_of_torchvision_are_refused(torchvision_weights: State, name: str):
+    with pytest.raises(UserError, match=name):
+        body_from_imagenet(torchvision_weights | {name: torch.zeros(1)}, absolute=False)
 
 
 def test_torchvision_files_of_other_nets_are_refused(tmp_path: Path):
     wanted = "name a file with --pretrained, or train from scratch with --no_pretrained"
     with torch.device("meta"):
-        bodies = {depth: body_of(depth, width=64) for depth in ("resnet50", "resnet101")}
+        bodies = {name: body_of(name, width=64) for name in ("resnet34", "resnet50", "resnet101")}
         others = {
             name: {
                 n: torch.empty(t.shape) for n, t in getattr(torchvision.models, name)(weights=None).state_dict().items()
@@ -123,8 +167,9 @@ def test_torchvision_files_of_other_nets_are_refused(tmp_path: Path):
         (
             "resnet18",
             "resnet50",
-            r"resnet26 with 2\+2\+2\+2 blocks of width 64; \d+ of the 265 tensors needed are missing",
+            r"resnet18 with 2\+2\+2\+2 blocks of width 64; \d+ of the 265 tensors needed are missing",
         ),
+        ("resnet18", "resnet34", r"resnet18 with .*; 80 of the 180 tensors needed are missing"),
         (
             "wide_resnet50_2",
             "resnet50",
@@ -140,10 +185,10 @@ def test_torchvision_files_of_other_nets_are_refused(tmp_path: Path):
         # Shapes alone matter: bytes make a small file of them.
         save_checkpoint(path, {n: torch.zeros(t.shape, dtype=torch.uint8) for n, t in others[name].items()})
         with pytest.raises(UserError) as error:
-            load_imagenet_(bodies[backbone], path, backbone=backbone, branches=1)
+            load_imagenet_(bodies[backbone], path, backbone=backbone, width=64)
         message = str(error.value)
         assert re.match(rf"{path} does not fit --backbone {backbone} --width 64: it holds .*{says}", message), message
-        assert message.endswith(f"fetch them with sh pretrained/download.sh {PUBLISHED[backbone]}, {wanted}")
+        assert message.endswith(f"fetch them with sh pretrained/download.sh {BACKBONES[backbone].pretrained}, {wanted}")
         assert "\n" not in message
 
 
@@ -168,8 +213,8 @@ MISFITS = {
     "unknown": (BODY | {"module.mod6.x": torch.zeros(8)}, "'body.mod6.x', which is no part of this network"),
     "classifier": (CLASSIFIER, "holds a classifier alone"),
     "nothing": ({}, "holds nothing"),
-    "network": (to_public(small_network().state_dict()), "holds a segmentation network"),
-    "step": ({"model_state": to_public(small_network().state_dict())}, "holds a segmentation network.*--step_ckpt"),
+    "network": (to_authors(small_network().state_dict()), "holds a segmentation network"),
+    "step": ({"model_state": to_authors(small_network().state_dict())}, "holds a segmentation network.*--step_ckpt"),
     "optimizer": ({"state_dict": {"lr": 1.0}}, "holds no weights by name"),
 }
 
@@ -182,11 +227,18 @@ def test_a_misfit_is_one_line_and_no_random_body(tmp_path: Path, said: pytest.Lo
     body = body_of(branches=2)
     before = {name: tensor.clone() for name, tensor in body.state_dict().items()}
     with pytest.raises(UserError, match=rf"^{path}.*{says}") as error:
-        load_imagenet_(body, path, backbone="resnet26", branches=2)
+        load(body, path)
     assert "\n" not in str(error.value)
     assert "--pretrained" in str(error.value) or kind == "optimizer"
     assert all(torch.equal(tensor, before[name]) for name, tensor in body.state_dict().items())
     assert not said.messages
+
+
+def test_weights_of_a_resnet_do_not_fit_a_body_of_one_s_own(tmp_path: Path):
+    options = {"norm": "iabn", "branches": 2, "drop_path": True}
+    save_checkpoint(tmp_path / "weights", iabn_file(body_of()))
+    with pytest.raises(UserError, match=r"does not fit --backbone resnet26 --width 8: .*; 5 of the 5 tensors needed"):
+        load(nn.Sequential(ParallelConv(3, 8, 3, **options)), tmp_path / "weights")
 
 
 def test_half_a_download_is_no_file_to_start_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

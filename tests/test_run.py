@@ -1,4 +1,4 @@
-"""Whole runs: what they leave behind, what they go on from, and that the figures can be had again."""
+"""Whole runs: what they leave behind, what they resume from, and that the figures can be had again."""
 
 import csv
 import math
@@ -12,37 +12,40 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from checkpoints import CheckpointStore
 from metrics.history import read_history
 from metrics.journal import read_journal
 from metrics.report import Reporter
 from metrics.results import read_rows
-from progress import Progress
+from modules.authors_names import PREFIX, to_authors
+from tasks import Step
 from tests.helpers import task_of
 from tests.workplace import StopAt, Workplace, assert_same, load
 
-KEYS = {"epoch", "model_state", "optimizer_state", "scheduler_state", "best_score", "trainer_state"}
+KEYS = {"schema", "model_state", "method_state", "optimizer_state", "scheduler_state", "epoch", "best_score"}
 TASK = task_of("voc", "15-1")
 
 
 def test_a_run_leaves_checkpoints(trained: Workplace):
     for step in (0, 1):
         checkpoint = load(trained.checkpoint(step))
-        assert checkpoint.keys() == KEYS and checkpoint["epoch"] == 2 and 0 < checkpoint["best_score"] <= 1
+        assert checkpoint.keys() == KEYS | {"trainer_state"} and checkpoint["schema"] == 2
+        assert checkpoint["epoch"] == 2 and 0 < checkpoint["best_score"] <= 1
         assert checkpoint["trainer_state"]["finished"]
         names = checkpoint["model_state"].keys()
-        assert all(name.startswith("module.") for name in names)
-        assert ("module.body.mod3.block1.convs.conv2.bias" in names) == (step == 1)
-        assert ("module.head.map_convs.3.bias" in names) == (step == 1)
-        assert f"module.cls.{step}.weight" in names and f"module.cls.{step + 1}.weight" not in names
+        assert {name.split(".")[0] for name in names} == {"body", "head", "classifiers"}
+        assert ("body.layer2.0.conv2.conv.bias" in names) == (step == 1)
+        assert ("head.atrous.3.conv.bias" in names) == (step == 1)
+        assert f"classifiers.{step}.weight" in names and f"classifiers.{step + 1}.weight" not in names
     names = {path.name for path in trained.checkpoint(0).parent.iterdir()}
-    assert names == {"15-1-voc_tiny_0.pth", "15-1-voc_tiny_1.pth", "first_steps"}
+    assert names == {"15-1-voc_tiny_0.pth", "15-1-voc_tiny_1.pth", ".15-1-voc_tiny.lock"}
 
 
 def test_a_run_leaves_a_row_a_step(trained: Workplace):
     rows = list(csv.reader(trained.results().read_text().splitlines()))
     assert [row[0] for row in rows] == ["0", "1"]
     for row in rows:
-        seen = TASK.num_seen(int(row[0]))
+        seen = TASK.step(int(row[0])).num_seen
         assert len(row) == 1 + 21 + 1
         assert all(field == "X" or 0 <= float(field) <= 1 for field in [*row[1 : 1 + seen], row[-1]])
         assert row[1 + seen : -1] == ["x"] * (21 - seen)
@@ -105,7 +108,7 @@ def test_what_was_told_after_the_checkpoint_is_told_once(tmp_path: Path):
     about = {"name": "a", "config": {}}
     places = {"folder": tmp_path / "logs", "results": tmp_path / "a.csv"}
     reporter = Reporter(**places, class_names=["a"], palette=[(0, 0, 0)], num_first=1, is_main=True, about=about)
-    with reporter.board:
+    with reporter:
         for step in (0, 1):
             for iteration in (1, 2, 3):
                 reporter.losses(step, iteration, {"ce": 0.5}, 0.1)
@@ -126,14 +129,14 @@ def test_a_finished_run_is_not_run_again(trained: Workplace, workplace: Workplac
     workplace.results().write_bytes(trained.results().read_bytes())
     before = workplace.files()
     assert workplace.run("--step", 0, 1) == 0
-    kept = {path: time for path, time in workplace.files().items() if workplace.logs() not in path.parents}
-    assert kept == before
+    after = {path: time for path, time in workplace.files().items() if not path.name.endswith(".lock")}
+    assert {path: time for path, time in after.items() if workplace.logs() not in path.parents} == before
 
 
 def test_a_finished_step_without_a_row_is_scored(trained: Workplace, workplace: Workplace):
     workplace.take_checkpoints(trained, 0, 1)
     before = workplace.files()
-    assert workplace.run("--step", 0, 1, "--no-visualize") == 0
+    assert workplace.run("--step", 0, 1, "--no_visualize") == 0
     assert workplace.results().read_bytes() == trained.results().read_bytes()
     assert before.items() <= workplace.files().items()
 
@@ -141,7 +144,7 @@ def test_a_finished_step_without_a_row_is_scored(trained: Workplace, workplace: 
 def test_test_gives_the_very_row_of_the_training_run(trained: Workplace, workplace: Workplace):
     workplace.take_checkpoints(trained, 0, 1)
     for steps in ([0, 1], [1]):  # all, and one in place of itself
-        assert workplace.run("--step", *steps, "--test", "--no-visualize") == 0
+        assert workplace.run("--step", *steps, "--test", "--no_visualize") == 0
         assert workplace.results().read_bytes() == trained.results().read_bytes()
     assert [event["step"] for event in told(workplace)] == [0, 1]  # as in the table, once each
     assert workplace.scalars().keys() == {k for k in trained.scalars() if k.startswith("test/")}
@@ -149,15 +152,15 @@ def test_test_gives_the_very_row_of_the_training_run(trained: Workplace, workpla
 
 @pytest.mark.parametrize("method", ["RCIL", "FT"])
 def test_test_gives_the_very_row_of_mixed_training(workplace: Workplace, method: str):
-    options = ["--step", 0, 1, "--epochs", 1, "--method", method, "--no-visualize"]
+    options = ["--step", 0, 1, "--epochs", 1, "--crop_size", 32, "--method", method, "--no_visualize"]
     assert workplace.run(*options, "--opt_level", "O1") == 0
     rows = workplace.results().read_bytes()
     workplace.results().unlink()
-    assert workplace.run(*options, "--test") == 0
+    assert workplace.run(*options, "--test", "--batch_size", 4) == 0
     assert workplace.results().read_bytes() == rows
 
 
-def test_a_stopped_run_goes_on_as_if_nothing_had_been(
+def test_a_stopped_run_resumes_as_if_nothing_had_been(
     trained: Workplace, workplace: Workplace, stop_at: StopAt, capsys: pytest.CaptureFixture
 ):
     before = signal.getsignal(signal.SIGTERM)
@@ -170,12 +173,12 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     ]
     for signum, step, iteration, where in stops:
         stop_at(signum, step, iteration)
-        assert workplace.run("--step", 0, 1, "--no-visualize") == 128 + signum
-        said = f"stopped by {signum.name}: step {step} is saved at {where}; the same command goes on there\n"
+        assert workplace.run("--step", 0, 1, "--no_visualize") == 128 + signum
+        said = f"stopped by {signum.name}: step {step} is saved at {where}; the same command resumes there\n"
         assert capsys.readouterr().err == said
-        assert not list(workplace.folder.rglob(".*"))
+        assert {path.suffix or path.name for path in workplace.folder.rglob(".*")} == {".lock"}
     stop_at(0, -1, -1)
-    assert workplace.run("--step", 0, 1, "--no-visualize") == 0
+    assert workplace.run("--step", 0, 1, "--no_visualize") == 0
     for step in (0, 1):
         assert_same(load(workplace.checkpoint(step)), load(trained.checkpoint(step)))
     assert workplace.results().read_bytes() == trained.results().read_bytes()
@@ -183,33 +186,27 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize(("interval", "stop"), [(3, 4), (10, 9), (10, 20)])
-def test_figures_of_a_stopped_run_are_those_of_the_other(
-    trained: Workplace, workplace: Workplace, stop_at: StopAt, interval: int, stop: int
-):
+def test_figures_of_a_stopped_run_are_those_of_the_other(trained: Workplace, workplace: Workplace, stop_at: StopAt):
     """Means over iterations of which one run saw the first and another one the last."""
-    stop_at(signal.SIGTERM, 0, stop)
-    options = ["--step", 0, "--no-visualize", "--print_interval", interval]
-    stopped_once = workplace.run(*options)
-    stop_at(0, -1, -1)
-    assert (stopped_once, workplace.run(*options)) == (143, 0)
+    options = ["--step", 0, "--no_visualize", "--print_interval", 5]
+    for iteration, code in ((4, 143), (20, 143), (-1, 0)):
+        stop_at(signal.SIGTERM, 0, iteration)
+        assert workplace.run(*options) == code
     shown = dict(workplace.scalars()["loss_step0/ce"])
     each = dict(trained.scalars()["loss_step0/ce"])
-    last = 0
-    for iteration, value in sorted(shown.items()):
-        parts = [each[number] for number in range(last + 1, iteration + 1)]
-        assert value == pytest.approx(sum(parts) / len(parts), rel=1e-6)
-        last = iteration
-    assert last == 22
+    assert [*shown] == [5, 10, 11, 16, 21, 22]
+    for first, last in ((1, 5), (6, 10), (11, 11), (12, 16), (17, 21), (22, 22)):
+        parts = [each[number] for number in range(first, last + 1)]
+        assert shown[last] == pytest.approx(sum(parts) / len(parts), rel=1e-6)
 
 
-def test_a_half_done_step_is_gone_on_with_by_its_file(trained: Workplace, workplace: Workplace, stop_at: StopAt):
+def test_a_half_done_step_is_resumed_by_its_file(trained: Workplace, workplace: Workplace, stop_at: StopAt):
     workplace.take_checkpoints(trained, 0)
     stop_at(signal.SIGINT, 1, 3)
-    assert workplace.run("--step", 1, "--no-visualize") == 130
+    assert workplace.run("--step", 1, "--no_visualize") == 130
     half = workplace.checkpoint(1).rename(workplace.folder / "half.pth")
     stop_at(0, -1, -1)
-    assert workplace.run("--step", 1, "--ckpt", half, "--no-visualize") == 0
+    assert workplace.run("--step", 1, "--ckpt", half, "--no_visualize") == 0
     assert_same(load(workplace.checkpoint(1)), load(trained.checkpoint(1)))
 
 
@@ -221,39 +218,40 @@ def test_a_stop_in_a_validation_does_not_lose_the_epoch(
 
     with monkeypatch.context() as patch:
         patch.setattr(Reporter, "validation", validation)
-        assert workplace.run("--step", 0, "--no-visualize") == 143
-    said = "stopped by SIGTERM: step 0 is saved at epoch 2, iteration 11; the same command goes on there\n"
+        assert workplace.run("--step", 0, "--no_visualize") == 143
+    said = "stopped by SIGTERM: step 0 is saved at epoch 2, iteration 11; the same command resumes there\n"
     assert capsys.readouterr().err == said
     # The iterations are done, and are not run again: only what follows them.
-    monkeypatch.setattr("train.forward_losses", None)
-    assert workplace.run("--step", 0, "--no-visualize") == 0
+    monkeypatch.setattr("train.Objective.forward", None)
+    assert workplace.run("--step", 0, "--no_visualize") == 0
     assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))
 
 
-@pytest.mark.parametrize(
-    ("options", "epochs"), [([], [4]), (["--ckpt_interval", 1], [1, 2, 3, 4]), (["--ckpt_interval", 2], [2, 4])]
-)
 def test_a_checkpoint_is_written_every_so_many_epochs_or_where_it_costs_nothing(
-    workplace: Workplace, options: list[object], epochs: list[int], monkeypatch: pytest.MonkeyPatch
+    trained: Workplace, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ):
     """An epoch of a tiny run takes no time of which a hundredth would do for a checkpoint."""
-    plain, seen = Progress.save, []
+    workplace.take_checkpoints(trained, 0)
+    plain, seen = CheckpointStore.write, []
 
-    def save(self: Progress, *, finished: bool = False) -> None:
-        plain(self, finished=finished)
-        seen.append(self.epoch + (self.iteration > 0))
+    def write(self: CheckpointStore, step: Step, state: dict, **more: bool) -> None:
+        plain(self, step, state, **more)
+        seen.append(state["epoch"] + (state["trainer_state"]["iteration"] > 0))
 
-    monkeypatch.setattr(Progress, "save", save)
-    assert workplace.run("--step", 0, "--epochs", 4, "--no-visualize", *options) == 0
-    assert sorted(set(seen)) == epochs and seen == sorted(seen)
-    monkeypatch.setattr("progress.COST", math.inf)
-    seen.clear()
-    assert workplace.run("--step", 0, "--epochs", 4, "--no-visualize", "--no-resume") == 0
-    assert sorted(set(seen)) == [1, 2, 3, 4]
+    monkeypatch.setattr(CheckpointStore, "write", write)
+    for options, cost, epochs in (
+        ([], 0.01, [3]),
+        (["--ckpt_interval", 2], 0.01, [2, 3]),
+        ([], math.inf, [1, 2, 3]),
+    ):
+        monkeypatch.setattr("utils.watch.COST", cost)
+        seen.clear()
+        assert workplace.run("--step", 1, "--epochs", 3, "--no_visualize", "--no_resume", *options) == 0
+        assert sorted(set(seen)) == epochs and seen == sorted(seen)
 
 
 def test_each_epoch_sees_other_crops(workplace: Workplace):
-    assert workplace.run("--step", 0, "--lr", 1e-9, "--no-drop_path", "--no-visualize") == 0
+    assert workplace.run("--step", 0, "--lr", 1e-9, "--no_drop_path", "--no_visualize") == 0
     losses = [value for _, value in workplace.scalars()["loss_step0/ce"]]
     assert all(abs(one - other) > 1e-4 for one, other in zip(losses[:11], losses[11:], strict=True))
 
@@ -261,41 +259,27 @@ def test_each_epoch_sees_other_crops(workplace: Workplace):
 def test_no_resume_trains_anew(trained: Workplace, workplace: Workplace):
     workplace.take_checkpoints(trained, 0)
     checkpoint = load(workplace.checkpoint(0))
-    checkpoint["model_state"]["module.cls.0.bias"] += 1
+    checkpoint["model_state"]["classifiers.0.bias"] += 1
     torch.save(checkpoint, workplace.checkpoint(0))
-    assert workplace.run("--step", 0, "--no-resume", "--no-visualize") == 0
+    assert workplace.run("--step", 0, "--no_resume", "--no_visualize") == 0
     assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))
 
 
-def test_the_first_step_of_another_run_is_tested_and_built_upon(trained: Workplace, workplace: Workplace):
-    first = trained.checkpoint(0)
-    name = ["--name", "other", "--no-visualize"]
-    assert workplace.run(*name, "--step", 0, "--ckpt", first, "--test") == 0
-    assert workplace.run(*name, "--step", 1, "--step_ckpt", first) == 0
-    assert workplace.results(name="other").read_bytes() == trained.results().read_bytes()
-    assert not workplace.checkpoint(0, name="other").exists()
-    assert_same(load(workplace.checkpoint(1, name="other")), load(trained.checkpoint(1)))
-
-
-@pytest.mark.parametrize("prefix", ["module.", ""])
-def test_a_checkpoint_of_the_authors_code_is_tested_and_built_upon(
-    trained: Workplace, workplace: Workplace, prefix: str
-):
-    public = {}
-    for step in (0, 1):
-        weights = load(trained.checkpoint(step))["model_state"]
-        public[step] = workplace.folder / f"public_{step}.pth"
-        torch.save({"model_state": {prefix + k.removeprefix("module."): t for k, t in weights.items()}}, public[step])
-    for step in (0, 1):
-        assert workplace.run("--step", step, "--ckpt", public[step], "--test", "--no-visualize") == 0
+def test_a_checkpoint_of_the_authors_code_is_tested_and_built_upon(trained: Workplace, workplace: Workplace):
+    authors = {}
+    for step, prefix in ((0, PREFIX), (1, "")):
+        weights = to_authors(load(trained.checkpoint(step))["model_state"])
+        authors[step] = workplace.folder / f"authors_{step}.pth"
+        torch.save({"model_state": {prefix + n.removeprefix(PREFIX): t for n, t in weights.items()}}, authors[step])
+        assert workplace.run("--step", step, "--ckpt", authors[step], "--test", "--no_visualize") == 0
     assert workplace.results().read_bytes() == trained.results().read_bytes()
-    assert workplace.run("--step", 1, "--step_ckpt", public[0], "--no-visualize") == 0
+    assert workplace.run("--step", 1, "--step_ckpt", authors[0], "--no_visualize") == 0
     assert_same(load(workplace.checkpoint(1))["model_state"], load(trained.checkpoint(1))["model_state"])
 
 
-def test_without_a_date_a_run_goes_on_in_its_newest_table(trained: Workplace, workplace: Workplace):
+def test_without_a_date_a_run_continues_in_its_newest_table(trained: Workplace, workplace: Workplace):
     workplace.take_checkpoints(trained, 0, 1)
-    options = workplace.options("--step", 1, "--test", "--no-visualize")
+    options = workplace.options("--step", 1, "--test", "--no_visualize")
     at = options.index("--date")
     del options[at : at + 2]
     older, newer, other = (
@@ -312,16 +296,17 @@ def test_without_a_date_a_run_goes_on_in_its_newest_table(trained: Workplace, wo
 
 def test_a_compiled_run_is_the_same_run(trained: Workplace, workplace: Workplace):
     """Compilers take minutes, so the compiled functions run as they are here; benchmarks/compile.py compiles."""
+    workplace.take_checkpoints(trained, 0)
     with torch.compiler.set_stance("force_eager"):
-        assert workplace.run("--step", 0, 1, "--compile") == 0
-    for step in (0, 1):
-        assert_same(load(workplace.checkpoint(step)), load(trained.checkpoint(step)))
+        assert workplace.run("--step", 1, "--compile", "--no_visualize") == 0
+    assert_same(load(workplace.checkpoint(1)), load(trained.checkpoint(1)))
 
 
 def test_a_profile_lies_with_the_logs_and_changes_nothing(
     trained: Workplace, workplace: Workplace, capsys: pytest.CaptureFixture
 ):
-    assert workplace.run("--step", 0, "--profile", 2) == 0
-    assert [path.name for path in (workplace.logs() / "profile").iterdir()] == ["step0.json"]
+    workplace.take_checkpoints(trained, 0)
+    assert workplace.run("--step", 1, "--profile", 2, "--no_visualize") == 0
+    assert [path.name for path in (workplace.logs() / "profile").iterdir()] == ["step1.json"]
     assert "2 iterations traced in" in capsys.readouterr().out
-    assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))
+    assert_same(load(workplace.checkpoint(1)), load(trained.checkpoint(1)))

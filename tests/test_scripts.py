@@ -1,4 +1,4 @@
-"""The scripts of the settings hand the right task, setting and batch to run.py, and further options on."""
+"""The launchers hand the right method, task, setting and batch to run.py, and further options on."""
 
 import os
 import subprocess
@@ -6,102 +6,128 @@ from pathlib import Path
 
 import pytest
 
-from argparser import parse
-from benchmarks.scripts import borrowed_environment
+from argparser import Parsed, parse
+from benchmarks.scripts import OTHERS, SETTINGS, TRAIN, borrowed_environment, launches
 from dataset import scenario_of
-from methods import METHODS
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted(ROOT.glob("scripts/*/*.sh"))
-OF_BASELINES = {
-    "voc": [f"{task}-{scenario}" for task in ("15-5", "15-1", "10-1") for scenario in ("overlap", "disjoint")],
+OF_RCIL = {
+    "voc": [f"{task}-{s}" for task in ("19-1", "15-5", "15-1", "10-1", "5-3") for s in ("overlap", "disjoint")],
     "ade": [f"{task}-overlap" for task in ("100-50", "100-10", "100-5", "50-50")],
     "cityscapes_domain": ["11-5", "11-1", "1-1"],
-    "cityscapes": [],
-}
-OF_RCIL = {
-    "voc": [*OF_BASELINES["voc"], "19-1-overlap", "19-1-disjoint", "5-3-overlap", "5-3-disjoint"],
     "cityscapes": ["10-9"],
 }
-SETTINGS = {
-    (folder, method): (OF_RCIL.get(folder, settings) if method == "RCIL" else settings)
-    for folder, settings in OF_BASELINES.items()
-    for method in METHODS
-}
-"""The settings of SPEC 10 by folder and method."""
-NAMES = {f"{folder}/{method.lower()}_{s}": method for (folder, method), settings in SETTINGS.items() for s in settings}
-"""Every script that there should be, and its method."""
-STARTED = [name for name in NAMES if "/rcil_" in name or name.endswith(("15-1-overlap", "100-50-overlap", "11-1"))]
-"""Those that are started here: the others differ from them in what stands in their name."""
-
-LEARNS = {  # learning rates and epochs, of RCIL and of the baselines
+"""The settings of SPEC 10 by folder."""
+NAMES = [f"{folder}/rcil_{setting}" for folder, settings in OF_RCIL.items() for setting in settings]
+LEARNS = {  # learning rates and epochs of RCIL
     "voc": ((0.02, 0.001), (30,)),
     "ade": ((0.01, 0.001), (60,)),
     "cityscapes": ((0.02, 0.001), (50,)),
+    "cityscapes_domain": ((0.02, 0.002), (50,)),
+    "cityscapes_domain/rcil_11-1": ((0.02, 0.004), (50,)),
 }
-BASELINES_LEARN = {"voc": (30,), "ade": (60,), "cityscapes_domain": (50,)}
+EPOCHS = {"voc": (30,), "ade": (60,), "cityscapes_domain": (50,)}
+"""Of the other methods."""
 
 
-def arguments_of(script: Path, folder: Path, *options: str, **environment: str) -> list[str]:
-    """What `script` starts, with an environment in which python and torchrun only print their arguments."""
+def launch(folder: Path, *words: object, **variables: str) -> subprocess.CompletedProcess:
+    """What a script does in an environment in which python and torchrun only print their arguments."""
     borrowed_environment(folder)
     for name in ("python", "torchrun"):
         program = folder / "bin" / name
         program.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@"\n')
         program.chmod(0o755)
-    variables = os.environ | {"VENV": str(folder)} | environment
-    done = subprocess.run(
-        ["sh", str(script), *options], env=variables, cwd=folder, check=True, capture_output=True, text=True
-    )
-    return done.stdout.splitlines()
+    settings = os.environ | {"VENV": str(folder), "GPUS": "1"} | variables
+    return subprocess.run(["sh", *map(str, words)], env=settings, cwd=folder, capture_output=True, text=True)
 
 
-def test_there_is_a_script_for_every_setting():
-    assert {f"{script.parent.name}/{script.stem}" for script in SCRIPTS} == NAMES.keys()
+def launched(folder: Path, *words: object, **variables: str) -> Parsed:
+    """What run.py makes of the arguments that a script gives it."""
+    done = launch(folder, *words, **variables)
+    program, entry, *arguments = done.stdout.splitlines()
+    assert (done.returncode, done.stderr, program, entry) == (0, "", "python", "run.py")
+    return parse(arguments)
+
+
+def setting_of(parsed: Parsed) -> list[str]:
+    """The setting in the words of the launchers, or nothing where the data set leaves no choice."""
+    scenario = scenario_of(parsed.config.data, parsed.spec)
+    return [word for word in ("overlap", "disjoint") if scenario.startswith(word)]
+
+
+def test_every_published_setting_of_rcil_has_a_launcher_and_scripts_are_few():
+    assert {name for name in launches() if "/" in name} == {*NAMES}
+    assert len([path for path in (ROOT / "scripts").rglob("*") if path.is_file()]) <= 30
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_script_says_what_its_name_says(name: str):
+def test_a_launcher_runs_the_setting_of_its_name_with_the_defaults_of_the_paper(name: str, tmp_path: Path):
+    [script] = launches()[name]
+    parsed = launched(tmp_path, script, "--test", setting="leaked")
+    config, spec, task, steps, provenance, _ = parsed
     folder, stem = name.split("/")
-    task = stem.split("_")[1].removesuffix("-overlap").removesuffix("-disjoint")
-    text = (ROOT / f"scripts/{name}.sh").read_text()
-    title, settings, launch = text.splitlines()[1:]
-    assert title.startswith(f"# {NAMES[name]} on ") and f"sh scripts/{name}.sh [--test]" in title
-    assert f"task {task}" in title
-    dataset = "cityscape" if folder == "cityscapes" else folder
-    setting = "overlap" if stem.endswith("overlap") else "disjoint" if stem.endswith("disjoint") else ""
-    assert settings == f"DATASET={dataset} TASK={task} SETTING={setting} METHOD={NAMES[name]}"
-    assert launch == '. "$(dirname "$0")/../launch.sh"'
-
-
-@pytest.mark.parametrize("name", STARTED)
-def test_a_script_runs_its_setting_with_the_defaults_of_the_paper(name: str, tmp_path: Path):
-    script = ROOT / f"scripts/{name}.sh"
-    program, entry, *arguments = arguments_of(script, tmp_path, "--test", GPUS="1", SETTING="leaked")
-    assert (program, entry) == ("python", "run.py")
-    config, spec, task, steps, provenance, _ = parse(arguments)
-    scenario = scenario_of(config.data, spec)
-    suffix = {"overlapped": "-overlap", "disjoint": "-disjoint"}.get(scenario, "")
-    assert config.method_name == NAMES[name] and config.name == f"{NAMES[name]}{suffix}"
-    assert script.stem == f"{NAMES[name].lower()}_{task.name}{suffix}"
-    assert (spec.folder, spec.facts.kind) == (script.parent.name.split("_")[0], task.kind)
-    assert (task.kind == "domain") == script.parent.name.endswith("_domain")
+    assert stem == "-".join([f"rcil_{task.name}", *setting_of(parsed)])
+    assert config.name == "-".join(["RCIL", *setting_of(parsed)])
+    assert (spec.folder, task.kind == "domain") == (folder.removesuffix("_domain"), folder.endswith("_domain"))
     assert steps == tuple(range(task.num_steps)) and config.test and not provenance.notes
+    assert config.method_name == "RCIL" and config.method.branches == 2
+    assert (config.optim.lr, config.optim.epochs) == LEARNS.get(name, LEARNS[folder])
     assert config.data.batch_size == 24 and config.opt_level == "O1"
-    if NAMES[name] == "RCIL":
-        later = {"11-1": 0.004}.get(task.name, 0.002)
-        expected = LEARNS.get(script.parent.name, ((0.02, later), (50,)))
-    else:
-        expected = (0.01, 0.001), BASELINES_LEARN[script.parent.name]
-    assert (config.optim.lr, config.optim.epochs) == expected
-    assert config.model.backbone == "resnet101" and config.data.crop_size == 512
-    assert config.data.data_root is None and config.method.branches == (2 if NAMES[name] == "RCIL" else 1)
+    assert config.model.backbone == "resnet101" and config.data.crop_size == 512 and config.data.data_root is None
+    title = script.read_text().splitlines()[1]
+    assert f"task {task.name}" in title and f"sh scripts/{name}.sh [--test] [run.py options]" in title
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_one_launcher_runs_every_other_method(setting: str, tmp_path: Path):
+    for method in OTHERS:
+        parsed = launched(tmp_path, TRAIN, method, *setting.split(), "--test")
+        config, _, task, steps, provenance, _ = parsed
+        assert [config.data.dataset, task.name, *setting_of(parsed)] == setting.split()
+        assert config.method_name == method and config.name == "-".join([method, *setting_of(parsed)])
+        assert (config.optim.lr, config.optim.epochs) == ((0.01, 0.001), EPOCHS[config.data.dataset])
+        assert steps == tuple(range(task.num_steps)) and config.test and not provenance.notes
+        assert config.data.batch_size == 24 and config.opt_level == "O1" and config.method.branches == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        ("", "give METHOD DATASET TASK SETTING"),
+        ("PLOP voc --test", "give METHOD DATASET TASK SETTING"),
+        ("--method PLOP --task 15-1", "give METHOD DATASET TASK SETTING"),
+        ("PLOP voc overlap", "voc needs a setting after the task: overlap or disjoint"),
+        ("PLOP voc 15-1 overlapped", "voc needs a setting after the task: overlap or disjoint"),
+        ("PLOP ade 100-50 --test", "ade needs a setting after the task: overlap or disjoint"),
+        ("PLOP cityscapes_domain 11-1 disjoint", "cityscapes_domain leaves no choice of a setting; leave disjoint out"),
+    ],
+)
+def test_words_that_do_not_serve_are_refused_in_one_line(words: str, allowed: str, tmp_path: Path):
+    done = launch(tmp_path, TRAIN, *words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"error: train.sh {words}: {allowed}")
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        ("POD voc 15-1 overlap", "--method POD: choose from FT, LWF, "),
+        ("PLOP cityscapes_domain 11-1 overlapped", "unexpected argument 'overlapped'"),
+    ],
+)
+def test_run_py_refuses_what_it_does_not_know(words: str, allowed: str, tmp_path: Path):
+    settings = os.environ | {"VENV": str(borrowed_environment(tmp_path)), "GPUS": "1"}
+    done = subprocess.run(["sh", TRAIN, *words.split()], env=settings, capture_output=True, text=True)
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 2 and line.startswith(f"error: {allowed}")
 
 
 def test_the_environment_sets_processes_batch_and_folder(tmp_path: Path):
-    script = ROOT / "scripts/voc/rcil_15-1-overlap.sh"
     (tmp_path / "voc").mkdir()
-    program, *arguments = arguments_of(script, tmp_path, "--lr", "0.1", GPUS="4", DATA_ROOT="voc", NAME="mine")
+    variables = {"GPUS": "4", "DATA_ROOT": "voc", "NAME": "mine"}
+    done = launch(tmp_path, ROOT / "scripts/voc/rcil_15-1-overlap.sh", "--lr", "0.1", **variables)
+    program, *arguments = done.stdout.splitlines()
     assert program == "torchrun"
     assert arguments[:4] == ["--standalone", "--nproc_per_node", "4", "run.py"]
     config = parse(arguments[4:]).config
@@ -127,11 +153,3 @@ def test_the_environment_is_made_anew_when_a_list_of_packages_changes(tmp_path: 
         with open(tmp_path / name, "a") as file:
             file.write("another\n")
         assert "setting up" in said() and said() == "", name
-
-
-def test_two_settings_of_one_task_do_not_share_a_name(tmp_path: Path):
-    names = {
-        parse(arguments_of(ROOT / f"scripts/voc/rcil_15-1-{setting}.sh", tmp_path, GPUS="1")[2:]).config.name
-        for setting in ("overlap", "disjoint")
-    }
-    assert len(names) == 2

@@ -1,18 +1,18 @@
 """The network as a whole, and how a step's student and teacher come from the step before (SPEC 3, 4, 6)."""
 
-import math
+import copy
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from config import OptimConfig
+from methods.base import Method, MethodConfig
 from modules.norm import Norm
 from segmentation_module import SegmentationNet, build_student, freeze_parts_
-from tests.helpers import NORMS, largest_difference, small_network
-from utils.optim import build_optimizer
+from tests.helpers import NORMS, largest_difference, small_network, task_of
+from utils.optim import Group, build_optimizer
 
 FORMS = ("plain", "dual", "frozen")
 
@@ -20,8 +20,13 @@ FORMS = ("plain", "dual", "frozen")
 def build(form: str = "dual", **options: object) -> SegmentationNet:
     network = small_network(branches=1 if form == "plain" else 2, **options)
     if form == "frozen":
-        network.freeze_merged_()
+        network.freeze_merged_(copy.deepcopy(network))
     return network
+
+
+def groups(network: SegmentationNet) -> dict[str, Group]:
+    """All that trains, in the groups of any method."""
+    return Method(MethodConfig(), task_of("voc", "15-1").step(0)).groups(network)
 
 
 def images(batch: int = 2, side: int = 64) -> Tensor:
@@ -36,39 +41,25 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("output_stride", [16, 8])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("form", FORMS)
-def test_merged_network_equals_the_network(form, norm, output_stride):
-    network = build(form, norm_act=norm, output_stride=output_stride).eval()
-    before = copy_state(network)
-    for dtype, allowed in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
-        network, x = network.to(dtype), images(1).to(dtype)
-        merged = network.merged()
-        expected, made = network(x), merged(x)
-        assert largest_difference(made.logits, expected.logits) < allowed
-        for name, feature in expected.features.items():
-            assert largest_difference(made.features[name], feature) < allowed, name
-    assert network.form == form and same(copy_state(network), before)
-    assert merged.form == "merged" and not merged.training
-    assert not any(parameter.requires_grad for parameter in merged.parameters())
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("form", FORMS)
-def test_the_network_for_inference_equals_the_network(form, norm):
-    network = build(form, norm_act=norm, stem_activation=form == "plain").eval()
-    before = copy_state(network)
-    for dtype, allowed in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
-        network, x = network.to(dtype), images(1).to(dtype)
-        expected, made = network(x), network.for_inference()(x)
-        assert largest_difference(made.logits, expected.logits) < allowed
-        for name, feature in expected.features.items():
-            assert largest_difference(made.features[name], feature) < allowed, name
-    assert same(copy_state(network), before)
-    inference = network.for_inference()
+def test_the_merged_network_and_that_for_inference_equal_the_network(form, norm):
+    for other in ({}, {"output_stride": 8}, {"backbone": "resnet18"}) if norm == "iabn_sync" else ({},):
+        network = build(form, norm_act=norm, stem_activation=form == "plain", **other).eval()
+        before = copy_state(network)
+        for dtype, allowed in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+            network, x = network.to(dtype), images(1).to(dtype)
+            expected = network(x)
+            for made in (network.merged()(x), network.for_inference()(x)):
+                assert largest_difference(made.logits, expected.logits) < allowed
+                for name, feature in expected.features.items():
+                    assert largest_difference(made.features[name], feature) < allowed, name
+        assert network.form == form and same(copy_state(network), before)
+    merged, inference = network.merged(), network.for_inference()
     assert not any(isinstance(module, Norm) for module in inference.body.modules())
-    assert not inference.training and not any(parameter.requires_grad for parameter in inference.parameters())
+    for made in (merged, inference):
+        assert made.form == "merged" and not made.training
+        assert not any(parameter.requires_grad for parameter in made.parameters())
     assert same(copy_state(inference.for_inference()), copy_state(inference))
 
 
@@ -78,8 +69,8 @@ def storages(network: nn.Module) -> set[int]:
 
 def test_a_teacher_shares_the_frozen_convolutions_of_its_student():
     previous = build("dual")
-    student = build_student(previous, new_classes=2, init_weights=True, init_bias=False)
-    student.freeze_merged_()
+    student = build_student(previous, new_classes=2)
+    student.freeze_merged_(previous)
     student.place_(torch.device("cpu"), torch.float32)
     teacher = previous.for_inference()
     expected = teacher(images()).logits
@@ -144,7 +135,7 @@ def test_frozen_branches_survive_training():
     torch.manual_seed(0)
     network = build("frozen").train()
     before = copy_state(network)
-    optimizer = build_optimizer(network.parameter_groups(), OptimConfig(weight_decay=0.1), lr=0.01)
+    optimizer = build_optimizer(groups(network), OptimConfig(weight_decay=0.1), lr=0.01)
     for _ in range(3):
         optimizer.zero_grad()
         network(images()).logits.square().mean().backward()
@@ -169,49 +160,15 @@ def test_outputs_are_named_and_of_the_right_size(training):
     assert torch.equal(made.logits, upsampled)
 
 
-@pytest.mark.parametrize("heads", [(4,), (4, 1, 2)])
-@pytest.mark.parametrize("form", FORMS)
-def test_groups_hold_every_parameter_once(form, heads):
-    network = build(form, classes_per_head=heads)
-    groups = network.parameter_groups()
-    ids = [id(parameter) for group in groups.values() for parameter in group]
-    assert sorted(ids) == sorted(id(parameter) for parameter in network.parameters())
-    assert len(groups["classifiers"]) == 2 and groups["classifiers"][0].shape[0] == heads[-1]
-    assert len(groups["old_classifiers"]) == 2 * (len(heads) - 1)
-
-
-@pytest.mark.parametrize("init_bias", [True, False])
-@pytest.mark.parametrize("init_weights", [True, False])
-def test_new_classifiers_start_as_told(init_weights, init_bias):
-    teacher = build(classes_per_head=(4, 2))
-    before = copy_state(teacher)
-    torch.manual_seed(5)
-    chance = nn.Conv2d(16, 3, 1)
-    torch.manual_seed(5)
-    student = build_student(teacher, new_classes=3, init_weights=init_weights, init_bias=init_bias)
-    assert same(copy_state(teacher), before)
-    background, new = student.classifiers[0], student.classifiers[2]
-    assert [classifier.out_channels for classifier in student.classifiers] == [4, 2, 3]
-    assert all(parameter.requires_grad for parameter in new.parameters())
-    expected = teacher.classifiers[0].weight[:1].expand(3, -1, 1, 1) if init_weights else chance.weight
-    assert torch.equal(new.weight, expected)
-    old_bias = teacher.classifiers[0].bias
-    shared = old_bias[0] - math.log(3 + 1)
-    assert_close(new.bias, shared.expand(3) if init_bias else chance.bias)
-    assert_close(background.bias[0], shared if init_bias else old_bias[0])
-    # All else is the network of the step before, in memory of its own.
-    untouched = {name for name in before if name != "classifiers.0.bias"}
-    assert all(torch.equal(student.state_dict()[name], before[name]) for name in untouched)
-    assert torch.equal(background.bias[1:], old_bias[1:])
-    addresses = {parameter.data_ptr() for parameter in teacher.parameters()}
-    assert addresses.isdisjoint(parameter.data_ptr() for parameter in student.parameters())
-
-
-def test_a_new_domain_brings_no_classifier():
-    teacher = build(classes_per_head=(19,))
-    student = build_student(teacher, new_classes=0, init_weights=True, init_bias=True)
-    assert len(student.classifiers) == 1
-    assert same(copy_state(student), copy_state(teacher))
+@pytest.mark.parametrize("new_classes", [3, 0])
+def test_a_student_is_a_copy_of_the_network_before_with_a_classifier_for_new_classes(new_classes):
+    previous = build(classes_per_head=(4, 2))
+    student, before = build_student(previous, new_classes=new_classes), copy_state(previous)
+    heads = [classifier.out_channels for classifier in student.classifiers]
+    assert heads == [4, 2, *[new_classes] * bool(new_classes)]
+    assert same({name: tensor for name, tensor in copy_state(student).items() if name in before}, before)
+    assert all(parameter.requires_grad for parameter in student.parameters())
+    assert not storages(student) & storages(previous)
 
 
 @pytest.mark.parametrize(("body", "norms"), [(True, False), (False, True), (True, True), (False, False)])
@@ -221,7 +178,7 @@ def test_frozen_parts_survive_training(body, norms):
     freeze_parts_(network, body=body, norms=norms)
     network.train()
     before = copy_state(network)
-    optimizer = build_optimizer(network.parameter_groups(), OptimConfig(weight_decay=0.1), lr=0.01)
+    optimizer = build_optimizer(groups(network), OptimConfig(weight_decay=0.1), lr=0.01)
     network(images()).logits.square().mean().backward()
     optimizer.step()
     of_norms = {

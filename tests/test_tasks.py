@@ -1,4 +1,4 @@
-"""Properties of every task: each class arrives once, and the numbers of outputs add up."""
+"""Tasks of the published runs, orders in files, and what is refused. Any task: properties/test_task_properties.py."""
 
 import json
 from pathlib import Path
@@ -12,80 +12,28 @@ from utils.errors import UserError
 ORDERS = json.loads((Path(__file__).parents[1] / "data" / "voc_class_orders.json").read_text())
 
 
-def every_rule(dataset: str) -> list[str]:
-    units = SPECS[dataset].facts.num_units
-    return [f"{x}-{y}" for x in range(1, units) for y in range(1, units - x + 1) if (units - x) % y == 0]
-
-
-def all_tasks() -> list[Task]:
-    names = [(dataset, name) for dataset in SPECS for name in every_rule(dataset)]
-    names += [(dataset, name) for dataset, spec in SPECS.items() for name in spec.facts.published]
-    names += [("voc", name) for name in ORDERS]
-    return [task_of(dataset, name) for dataset, name in names]
-
-
-def test_each_class_arrives_in_exactly_one_step():
-    for task in all_tasks():
-        arrived = [unit for step in task.steps for unit in step]
-        count = task.num_classes_total if task.kind == "class" else SPECS[task.dataset].facts.num_units
-        assert sorted(arrived) == list(range(count)), task.name
-        assert all(task.steps), task.name
-
-
-def test_new_old_and_order_agree_in_class_tasks():
-    for task in all_tasks():
-        if task.kind != "class":
-            continue
-        assert task.steps[0][0] == 0
-        seen: list[int] = []
-        last = task.order(task.num_steps - 1)
-        for step in range(task.num_steps):
-            new, old, order = task.new_classes(step), task.old_classes(step), task.order(step)
-            assert 0 not in new and 0 not in old
-            assert old == tuple(seen)
-            assert order == (0, *old, *new)
-            assert task.num_old(step) == (len(task.order(step - 1)) if step else 0)
-            assert task.num_new(step) == len(new) + (step == 0)
-            assert task.num_seen(step) == task.num_old(step) + task.num_new(step) == len(order)
-            assert sum(task.classes_per_head(step)) == task.num_seen(step)
-            assert len(task.classes_per_head(step)) == step + 1
-            # The outputs of a step keep their places in all later ones.
-            assert order == last[: len(order)]
-            assert task.domains(step) == ()
-            seen += new
-
-
 def test_domain_tasks_keep_all_classes_in_every_step():
     task = task_of("cityscapes_domain", "11-5")
-    assert task.steps == (tuple(range(11)), tuple(range(11, 16)), tuple(range(16, 21)))
-    for step in range(task.num_steps):
-        assert task.domains(step) == task.steps[step]
-        assert task.order(step) == task.new_classes(step) == tuple(range(19))
-        assert (task.num_new(step), task.num_seen(step), task.num_old(step)) == (19, 19, 19 if step else 0)
-        assert task.classes_per_head(step) == (19,)
-        assert task.old_classes(step) == ()
+    assert task.arrivals == (tuple(range(11)), tuple(range(11, 16)), tuple(range(16, 21)))
+    for step in task.steps:
+        assert step.order == step.new_classes == tuple(range(19)) and step.old_classes == ()
+        assert (step.num_new, step.num_seen, step.num_old) == (19, 19, 19 if step.number else 0)
 
 
 def test_steps_of_published_tasks():
-    assert task_of("voc", "15-1").classes_per_head(5) == (16, 1, 1, 1, 1, 1)
-    assert [len(step) for step in task_of("voc", "5-3").steps] == [6, 3, 3, 3, 3, 3]
-    assert [len(step) for step in task_of("ade", "100-10").steps] == [101, 10, 10, 10, 10, 10]
-    assert task_of("cityscape", "10-9").steps == (tuple(range(11)), tuple(range(11, 20)))
+    assert task_of("voc", "15-1").step(5).classes_per_head == (16, 1, 1, 1, 1, 1)
+    assert task_of("voc", "5-3").step(5).classes_per_head == (6, 3, 3, 3, 3, 3)
+    assert task_of("ade", "100-10").step(5).classes_per_head == (101, 10, 10, 10, 10, 10)
+    assert task_of("cityscape", "10-9").arrivals == (tuple(range(11)), tuple(range(11, 20)))
     assert task_of("cityscapes_domain", "1-1").num_steps == 21
-    assert task_of("voc", "offline").steps == (tuple(range(21)),)
+    assert task_of("voc", "offline").arrivals == (tuple(range(21)),)
 
 
 def test_named_orders_are_those_of_the_file():
     assert len(ORDERS) == 22
-    for name, steps in ORDERS.items():
+    for name, arrivals in ORDERS.items():
         task = task_of("voc", name)
-        assert task.name == name
-        assert [list(step) for step in task.steps] == steps
-
-
-def test_aliases_are_the_task_that_they_stand_for():
-    assert task_of("voc", "15-5s") == task_of("voc", "15-1")
-    assert task_of("ade", "50") == task_of("ade", "50-50")
+        assert (task.name, [list(arrived) for arrived in task.arrivals]) == (name, arrivals)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +80,7 @@ def order_of(folder: Path, text: str) -> Task:
 def test_a_class_order_is_read_by_name_and_number(tmp_path: Path, text: str):
     task = order_of(tmp_path, text)
     # "7" is a name, so it is class 3 and not class 7.
-    assert task.steps == ((0, 4, 1), (2,), (3,))
+    assert task.arrivals == ((0, 4, 1), (2,), (3,))
     assert (task.name, task.dataset, task.kind, task.num_classes_total) == ("shuffled", "mine", "class", 5)
 
 
@@ -159,7 +107,7 @@ def test_a_class_order_that_is_none_is_refused(tmp_path: Path, text: str, says: 
 
 
 def test_a_class_order_may_start_with_the_mark_of_unicode(tmp_path: Path):
-    assert order_of(tmp_path, "\ufeffcow, cat\nbig dog\n7").steps == ((0, 4, 1), (2,), (3,))
+    assert order_of(tmp_path, "\ufeffcow, cat\nbig dog\n7").arrivals == ((0, 4, 1), (2,), (3,))
 
 
 def test_a_class_order_needs_a_file_of_text_and_a_data_set_of_classes(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""One epoch and one evaluation."""
+"""The training of a step, and one evaluation."""
 
 import math
 from dataclasses import replace
@@ -9,153 +9,111 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import DataLoader
 
-from config import DataConfig, ModelConfig, OptimConfig
-from dataset import Loaders
+from config import DataConfig, OptimConfig, RunConfig
 from dataset.transform import normalise
 from methods import METHODS
-from segmentation_module import SegmentationNet, build_network, build_student
-from tests.helpers import loaders_of, task_of
-from train import LossMeter, Precision, Updater, evaluate, forward_losses, predict_samples, train_one_epoch
-from utils.optim import build_optimizer, build_schedule
+from methods.base import Batch, Method
+from segmentation_module import SegmentationNet, SegOutput, build_network, build_student
+from tests.helpers import ALONE, data_of, small_config, small_network, task_of
+from tests.methods.probe import Probe
+from tests.trainers import InMemory, through_file, trainer_of
+from tests.workplace import assert_same
+from train import Trainer, evaluate, predict_samples
+from utils.constants import IGNORE_INDEX
+from utils.errors import NonFiniteError, UserError
 
-CPU = torch.device("cpu")
-TASK = task_of("voc", "15-1")
-QUIET = {"device": CPU, "title": "test", "quiet": True}
-
-
-def network() -> SegmentationNet:
-    torch.manual_seed(0)
-    config = ModelConfig(backbone="resnet26", width=4, head_channels=4, no_pretrained=True)
-    return build_network(config, branches=2, classes_per_head=TASK.classes_per_head(0))
+STEPS = task_of("voc", "15-1").steps
+CONSTANT = OptimConfig(lr=(0.0001,), epochs=(1,), lr_policy="none")
 
 
-@pytest.fixture(scope="module")
-def config(shapes: Path) -> DataConfig:
-    return DataConfig(data_root=shapes, overlap=True, crop_size=64, batch_size=8, num_workers=0)
+def test_an_objective_learns_without_data_set_or_run():
+    method = METHODS["RCIL"](METHODS["RCIL"].Config(), STEPS[1])
+    previous = small_network(classes_per_head=(16,), drop_path=False)
+    student = build_student(previous, new_classes=1)
+    method.shape(student, previous)
+    config = RunConfig(data=DataConfig(), model=small_config(), optim=CONSTANT, method=method.config, print_interval=1)
+    batches = InMemory(17, count=1)
+    batches.batches *= 2
+    trainer = Trainer(student, previous.for_inference(), method, batches, config, ALONE)
+    first, second = trainer.train_epoch()
+    assert second["total"] < first["total"] and first.keys() == {"ce", "kd", "cube_spatial", "cube_channel", "total"}
 
 
-def loaders(config: DataConfig, *, rank: int = 0, world_size: int = 1) -> Loaders:
-    return loaders_of(config, 0, seed=1, rank=rank, world_size=world_size)
+@pytest.mark.parametrize(("name", "step"), [("RCIL", 1), ("EWC", 0)])
+def test_a_trainer_resumes_what_another_one_saved(name: str, step: int):
+    """Random branches, what a method counts, and losses that are not reported yet."""
+
+    def begun(**optim: object) -> Trainer:
+        schedule = OptimConfig(epochs=(2,), **optim)
+        batches = InMemory(STEPS[step].num_seen, count=4)
+        return trainer_of(METHODS[name], STEPS[step], batches, optim=schedule, print_interval=3)
+
+    one = begun()
+    epoch = one.train_epoch()
+    losses = [next(epoch), next(epoch)]
+    saved = through_file(one.state_dict())
+    losses += epoch
+    assert [bool(means) for means in losses] == [False, False, True, True]
+    other = begun()
+    other.load_state_dict(saved)
+    assert (other.epoch, other.iteration, other.updates) == (0, 2, 2)
+    assert list(other.train_epoch()) == losses[2:]
+    assert_same(other.state_dict(), one.state_dict())
+    with pytest.raises(UserError, match=r"cannot be resumed: .*; train the step anew with --no_resume"):
+        begun(momentum=0.5).load_state_dict(saved)
 
 
-def epoch(
-    model: SegmentationNet, loader: DataLoader, *, lr: float = 0.01, mixed: bool = False, interval: int = 2
-) -> list[tuple[int, dict[str, float]]]:
-    """Train for one epoch; what was reported: (iteration, losses)."""
-    optimizer = build_optimizer(model.parameter_groups(), OptimConfig(), lr)
-    schedule = build_schedule(optimizer, OptimConfig(), len(loader))
-    method = METHODS["RCIL"](METHODS["RCIL"].Config(), TASK, 0)
-    precision, reports = Precision(CPU, mixed=mixed), []
-
-    def report(losses: dict[str, float], iteration: int) -> None:
-        reports.append((iteration, losses))
-
-    meter = LossMeter()
-
-    def judge(done: int) -> None:
-        assert not meter.faults()
-
-    options = {"print_interval": interval, "report": report, "judge": judge, **QUIET}
-    train_one_epoch(model, None, method, loader, Updater(optimizer, schedule, precision), meter, **options)
-    assert optimizer.param_groups[0]["lr"] == 0
-    return reports
+def test_an_epoch_reports_every_interval_and_at_its_end():
+    reports = {}
+    for interval in (1, 2, 5):
+        trainer = trainer_of(METHODS["FT"], STEPS[0], InMemory(16, count=5), print_interval=interval)
+        before = {name: tensor.clone() for name, tensor in trainer.student.eval().state_dict().items()}
+        reports[interval] = list(trainer.train_epoch())
+        assert trainer.updater.lr == 0
+        assert not any(torch.equal(tensor, before[name]) for name, tensor in trainer.student.state_dict().items())
+    assert [bool(means) for means in reports[2]] == [False, True, False, True, True]
+    assert all(means.keys() == {"ce", "total"} and means["ce"] > 0 for means in reports[1])
+    # Intervals only choose what is averaged.
+    assert reports[5][-1]["ce"] == pytest.approx(np.mean([means["ce"] for means in reports[1]]))
 
 
-def test_the_meter_gives_means_and_starts_anew():
-    meter = LossMeter()
-    for ce, kd in ((1.0, 4.0), (2.0, 8.0)):
-        meter.add({"ce": torch.tensor(ce, requires_grad=True), "kd": torch.tensor(kd), "gradient": torch.tensor(7.0)})
-    assert meter.means() == {"ce": 1.5, "kd": 6.0, "total": 7.5}
-    assert meter.means() == {}
-    meter.add({"ce": torch.tensor(5.0)})
-    assert meter.means() == {"ce": 5.0, "total": 5.0}
+@pytest.mark.parametrize("method", [METHODS["RCIL"], Probe])
+def test_mixed_precision_learns_nearly_the_same(method: type[Method]):
+    mixed, full = (trainer_of(method, STEPS[1], InMemory(17), opt_level=level) for level in ("O1", "O0"))
+    losses = [[means["total"] for means in trainer.train_epoch()] for trainer in (mixed, full)]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.1)
+    parameters = [*mixed.student.parameters(), *mixed.method.parameters()]
+    assert all(parameter.dtype == torch.float32 for parameter in parameters)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_the_meter_names_what_is_not_finite_once_and_leaves_its_iteration_out(value: float):
-    meter = LossMeter()
-    for ce, gradient in ((1.0, 1.0), (2.0, value), (3.0, 1.0)):
-        meter.add({"ce": torch.tensor(ce), "gradient": torch.tensor(gradient)})
-    (fault,) = meter.faults()
-    assert fault[:3] == (1, 0, "gradient") and (fault.value == value or math.isnan(value))
-    meter.add({"ce": torch.tensor(value), "gradient": torch.tensor(value)})
-    assert [fault[:3] for fault in meter.faults()] == [(0, 0, "ce"), (0, 0, "gradient")]
-    assert meter.faults() == []
-    assert meter.means() == {"ce": 2.0, "total": 2.0}
-    meter.add({"ce": torch.tensor(value), "gradient": torch.tensor(1.0)})
-    assert len(meter.faults()) == 1 and meter.means() == {}
+class Shaky(METHODS["EWC"]):
+    """Its loss is not a number where the first pixel is ignored."""
+
+    def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
+        factor = torch.where(batch.labels[0, 0, 0] == IGNORE_INDEX, math.nan, 1.0)
+        return {name: factor * loss for name, loss in super().losses(batch, student, teacher).items()}
 
 
-def test_a_meter_goes_on_from_its_state():
-    meter, other = LossMeter(), LossMeter()
-    for ce in (1.0, math.nan, 1 / 3):
-        meter.add({"ce": torch.tensor(ce)})
-    meter.faults()
-    other.load(meter.state(), CPU)
-    for one in (meter, other):
-        one.add({"ce": torch.tensor(0.25)})
-        assert one.faults() == []
-    assert meter.means() == other.means()
-
-
-def test_an_epoch_reports_every_interval_and_at_its_end(config: DataConfig):
-    loader, model = loaders(config).train, network()
-    assert len(loader) == 5
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    reports = epoch(model.eval(), loader)
-    assert [iteration for iteration, _ in reports] == [2, 4, 5]
-    assert all(losses.keys() == {"ce", "total"} and losses["ce"] > 0 for _, losses in reports)
-    assert all(not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-def test_intervals_only_choose_what_is_averaged(config: DataConfig):
-    each = [losses["ce"] for _, losses in epoch(network(), loaders(config).train, interval=1)]
-    whole = epoch(network(), loaders(config).train, interval=5)
-    assert len(each) == 5 and whole[0][1]["ce"] == pytest.approx(np.mean(each))
-
-
-def test_mixed_precision_learns_nearly_the_same(config: DataConfig):
-    model = network()
-    mixed = [losses["ce"] for _, losses in epoch(model, loaders(config).train, mixed=True, interval=1)]
-    full = [losses["ce"] for _, losses in epoch(network(), loaders(config).train, interval=1)]
-    assert mixed != full and mixed == pytest.approx(full, rel=0.1)
-    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_an_update_with_a_gradient_that_is_not_finite_is_left_out(config: DataConfig, first: bool):
-    """Weights and statistics of the norms stay, and the next update is what it would have been."""
-    model, twin, constant = network(), network(), OptimConfig(lr_policy="none")
-    loader = loaders(config).train
-    optimizers = [build_optimizer(net.parameter_groups(), OptimConfig(), 0.01) for net in (model, twin)]
-    updaters = [
-        Updater(optimizer, build_schedule(optimizer, constant, 10), Precision(CPU, mixed=False), undo=net)
-        for optimizer, net in zip(optimizers, (model, twin), strict=True)
-    ]
-    method = METHODS["RCIL"](METHODS["RCIL"].Config(), TASK, 0)
-
-    def iterate(which: int, factor: float) -> dict[str, Tensor]:
-        torch.manual_seed(5)
-        images, labels = next(iter(loader))
-        updaters[which].clear()
-        losses = forward_losses(
-            (model, twin)[which], None, method, normalise(images), labels.long(), Precision(CPU, mixed=False)
-        )
-        return updaters[which].step({name: loss * factor for name, loss in losses.items()}, method)
-
-    if not first:
-        for which in (0, 1):
-            iterate(which, 1.0)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    bad = iterate(0, math.nan)
-    assert not bad["gradient"].isfinite()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    for which in (0, 1):
-        assert iterate(which, 1.0)["gradient"] > 0
-    assert all(torch.equal(tensor, twin.state_dict()[name]) for name, tensor in model.state_dict().items())
-    assert not all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_batch_whose_gradient_is_not_finite_is_left_out(bad: int):
+    """Weights, momentum and statistics end as if it had not been; what the method collects stays finite."""
+    with_it, without = InMemory(16, count=3), InMemory(16, count=3)
+    with_it.batches[bad][1][0, 0, 0] = IGNORE_INDEX
+    del without.batches[bad]
+    shaky, twin = (
+        trainer_of(Shaky, STEPS[0], batches, optim=CONSTANT, skip_bad_batches=1) for batches in (with_it, without)
+    )
+    reports = list(shaky.train_epoch())
+    assert reports.pop(bad) == {} and reports == list(twin.train_epoch())
+    for entry in ("model_state", "optimizer_state"):
+        assert_same(shaky.state_dict()[entry], twin.state_dict()[entry])
+    assert all(value.isfinite().all() for _, value in shaky.method.fisher.items())
+    strict = trainer_of(Shaky, STEPS[0], with_it, optim=CONSTANT)
+    with pytest.raises(
+        NonFiniteError, match=f"iteration {bad + 1}: the loss 'ce' became nan .* batch {bad} of process 0;"
+    ):
+        list(strict.train_epoch())
 
 
 class Waits(TorchDispatchMode):
@@ -171,63 +129,69 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_no_iteration_waits_for_the_device(config: DataConfig):
-    """Of step 1, with all losses of RCIL and the meter that sums them."""
-    previous = network()
-    student = build_student(previous, new_classes=1, init_weights=True, init_bias=False)
-    method = METHODS["RCIL"](METHODS["RCIL"].Config(), TASK, 1)
-    method.prepare(student)
-    student.place_(CPU, torch.float32).train()
-    teacher = previous.for_inference()
-    optimizer = build_optimizer(student.parameter_groups(), OptimConfig(), 0.001)
-    updater = Updater(optimizer, build_schedule(optimizer, OptimConfig(), 10), Precision(CPU, mixed=False))
-    images, labels = next(iter(loaders(config).train))
-    meter = LossMeter()
+@pytest.mark.parametrize("name", METHODS)
+def test_no_iteration_waits_for_the_device(name: str):
+    """Of step 1, but for those that report."""
+    weights = small_network(branches=1, classes_per_head=(16,)).named_parameters()
+    carried = {
+        f"{entry}.{key.replace('.', '/')}": torch.ones_like(weight)
+        for key, weight in weights
+        for entry in getattr(METHODS[name], "carries", ())
+    }
+    trainer = trainer_of(METHODS[name], STEPS[1], InMemory(17, count=3), inherited=carried, print_interval=100)
+    epoch = trainer.train_epoch()
     with Waits() as waits:
-        for _ in range(3):
-            updater.clear()
-            losses = forward_losses(student, teacher, method, normalise(images), labels.long(), updater.precision)
-            meter.add(updater.step(losses, method))
+        next(epoch), next(epoch)
         assert not waits.seen
-        losses["ce"].item()  # what would have been noticed
-        assert waits.seen == ["aten::_local_scalar_dense"]
+        (means,) = epoch  # what would have been noticed
+        assert waits.seen and means
 
 
-def counts(config: DataConfig, *, rank: int = 0, world_size: int = 1) -> Tensor:
+@pytest.fixture(scope="module")
+def config(shapes: Path) -> DataConfig:
+    return DataConfig(data_root=shapes, overlap=True, crop_size=64, batch_size=8, num_workers=0)
+
+
+@pytest.fixture(scope="module")
+def network() -> SegmentationNet:
+    torch.manual_seed(0)
+    return build_network(small_config(), branches=2, classes_per_head=(16,)).for_inference()
+
+
+def counts(network: SegmentationNet, config: DataConfig, **share: int) -> Tensor:
     """Confusion matrix over the share of one process."""
-    loader = loaders(config, rank=rank, world_size=world_size).test
-    return evaluate(network().for_inference(), loader, num_classes=16, **QUIET).matrix
+    loader = data_of(config, **share).test(STEPS[0])
+    return evaluate(network, loader, num_classes=16, dist=ALONE, title="").matrix
 
 
 @pytest.mark.parametrize(("batch_size", "world_size"), [(1, 1), (5, 1), (4, 2), (7, 3)])
-def test_each_sample_counts_once(config: DataConfig, batch_size: int, world_size: int):
-    whole = counts(config)
+def test_each_sample_counts_once(network: SegmentationNet, config: DataConfig, batch_size: int, world_size: int):
+    whole = counts(network, config)
     config = replace(config, batch_size=batch_size)
-    test = loaders(config).test.dataset
-    labelled = sum(int((test[0, index][1] != 255).sum()) for index in range(len(test)))
-    shares = [counts(config, rank=rank, world_size=world_size) for rank in range(world_size)]
+    test = data_of(config).test(STEPS[0]).dataset
+    labelled = sum(int((test[0, index][1] != IGNORE_INDEX).sum()) for index in range(len(test)))
+    shares = [counts(network, config, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert int(sum(shares).sum()) == int(whole.sum()) == labelled
     assert torch.equal(sum(shares), whole)
 
 
-def test_the_matrix_is_that_of_the_predictions(config: DataConfig):
-    loader, model = loaders(config).test, network().for_inference()
+def test_the_matrix_is_that_of_the_predictions(network: SegmentationNet, config: DataConfig):
     expected = np.zeros((16, 16), dtype=np.int64)
-    for images, labels in loader:
-        predictions = model(normalise(images)).logits.argmax(1)
+    for images, labels in data_of(config).test(STEPS[0]):
+        predictions = network(normalise(images)).logits.argmax(1)
         for label, prediction in zip(labels.flatten().tolist(), predictions.flatten().tolist(), strict=True):
-            if label != 255:
+            if label != IGNORE_INDEX:
                 expected[label, prediction] += 1
-    assert np.array_equal(counts(config).numpy(), expected)
+    assert np.array_equal(counts(network, config).numpy(), expected)
     assert np.count_nonzero(expected) > 16  # or a constant prediction could hide a mistake
 
 
-def test_samples_are_predicted_one_by_one(config: DataConfig):
-    test, model = loaders(config).test.dataset, network().for_inference()
-    drawn = predict_samples(model, test, CPU)
+def test_samples_are_predicted_one_by_one(network: SegmentationNet, config: DataConfig):
+    test = data_of(config).test(STEPS[0]).dataset
+    drawn = predict_samples(network, test, ALONE.device)
     assert len(drawn) == len(test)
     for number, sample in enumerate(drawn):
         image, labels = test[0, number]
         assert np.array_equal(sample.image, image.numpy()) and np.array_equal(sample.truth, labels.numpy())
-        expected = model(normalise(image[None])).logits.argmax(1)[0]
+        expected = network(normalise(image[None])).logits.argmax(1)[0]
         assert sample.prediction.dtype == np.uint8 and np.array_equal(sample.prediction, expected.numpy())

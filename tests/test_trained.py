@@ -1,4 +1,4 @@
-"""A checkpoint says itself what its network is and which class each output means; a stranger's is told."""
+"""A checkpoint says itself what its network is and which class each output means; a foreign one is told."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from modules.authors_names import to_authors
 from tests.networks import save_network
 from tests.workplace import load
 from trained import Foreign, load_trained
@@ -33,26 +34,26 @@ def changed(path: Path, **identity: Any) -> Path:
 
 def as_foreign(path: Path) -> Path:
     """The checkpoint as another code base would have left it."""
-    save_checkpoint(path, {"model_state": load(path)["model_state"]})
+    save_checkpoint(path, {"model_state": to_authors(load(path)["model_state"])})
     return path
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["", "--method FT", "--output_stride 8 --norm_act std", "--stem_activation", "--width 12 --head_channels 8"],
-)
-def test_the_network_is_that_of_the_run(tmp_path: Path, line: str):
-    expected = save_network(tmp_path / "step.pth", f"--task 15-5s_b {line}", 3)
-    trained = load_trained(tmp_path / "step.pth", pooling=32)
-    assert same_function(trained.network, expected)
-    assert (trained.dataset, trained.step, trained.finished) == ("voc", 3, True)
-    assert trained.labels == VOC_B and trained.class_names[:3] == ("background", "dog", "chair")
+def test_the_network_is_that_of_the_run(tmp_path: Path):
+    for line in ("", "--method FT", "--output_stride 8 --norm_act std", "--stem_activation", "--width 12"):
+        expected = save_network(tmp_path / "step.pth", f"--task 15-5s_b {line}", 3)
+        trained = load_trained(tmp_path / "step.pth", pooling=32)
+        assert same_function(trained.network, expected), line
+        assert (trained.dataset, trained.step, trained.finished) == ("voc", 3, True)
+        assert trained.labels == VOC_B and trained.class_names[:3] == ("background", "dog", "chair")
 
 
 def test_networks_that_learn_domains_know_all_classes_in_their_order(tmp_path: Path):
+    """One that says nothing of itself is of any step."""
     save_network(tmp_path / "step.pth", "--dataset cityscapes_domain --task 11-5", 1)
     trained = load_trained(tmp_path / "step.pth", pooling=32)
     assert trained.labels == tuple(range(19)) and trained.class_names[-1] == "bicycle"
+    foreign = Foreign("cityscapes_domain", "11-5", {})
+    assert load_trained(as_foreign(tmp_path / "step.pth"), pooling=32, foreign=foreign).labels == tuple(range(19))
 
 
 def test_classes_of_one_s_own_data_are_named_by_the_checkpoint(tmp_path: Path):
@@ -68,51 +69,46 @@ def test_the_window_of_image_pooling_is_that_of_the_evaluation(tmp_path: Path):
     assert other.head.pooling == 2 and not same_function(one, other)
 
 
-@pytest.mark.parametrize("line", ["--method MiB", "--norm_act std --output_stride 8", "--stem_activation"])
-@pytest.mark.parametrize("task", ["15-5s_b", "15-5"])
-def test_a_stranger_s_network_is_read_off_its_weights(tmp_path: Path, task: str, line: str):
+@pytest.mark.parametrize(
+    ("task", "line", "options"),
+    [
+        ("15-5s_b", "--method MiB", {}),
+        ("15-5", "--norm_act std --output_stride 8", {"norm_act": "std", "output_stride": 8}),
+        ("15-5", "--stem_activation", {"stem_activation": True}),
+    ],
+)
+def test_a_foreign_network_is_read_off_its_weights(tmp_path: Path, task: str, line: str, options: dict[str, Any]):
     expected = save_network(tmp_path / "step.pth", f"--task {task} {line} --width 12", 1)
-    options: dict[str, Any] = {}
-    if "std" in line:
-        options = {"norm_act": "std", "output_stride": 8}
-    elif "stem" in line:
-        options = {"stem_activation": True}
     trained = load_trained(as_foreign(tmp_path / "step.pth"), pooling=32, foreign=Foreign("voc", task, options))
     assert same_function(trained.network, expected)
     assert trained.step == 1 and trained.finished
     assert trained.labels == (VOC_B[:17] if task == "15-5s_b" else tuple(range(21)))
 
 
-def test_a_stranger_s_network_of_domains_is_of_any_step(tmp_path: Path):
-    save_network(tmp_path / "step.pth", "--dataset cityscapes_domain --task 11-5", 1)
-    foreign = Foreign("cityscapes_domain", "11-5", {})
-    assert load_trained(as_foreign(tmp_path / "step.pth"), pooling=32, foreign=foreign).labels == tuple(range(19))
-
-
-@pytest.mark.parametrize(
-    ("foreign", "message"),
-    [
+def test_a_foreign_network_that_is_told_wrongly_is_refused(tmp_path: Path):
+    save_network(tmp_path / "step.pth", "--task 15-1", 1)
+    as_foreign(tmp_path / "step.pth")
+    for foreign, message in (
         (None, "does not say what it is: give --dataset and --task"),
         (Foreign("voc", "19-1", {}), r"classifiers of \[16, 1\] classes; step 1 of voc 19-1 needs \[20, 1\]"),
         (Foreign("voc", "15-2", {}), "--task 15-2"),
         (Foreign("voc", "15-1", {"norm_act": "batch"}), "--norm_act batch: choose from"),
-    ],
-)
-def test_a_stranger_s_network_that_is_not_told_rightly_is_refused(tmp_path: Path, foreign: Foreign, message: str):
-    save_network(tmp_path / "step.pth", "--task 15-1", 1)
-    with pytest.raises(UserError, match=f"^{tmp_path}/step.pth: .*{message}"):
-        load_trained(as_foreign(tmp_path / "step.pth"), pooling=32, foreign=foreign)
+    ):
+        with pytest.raises(UserError, match=f"^{tmp_path}/step.pth: .*{message}"):
+            load_trained(tmp_path / "step.pth", pooling=32, foreign=foreign)
 
 
-def test_who_says_itself_what_it_is_is_not_told(tmp_path: Path):
+def test_what_says_itself_what_it_is_is_not_told(tmp_path: Path):
     save_network(tmp_path / "step.pth", "", 0)
     with pytest.raises(UserError, match="says itself what it is: leave out"):
         load_trained(tmp_path / "step.pth", pooling=32, foreign=Foreign("voc", "15-1", {}))
 
 
-@pytest.mark.parametrize(
-    "identity",
-    [
+def test_a_changed_identity_is_refused(tmp_path: Path):
+    path = tmp_path / "step.pth"
+    save_network(path, "--task 15-1", 1)
+    whole = load(path)["trainer_state"]["identity"]
+    for identity in (
         {"dataset": None},
         {"dataset": ["voc"]},
         {"task": [["cat"]]},
@@ -127,28 +123,26 @@ def test_who_says_itself_what_it_is_is_not_told(tmp_path: Path):
         {"classes": ["background"]},
         {"classes": None},
         {"norm_act": "batch"},
-    ],
-)
-def test_a_changed_identity_is_refused(tmp_path: Path, identity: dict[str, Any]):
-    save_network(tmp_path / "step.pth", "--task 15-1", 1)
-    with pytest.raises(UserError, match=f"^{tmp_path}/step.pth: "):
-        load_trained(changed(tmp_path / "step.pth", **identity), pooling=32)
+    ):
+        with pytest.raises(UserError, match=f"^{path}: "):
+            load_trained(changed(path, **(whole | identity)), pooling=32)
+    load_trained(changed(path, **whole), pooling=32)
 
 
-@pytest.mark.parametrize("identity", ["voc", [1], 3])
-def test_what_is_no_identity_at_all_is_refused(tmp_path: Path, identity: Any):
+def test_what_is_no_identity_at_all_is_refused(tmp_path: Path):
     save_network(tmp_path / "step.pth", "--task 15-1", 1)
     checkpoint = load(tmp_path / "step.pth")
-    checkpoint["trainer_state"]["identity"] = identity
-    save_checkpoint(tmp_path / "step.pth", checkpoint)
-    with pytest.raises(UserError, match="was changed: its identity is"):
-        load_trained(tmp_path / "step.pth", pooling=32)
+    for identity in ("voc", [1], 3):
+        checkpoint["trainer_state"]["identity"] = identity
+        save_checkpoint(tmp_path / "step.pth", checkpoint)
+        with pytest.raises(UserError, match="was changed: its identity is"):
+            load_trained(tmp_path / "step.pth", pooling=32)
 
 
 def test_weights_of_anything_else_are_refused(tmp_path: Path):
     save_network(tmp_path / "step.pth", "", 0)
-    body = {name: weight for name, weight in load(tmp_path / "step.pth")["model_state"].items() if "body" in name}
-    save_checkpoint(tmp_path / "body.pth", {"model_state": body})
+    weights = to_authors(load(tmp_path / "step.pth")["model_state"])
+    save_checkpoint(tmp_path / "body.pth", {"model_state": {n: w for n, w in weights.items() if "body" in n}})
     with pytest.raises(UserError, match="not of a DeepLabV3"):
         load_trained(tmp_path / "body.pth", pooling=32, foreign=Foreign("voc", "15-1", {}))
 

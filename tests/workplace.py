@@ -5,9 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,9 @@ from utils.log import log
 
 StopAt = Callable[[int, int, int], None]
 """(signal, step, iteration): see the fixture stop_at."""
+
+Main = Callable[[list[str]], int]
+"""From a command line to an exit code."""
 
 REPOSITORY = Path(__file__).parents[1]
 DATE = "2022-01-01"
@@ -59,15 +64,18 @@ class Workplace:
             log.handlers[:], log.propagate = before[0], before[2]
             log.setLevel(before[1])
 
-    def start(self, *more: object, launcher: tuple[str, ...] = (), **options: object) -> subprocess.Popen:
-        """Start in a process of its own, or in those of `launcher`, python -m LAUNCHER run.py."""
-        words = ["-m", *launcher] if launcher else []
-        command = [sys.executable, *words, str(REPOSITORY / "run.py"), *self.options(*more)]
+    def start(self, *more: object, main: Main | None = None, **environment: str) -> "Started":
+        """Start in a process of its own, where `main` stands in for `Workplace.main`."""
+        return Started(main or self.main, self.options(*more), environment)
+
+    def launch(self, launcher: tuple[str, ...], *more: object) -> subprocess.Popen:
+        """Start in the processes of `launcher`, python -m LAUNCHER run.py."""
+        command = [sys.executable, "-m", *launcher, str(REPOSITORY / "run.py"), *self.options(*more)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        return subprocess.Popen(command, env=environment, **pipes, **options)
+        return subprocess.Popen(command, env=environment, **pipes)
 
-    def wait_for(self, process: subprocess.Popen, path: Path) -> None:
+    def wait_for(self, process: "subprocess.Popen | Started", path: Path) -> None:
         """Until `process` has written the file."""
         deadline = time.monotonic() + 120
         while not path.exists():
@@ -75,7 +83,7 @@ class Workplace:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
-    def end(self, process: subprocess.Popen, path: Path, stop: Callable[[int], object]) -> tuple[str, str]:
+    def end(self, process: "subprocess.Popen | Started", path: Path, stop: Callable[[int], object]) -> tuple[str, str]:
         """Output and error output of a `process` to whose number `stop` was done once it had written the file."""
         try:
             self.wait_for(process, path)
@@ -107,6 +115,41 @@ class Workplace:
         self.checkpoint(0).parent.mkdir(parents=True, exist_ok=True)
         for step in steps:
             shutil.copy2(other.checkpoint(step), self.checkpoint(step))
+
+
+class Started:
+    """A run in a process and session of its own, which tells what subprocess.Popen does."""
+
+    def __init__(self, main: Main, arguments: list[str], environment: dict[str, str]) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        words = (main, arguments, environment, Path(self._folder.name))
+        self._process = get_context("forkserver").Process(target=_run, args=words)
+        self._process.start()
+        self.pid, self.kill = self._process.pid, self._process.kill
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def communicate(self, timeout: float = 120) -> tuple[str, str]:
+        """Output and error output, once it has ended."""
+        self._process.join(timeout)
+        assert self.returncode is not None, f"it did not end in {timeout} seconds"
+        return tuple(Path(self._folder.name, name).read_text() for name in ("out", "err"))
+
+
+def _run(main: Main, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+    """What such a process does; what it says comes to lie in `folder`."""
+    os.setsid()
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
+    torch.set_num_threads(1)
+    os.environ.update(environment)
+    set_start_method("fork", force=True)  # of its loader processes, as it is in a run of the shell
+    sys.exit(main(arguments))
 
 
 def terminate(process: int) -> None:

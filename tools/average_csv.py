@@ -1,8 +1,8 @@
-"""Sum up results files: last step, final and average mIoU, the first step's classes and the later ones.
+"""Sum up results files: the first step's classes, the later ones, all, and the average over the steps.
 
     python tools/average_csv.py results/2022-10-17_voc_15-5s_RCIL_overlap.csv [...]
 
-Percent. `first` and `later` are means after the last step; `first` counts the background.
+Percent. `first` (background included), `later` and `all` are mIoU after the last step, `average` is that over steps.
 """
 
 import argparse
@@ -12,34 +12,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from metrics.results import count_first, read_rows, summary
-from metrics.tables import summary_table
-from utils.errors import UserError, one_line
+from metrics.results import read_results
+from metrics.tables import runs_table
+from tools.command import exit_code
+from tools.compare_csv import print_table, table_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 2 if a file is not one of results."""
-    parser = argparse.ArgumentParser(description="Sum up results files, in percent.")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="DATE_DATASET_TASK_NAME.csv")
-    parser.add_argument(
-        "--first",
-        type=int,
-        metavar="N",
-        help="classes of step 0, background included (default: from its row)",
-    )
-    parser.add_argument("--latex", action="store_true", help="print the table for a paper (booktabs)")
-    options = parser.parse_args(arguments)
-    try:
-        summaries = {}
-        for path in options.files:
-            rows = read_rows(path)
-            summaries[path.stem] = summary(rows, options.first or count_first(rows, path))
-    except UserError as error:
-        print(one_line(error), file=sys.stderr)
-        return 2
-    table = summary_table(summaries)
-    print(table.latex() if options.latex else table)
-    return 0
+    """Command line; returns the exit code."""
+    return exit_code(sum_up, table_parser("Sum up results files, in percent.").parse_args(arguments))
+
+
+def sum_up(options: argparse.Namespace) -> None:
+    """Print the table."""
+    print_table(runs_table({path.stem: read_results(path, options.first) for path in options.files}), options)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from argparser import add_switch
 from config import ModelConfig
 from trained import BUILT_IN, Foreign, TrainedNetwork, load_trained
 from utils.errors import UserError
@@ -19,8 +20,7 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--task", metavar="T", help="task as for run.py")
     group.add_argument("--output_stride", type=int, metavar="N", help=f"[{usual.output_stride}]")
     group.add_argument("--norm_act", metavar="NORM", help=f"[{usual.norm_act}]")
-    text = "leaky ReLU after the stem norm [in single-branch networks only]"
-    group.add_argument("--stem_activation", action=argparse.BooleanOptionalAction, help=text)
+    add_switch(group, "stem_activation", "leaky ReLU after the stem norm [in single-branch networks only]")
 
 
 def load_named(options: argparse.Namespace) -> TrainedNetwork:

@@ -2,8 +2,7 @@
 
     python tools/compare_csv.py results/2026-01-31_voc_15-1_FT.csv results/2026-01-31_voc_15-1_RCIL.csv
 
-Percent. `first` (background included), `later` and `all` are mIoU after the last step, `average` is that
-over steps.
+Percent. `first` (background included), `later` and `all` are mIoU after the last step, `average` is that over steps.
 """
 
 import argparse
@@ -14,49 +13,58 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metrics.figures import curve
-from metrics.results import Row, count_first, read_rows
-from metrics.tables import comparison_table
-from utils.errors import UserError, one_line
+from metrics.results import Row, read_results
+from metrics.tables import Grid, runs_table
+from tools.command import exit_code
+from utils.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, draw the curves if asked to; 2 if the files cannot be compared."""
-    parser = argparse.ArgumentParser(description="Compare runs of one task, in percent.")
+    """Command line; returns the exit code."""
+    parser = table_parser("Compare runs of one task, in percent.")
+    add_picture_options(parser)
+    return exit_code(compare, parser.parse_args(arguments))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Print the table, draw the curves if asked to."""
+    runs = read_runs(options.files, options.first)
+    print_table(runs_table(runs, differences=len(runs) > 1), options)
+    if options.png:
+        [num_first, *_] = (first for _, first in runs.values())
+        curve(options.png, {name: [rows] for name, (rows, _) in runs.items()}, num_first, options.title)
+
+
+def table_parser(description: str) -> argparse.ArgumentParser:
+    """The options of a table of results files."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="DATE_DATASET_TASK_NAME.csv")
-    parser.add_argument(
-        "--first",
-        type=int,
-        metavar="N",
-        help="classes of step 0, background included (default: from its row)",
-    )
+    text = "classes of step 0, background included (default: from its row)"
+    parser.add_argument("--first", type=int, metavar="N", help=text)
+    parser.add_argument("--latex", action="store_true", help="print the table for a paper (booktabs)")
+    return parser
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a picture beside the table."""
     parser.add_argument("--png", type=Path, metavar="FILE", help="also draw mIoU over steps into this file")
     parser.add_argument("--title", default="", help="of the picture")
-    parser.add_argument("--latex", action="store_true", help="print the table for a paper (booktabs)")
-    options = parser.parse_args(arguments)
-    try:
-        rows_by_run, num_first = read_runs(options.files, options.first)
-    except UserError as error:
-        print(one_line(error), file=sys.stderr)
-        return 2
-    table = comparison_table(rows_by_run, num_first)
+
+
+def print_table(table: Grid, options: argparse.Namespace) -> None:
+    """As `--latex` says."""
     print(table.latex() if options.latex else table)
-    if options.png:
-        curve(options.png, {name: [rows] for name, rows in rows_by_run.items()}, num_first, title=options.title)
-    return 0
 
 
-def read_runs(paths: Sequence[Path], num_first: int | None) -> tuple[dict[str, list[Row]], int]:
-    """Rows by short file name, and the classes of step 0. UserError unless the files fit together."""
-    runs = [read_rows(path) for path in paths]
-    firsts = [num_first or count_first(rows, path) for rows, path in zip(runs, paths, strict=True)]
-    kinds = [(rows[0].num_classes, first) for rows, first in zip(runs, firsts, strict=True)]
+def read_runs(paths: Sequence[Path], num_first: int | None) -> dict[str, tuple[list[Row], int]]:
+    """Rows, and classes of step 0, by short name of the file. UserError unless the files fit together."""
+    runs = [read_results(path, num_first) for path in paths]
+    kinds = [(rows[0].num_classes, first) for rows, first in runs]
     for path, kind in zip(paths, kinds, strict=True):
         if kind != kinds[0]:
-            raise UserError(
-                f"{path} has {kind[0]} classes, {kind[1]} in step 0, but {paths[0]} has "
-                f"{kinds[0][0]} and {kinds[0][1]}: compare runs of one task"
-            )
-    return dict(zip(short_names(paths), runs, strict=True)), firsts[0]
+            found, wanted = ("{} classes, {} in step 0".format(*of_run) for of_run in (kind, kinds[0]))
+            raise UserError(f"{path} has {found}, and {paths[0]} {wanted}: compare runs of one task")
+    return dict(zip(short_names(paths), runs, strict=True))
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

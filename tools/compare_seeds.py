@@ -14,53 +14,48 @@ import csv
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metrics.figures import curve
-from metrics.results import Row, count_first, forgetting, read_rows, summary
-from metrics.tables import Spread, seeds_table
-from utils.errors import UserError, one_line
+from metrics.results import Row, figures, read_results
+from metrics.scores import present_mean
+from metrics.tables import MAX_COMPARED_NAME, Grid, shorten_middle, spread
+from tools.command import exit_code
+from tools.compare_csv import add_picture_options, print_table
+from utils.errors import UserError
 from utils.files import atomic_write
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 2 if a folder does not serve."""
+    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Compare methods over seeds, in percent.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="one per seed, with results/*.csv")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table in Markdown")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="also draw mIoU over steps into this file")
-    parser.add_argument("--title", default="", help="of the picture")
     parser.add_argument("--latex", action="store_true", help="print the table for a paper (booktabs)")
-    options = parser.parse_args(arguments)
-    try:
-        runs = read_seeds(options.folders)
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    figures = spreads(runs)
-    seeds = {name: len(runs[name]) for name in figures}
-    table = seeds_table(figures, seeds)
-    print(table.latex() if options.latex else table)
+    add_picture_options(parser)
+    return exit_code(compare, parser.parse_args(arguments))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Print the table, write and draw what is asked for."""
+    runs = read_seeds(options.folders)
+    table = seeds_table(runs)
+    print_table(table, options)
     if options.markdown:
         with atomic_write(options.markdown, "w") as file:
             file.write(table.markdown())
     if options.png:
-        rows = {name: [run.rows for run in runs[name]] for name in figures}
-        curve(options.png, rows, len(next(iter(rows.values()))[0][0].iou), title=options.title)
-    return 0
+        rows = {name: [rows for rows, _ in of_seeds] for name, of_seeds in runs.items()}
+        curve(options.png, rows, len(next(iter(rows.values()))[0][0].iou), options.title)
 
 
-class Run(NamedTuple):
-    """One method with one seed."""
-
-    rows: list[Row]
-    figures: dict[str, float]
+Run = tuple[list[Row], dict[str, float]]
+"""One method with one seed: its rows, and their figures."""
 
 
 def read_seeds(folders: Sequence[Path]) -> dict[str, list[Run]]:
-    """The runs by method, one a seed.
+    """The runs by method, one a seed; best last.
 
     UserError where a folder has no results, or where a run has not come to the last step of the others.
     """
@@ -72,41 +67,15 @@ def read_seeds(folders: Sequence[Path]) -> dict[str, list[Run]]:
             raise UserError(f"{folder}/results holds no results file; name the folders that scripts/compare.sh wrote")
         minutes = read_minutes(folder / "minutes.csv")
         for path in paths:
-            rows, name = read_rows(path), path.stem.split("_", 3)[-1]
+            rows, num_first = read_results(path)
+            name = path.stem.split("_", 3)[-1]
             last_steps[path] = rows[-1].step
-            figures = figures_of(rows, path) | {"minutes": minutes.get(name, float("nan"))}
-            runs.setdefault(name, []).append(Run(rows, figures))
+            found = figures(rows, num_first) | {"minutes": minutes.get(name, float("nan"))}
+            runs.setdefault(name, []).append((rows, found))
     for path, step in last_steps.items():
         if step != max(last_steps.values()):
             raise UserError(f"{path} ends at step {step}, others at step {max(last_steps.values())}: finish it first")
-    return runs
-
-
-def spreads(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Spread]]:
-    """Figures over the seeds by method, best last."""
-    found = {
-        name: {title: Spread.of([run.figures[title] for run in of_seeds]) for title in of_seeds[0].figures}
-        for name, of_seeds in runs.items()
-    }
-    return dict(sorted(found.items(), key=lambda item: item[1]["all"].mean))
-
-
-def figures_of(rows: Sequence[Row], path: Path) -> dict[str, float]:
-    """The figures of one run, fractions of 1."""
-    found = summary(rows, count_first(rows, path))
-    return {
-        "all": found.final,
-        "average": found.average,
-        "old": found.first,
-        "new": found.later,
-        "harmonic": harmonic_mean(found.first, found.later),
-        "forgetting": forgetting(rows),
-    }
-
-
-def harmonic_mean(old: float, new: float) -> float:
-    """0 where one of them is, NaN where one of them is."""
-    return 2 * old * new / (old + new) if old + new != 0 else 0.0
+    return dict(sorted(runs.items(), key=lambda item: present_mean([found["all"] for _, found in item[1]])))
 
 
 def read_minutes(path: Path) -> dict[str, float]:
@@ -116,6 +85,17 @@ def read_minutes(path: Path) -> dict[str, float]:
         for name, value in csv.reader(path.read_text().splitlines()):
             minutes[name] = minutes.get(name, 0.0) + float(value)
     return minutes
+
+
+def seeds_table(runs: Mapping[str, Sequence[Run]]) -> Grid:
+    """A row per method with mean ± standard deviation of each figure over its seeds."""
+    _, titles = next(iter(runs.values()))[0]
+    cells = []
+    for name, of_seeds in runs.items():
+        found = {title: [of_run[title] for _, of_run in of_seeds] for title in titles}
+        texts = [spread(found[title], 1, 1) if title == "minutes" else spread(found[title]) for title in titles]
+        cells.append([shorten_middle(name, MAX_COMPARED_NAME), str(len(of_seeds)), *texts])
+    return Grid(["", "seeds", *titles], cells, left=1)
 
 
 if __name__ == "__main__":

@@ -1,109 +1,225 @@
-"""Fetch a data set and unpack it to the layout that the loaders read: `python tools/download.py voc data/voc`.
+"""Fetch data sets and ImageNet weights: `python tools/download.py voc data/voc`, `... weights resnet50_v2`.
 
-What was cut off goes on, what is whole is left alone, and the folder holds all of a data set or nothing of it.
-data/README.md has the sources, the variables that change them, and the layouts.
+A file is used if its checksum is right, and a folder holds all of a data set or nothing. See the pages beside the data.
 """
 
 import argparse
+import csv
+import hashlib
 import os
+import re
 import shlex
+import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import zipfile
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-if __package__ in (None, ""):  # run as a script: the project's root is not on the path yet
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from filelock import FileLock, Timeout
+from PIL import Image
+from scipy.io import loadmat
 
-from tools.downloads import ade, cityscapes, voc
-from tools.downloads.fetch import fetch
-from tools.downloads.folder import DISK_FULL, DataFolder, locked, no_space
-from tools.downloads.published import Archive, WrongChecksum, require_checksum
-from tools.downloads.recipe import Counts, Recipe
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.shapes.layout import voc_palette
 from utils.errors import UserError
 
-RECIPES = {"voc": voc.RECIPE, "ade": ade.RECIPE, "cityscapes": cityscapes.RECIPE}
-ARCHIVES = "archives"
-"""Folder of the archives, inside that of the data set."""
+
+class Published(NamedTuple):
+    """A published file: a line of download.csv."""
+
+    name: str  # NAME_URL is the variable that takes the place of its sources
+    file: str
+    checksum: str  # ALGORITHM:HEX; of torchvision's files the first 8 digits, which are in the name of the file
+    sources: str  # addresses to try in turn; none: it wants an account, and is fetched by hand
 
 
-def download(dataset: str, folder: Path, environment: Mapping[str, str] = os.environ) -> tuple[Counts, bool]:
-    """Bring `dataset` to `folder`; returns the images of each split, and whether anything was left to do.
+with open(Path(__file__).with_suffix(".csv"), newline="") as table:
+    PUBLISHED = {row["name"]: Published(**row) for row in csv.DictReader(table)}
 
-    UserError: a source, a checksum, an archive or the disk does not serve, or `folder` holds something else.
+
+def fetch(published: Published, folder: Path) -> Path:
+    """Where the file lies in `folder`, whole and checked. What came of it stays in FILE.part for the next call.
+
+    UserError: no source serves it, with the reason of each, or another file has its name.
     """
-    recipe = RECIPES[dataset]
-    place = DataFolder(folder, dataset, recipe.contents)
-    with locked(folder):
-        if record := place.record():
-            return record["images"], False
-        if not place.is_unpacked():
-            place.require_room()
-            archives = [archive.configured(environment) for archive in recipe.archives]
-            paths = _obtain(archives, folder, Path(environment.get("CITYSCAPES_ZIPS") or folder), recipe.by_hand)
-            _unpack(recipe, archives, paths, place)
-        if environment.get("KEEP_ARCHIVES") != "1":
-            _delete_archives(recipe, folder / ARCHIVES)
-        return place.place()["images"], True
+    target, part = folder / published.file, folder / f"{published.file}.part"
+    if target.exists():
+        if fault := _fault(target, published.checksum):
+            raise UserError(f"{target} {fault}: delete it and run the same command again")
+        return target
+    variable, reasons = f"{published.name.upper()}_URL", []
+    for source in os.environ.get(variable, "").split() or published.sources.split():
+        print(f"{published.file} from {source}", flush=True)
+        if not (fault := _receive(source, part)):
+            if not (fault := _fault(part, published.checksum)):
+                return part.rename(target)
+            part.unlink()
+        reasons.append(f"{source}: {fault}")
+    if not reasons:
+        raise UserError(
+            f"no {target}: Cityscapes wants an account. Register at https://www.cityscapes-dataset.com/register/, get "
+            "gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip from https://www.cityscapes-dataset.com/downloads/,"
+            " put both there or set CITYSCAPES_ZIPS to the folder that they are in, and run the same command again"
+        )
+    free = shutil.disk_usage(folder).free / 1e9
+    raise UserError(
+        f"{target} could not be fetched, with {free:.1f} GB free ({'; '.join(reasons)}): run the same command again, "
+        f"which resumes {part} unless that is deleted, name another source in {variable}, or put the file there by hand"
+    )
 
 
-def _obtain(archives: Sequence[Archive], folder: Path, zips: Path, by_hand: str) -> list[Path]:
-    """Where each archive lies, whole and checked: fetched, or in `zips` where no source is known."""
-    brought = {archive: zips / archive.name for archive in archives if not archive.sources}
-    if lacking := [str(path) for path in brought.values() if not path.is_file()]:
-        raise UserError(f"no {' and no '.join(lacking)}\n{by_hand.format(folder=folder.resolve())}")
-    for archive, path in brought.items():
+def _receive(source: str, part: Path) -> str:
+    """Bring `part` to its full length; returns why that failed, "" where it did not."""
+    command = ["curl", "--fail", "--location", "--globoff", "--retry", "3", "--continue-at", "-", "--output", str(part)]
+    command += ["--progress-bar" if sys.stderr.isatty() else "--silent", "--write-out", "%{errormsg}", "--url", source]
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode == 0:
+            return ""
+        # --retry serves where a server does not answer; one that breaks off is asked again as long as it brings more.
+        if not part.exists() or part.stat().st_size <= before:
+            return done.stdout or f"curl ended with {done.returncode}"
+
+
+def _fault(path: Path, checksum: str) -> str:
+    """How the checksum of a file differs from this one; "" where it does not."""
+    algorithm, _, expected = checksum.partition(":")
+    digest = hashlib.new(algorithm)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    found = digest.hexdigest()
+    return "" if found.startswith(expected) else f"has {algorithm} {found}, not {expected}"
+
+
+def unpack_zips(wanted: str, root: Path, *paths: Path) -> None:
+    """Unpack the members whose names match `wanted`. UserError: a name leads out of the archive."""
+    for path in paths:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if outside := [name for name in names if name.startswith("/") or ".." in name.split("/")]:
+                raise UserError(f"{path} cannot be unpacked: {outside[0]} leads out of it")
+            archive.extractall(root, filter(re.compile(wanted).fullmatch, names))
+
+
+def untar(path: Path, root: Path, *options: str) -> None:
+    """Unpack a tar. UserError: a name leads out of the archive, or the disk is full, in tar's words."""
+    command = ["tar", "-xf", path, "-C", root, "--no-same-owner", *options]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        free, said = shutil.disk_usage(root).free / 1e9, "; ".join(done.stderr.splitlines()[:2])
+        raise UserError(f"{path} cannot be unpacked, with {free:.1f} GB free: {said}")
+
+
+def unpack_voc(root: Path, devkit: Path, sbd: Path) -> None:
+    """The images that have a mask, the masks, and the lists of the devkit and those of the authors.
+
+    train_aug is VOC's train and all of SBD, without VOC's val. An official mask, with its rim, goes before SBD's.
+    """
+    untar(devkit, root)
+    untar(sbd, root, "--exclude=*.jpg")
+    for part in ("JPEGImages", "SegmentationClass", "ImageSets"):
+        (root / "VOCdevkit/VOC2012" / part).rename(root / part)
+    masks = Path(shutil.copytree(root / "SegmentationClass", root / "SegmentationClassAug"))
+    for path in (root / "benchmark_RELEASE/dataset/cls").glob("2*.mat"):
+        if not (target := masks / f"{path.stem}.png").exists():
+            mask = Image.fromarray(loadmat(path, variable_names=["GTcls"])["GTcls"][0, 0]["Segmentation"])
+            mask.putpalette(voc_palette())
+            mask.save(target)
+    for name in {path.stem for path in (root / "JPEGImages").iterdir()} - {path.stem for path in masks.iterdir()}:
+        (root / f"JPEGImages/{name}.jpg").unlink()
+
+    lists = root / "ImageSets/Segmentation"
+    val = (lists / "val.txt").read_text().split()
+    train_aug = sorted({path.stem for path in masks.iterdir()} - {*val})
+    (lists / "train_aug.txt").write_text("".join(f"{name}\n" for name in train_aug))
+    (root / "list").mkdir()
+    for split, names in (("train_aug", train_aug), ("val", val)):
+        lines = (f"/JPEGImages/{name}.jpg /SegmentationClassAug/{name}.png\n" for name in names)
+        (root / f"list/{split}.txt").write_text("".join(lines))
+
+
+# Name in tools/check_data.py -> archives, what unpacks them into an empty folder, what is kept of it, and the images.
+DATA = {
+    "voc": ("voc sbd", unpack_voc, "JPEGImages SegmentationClass SegmentationClassAug ImageSets list", "JPEGImages/*"),
+    "ade": ("ade", partial(unpack_zips, ".*"), "ADEChallengeData2016", "ADEChallengeData2016/images/*/*"),
+    "cityscapes_domain": (
+        "gtfine leftimg8bit",
+        partial(unpack_zips, r"(leftImg8bit|gtFine)/(train|val)/.*_(leftImg8bit|gtFine_labelIds)\.png"),
+        "gtFine leftImg8bit",
+        "leftImg8bit/*/*/*",
+    ),
+}
+
+
+def download(dataset: str, folder: Path) -> int:
+    """Bring all of a data set to `folder`, or nothing; returns how many images it has. UserError: a part is there."""
+    names, unpack, parts, images = DATA[dataset]
+    archives = [PUBLISHED[name] for name in names.split()]
+    there = [folder / part for part in parts.split() if (folder / part).exists()]
+    staging, unpacked = folder / f".{dataset}.unpacking", folder / f".{dataset}.unpacked"
+    if there and not unpacked.exists():
+        if len(there) < len(parts.split()):
+            raise UserError(f"{there[0]} is there, but not all of {dataset}: move it away, or name another folder")
+        print(f"{dataset} is in {folder} already: nothing is fetched")
+    elif not unpacked.exists():
+        zips = Path(os.environ.get("CITYSCAPES_ZIPS") or folder)
+        paths = [fetch(archive, folder if archive.sources else zips) for archive in archives]
+        print(f"unpacking to {folder}", flush=True)
+        shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed
         try:
-            require_checksum(path, archive)
-        except WrongChecksum as error:
-            raise UserError(f"{error}: fetch it again, or set {archive.key}_SUM if it is meant") from None
-    return [brought.get(archive) or fetch(archive, folder / ARCHIVES) for archive in archives]
-
-
-def _unpack(recipe: Recipe, archives: Sequence[Archive], paths: Sequence[Path], place: DataFolder) -> None:
-    checksums = {archive.name: archive.checksum for archive in archives}
-    try:
-        with place.staging() as root:
-            counts = recipe.unpack(root, *paths)
-            place.note(root, {"images": counts, "archives": checksums})
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise no_space(place.path, f"unpacking {place.dataset}", recipe.unpacked_bytes) from error
-        raise
-    published = all(archive.checksum == checksums[archive.name] for archive in recipe.archives)
-    if published and counts != recipe.published:
-        print(f"download: warning: {_told(counts)}; known is {_told(recipe.published)}", file=sys.stderr)
-
-
-def _delete_archives(recipe: Recipe, folder: Path) -> None:
-    for archive in recipe.archives:
-        (folder / archive.name).unlink(missing_ok=True)
-    with suppress(OSError):  # it is not there, or holds something else
-        folder.rmdir()
-
-
-def _told(counts: Counts) -> str:
-    return ", ".join(f"{count} images in {split}" for split, count in counts.items())
+            staging.mkdir()
+            unpack(staging, *paths)
+            os.sync()  # else a power cut could leave empty files behind names that are in place
+            staging.rename(unpacked)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    if unpacked.exists():  # now, or since a run that was killed here
+        for archive in archives:
+            if archive.sources:
+                (folder / archive.file).unlink(missing_ok=True)
+        for part in parts.split():
+            if (unpacked / part).exists():
+                (unpacked / part).rename(folder / part)
+        shutil.rmtree(unpacked)
+    return sum(1 for _ in folder.glob(images))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code: 2 after an error that is the user's to mend, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(description="Fetch a data set and unpack it. See data/README.md.")
-    parser.add_argument("dataset", choices=RECIPES)
-    parser.add_argument("folder", type=Path, help="where it goes")
+    """Command line; returns the exit code: 2 after an error that is the user's to fix, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(description="Fetch a data set or ImageNet weights.")
+    commands = parser.add_subparsers(dest="what", required=True)
+    for name in DATA:
+        commands.add_parser(name).add_argument("folder", type=Path)
+    weights = [name for name, published in PUBLISHED.items() if ".pth" in published.file]
+    commands.add_parser("weights").add_argument("names", nargs="+", choices=weights, metavar="NAME")
     options = parser.parse_args(arguments)
+    folder = Path("pretrained") if options.what == "weights" else options.folder
     try:
-        counts, fetched = download(options.dataset, options.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            if options.what == "weights":
+                for name in options.names:
+                    path = fetch(PUBLISHED[name], folder)
+                    print(f"{path}: whole; train from it with: --backbone {name.split('_')[0]} --pretrained {path}")
+            else:
+                print(f"{folder}: {download(options.what, folder)} images")
+                print(f"next: sh scripts/check_data.sh {options.what} {shlex.quote(str(folder))}")
     except (UserError, OSError) as error:
-        print(f"download: {error}", file=sys.stderr)
+        busy = f"another download into {folder} is under way: wait for it, or stop it"
+        print(f"download: {busy if isinstance(error, Timeout) else error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("download: interrupted; the same command goes on from where this one stopped", file=sys.stderr)
+        print("download: interrupted; the same command resumes", file=sys.stderr)
         return 130
-    print(f"{options.folder}: {_told(counts)}{'' if fetched else ', already there'}")
-    print(f"next: sh scripts/check_data.sh {RECIPES[options.dataset].check_as} {shlex.quote(str(options.folder))}")
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end curl as Ctrl-C does
     sys.exit(main())

@@ -4,7 +4,7 @@
 
 Both branches of every convolution are merged, so that what runs is a plain DeepLabV3. NAME.onnx and NAME.pt2 map
 `images` (B, 3, H, W), float32, RGB in 0..1 less `mean` by `std`, to logits (B, C, H, W), any B and any H and W of at
-least 32. NAME.safetensors holds the merged weights under the names of the authors' code (modules/public_names.py).
+least 32. NAME.safetensors holds the merged weights under the names that they have in a checkpoint.
 Each carries what it is of: names of the outputs in order, data set, task, step, mean, std, options of the network.
 Exit code: 0 all is well, 1 an exported network gives other numbers than PyTorch and was not kept, 2 bad input.
 """
@@ -18,6 +18,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +27,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from modules.public_names import to_public
+from metrics.tables import Grid
 from segmentation_module import SegmentationNet
 from tools.checkpoint_options import add_checkpoint_options, load_named
+from tools.command import exit_code
 from trained import TrainedNetwork
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
-from utils.errors import RunError, UserError, one_line
+from utils.errors import RunError, UserError
 from utils.files import atomic_path
 
 Metadata = dict[str, str]
+Exported = Callable[[Tensor], Tensor]
+"""A network read back from its file: images to logits, on the CPU."""
 
-SUFFIXES = {"onnx": ".onnx", "program": ".pt2", "weights": ".safetensors"}
-PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "program": (), "weights": ("safetensors",)}
+FORMS = {
+    "onnx": (".onnx", ("onnx", "onnxscript", "onnxruntime")),
+    "program": (".pt2", ()),
+    "weights": (".safetensors", ("safetensors",)),
+}
+"""Suffix of each form, and the packages that it needs."""
 MIN_SIDE = 32
 """In pixels, as for --crop_size of run.py: the stride of the network's deepest features."""
 CHECKED = (1, 528, 96), (3, 64, 144)
@@ -63,27 +71,26 @@ def export(options: argparse.Namespace) -> None:
 
     Raises UserError for bad input, RunError for an exported network that gives other numbers.
     """
-    for package in (package for form in options.form for package in PACKAGES[form]):
+    for package in (package for form in options.form for package in FORMS[form][1]):
         require(package)
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file; name a folder")
     trained = load_named(options)
     if not trained.finished:
-        raise UserError(f"{options.ckpt} is a half-done step {trained.step}: go on with it first")
+        raise UserError(f"{options.ckpt} is a half-done step {trained.step}: resume it first")
     network = Logits(trained.network)
     print(costs_table({f"as trained ({trained.saved.form})": trained.saved, "exported (merged)": network}))
     metadata = describe(trained, options.pooling)
     program = trace(network) if {"onnx", "program"} & set(options.form) else None
     for form in options.form:
-        path = options.out / f"{options.ckpt.stem}{SUFFIXES[form]}"
+        path = options.out / f"{options.ckpt.stem}{FORMS[form][0]}"
         with atomic_path(path) as temporary:
             if form == "weights":
                 write_weights(trained.saved.merged(), metadata, temporary)
                 said = "the merged weights, bit for bit"
             else:
-                write, read = (write_onnx, read_onnx) if form == "onnx" else (write_program, read_program)
-                write(program, metadata, temporary)
-                difference = largest_difference(read(temporary), network)
+                write = write_onnx if form == "onnx" else write_program
+                difference = largest_difference(write(program, metadata, temporary), network)
                 if not difference <= TOLERANCE:
                     raise RunError(
                         f"{path} was not kept: its logits differ from PyTorch's by {difference:.1e} of the largest, "
@@ -107,61 +114,49 @@ def trace(network: Logits) -> ExportedProgram:
     return torch.export.export(network, (example,), dynamic_shapes={"images": {0: Dim("batch")} | sides})
 
 
-def write_onnx(program: ExportedProgram, metadata: Metadata, path: Path) -> None:
+def write_onnx(program: ExportedProgram, metadata: Metadata, path: Path) -> Exported:
     """Write one file, weights included."""
     axes = {0: "batch", 2: "height", 3: "width"}
     names = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": {"images": axes}}
     made = torch.onnx.export(program, dynamo=True, verbose=False, **names)
     made.model.metadata_props.update(metadata)
     made.save(path, external_data=False)
-
-
-def read_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    """The network in the file, on the CPU."""
     session = require("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def write_program(program: ExportedProgram, metadata: Metadata, path: Path) -> None:
+def write_program(program: ExportedProgram, metadata: Metadata, path: Path) -> Exported:
     """Write what torch.export.load reads; `metadata` lies in it as the extra file metadata.json."""
     with warnings.catch_warnings(), open(path, "wb") as file:
         # Weights in channels last: the warning is about those that are not on the CPU.
         warnings.filterwarnings("ignore", message="No complete tensor found")
         torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
-
-
-def read_program(path: Path) -> Callable[[Tensor], Tensor]:
-    """The network in the file, on the CPU."""
     return torch.export.load(io.BytesIO(path.read_bytes())).module()
 
 
 def write_weights(network: SegmentationNet, metadata: Metadata, path: Path) -> None:
-    """Write the state dict of the merged `network` under the public names."""
-    weights = {name: tensor.contiguous() for name, tensor in to_public(network.state_dict()).items()}
+    """Write the state dict of the merged `network`."""
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     require("safetensors.torch").save_file(weights, path, metadata)
 
 
-def largest_difference(exported: Callable[[Tensor], Tensor], network: Logits) -> float:
+@torch.no_grad()
+def largest_difference(exported: Exported, network: Logits) -> float:
     """Between the logits of both on random images, as a fraction of the largest logit."""
     random = torch.Generator().manual_seed(0)
     differences = []
     for batch, height, width in CHECKED:
         images = torch.randn(batch, 3, height, width, generator=random)
-        with torch.no_grad():
-            found, expected = exported(images), network(images)
-        differences.append((found - expected).abs().max() / expected.abs().max())
+        expected = network(images)
+        differences.append((exported(images) - expected).abs().max() / expected.abs().max())
     return torch.stack(differences).max().item()
 
 
-def costs_table(networks: dict[str, nn.Module]) -> str:
+def costs_table(networks: dict[str, nn.Module]) -> Grid:
     """Parameters and GFLOPs of each network, by what it is called."""
-    title = f"one image of {SIDE_OF_FLOPS} x {SIDE_OF_FLOPS}"
-    width = max(map(len, [title, *networks]))
-    lines = [f"{title:<{width}}  {'parameters':>12}  {'GFLOPs':>8}"]
-    for name, network in networks.items():
-        parameters, flops = costs(network)
-        lines.append(f"{name:<{width}}  {parameters:>12,}  {flops / 1e9:>8.2f}")
-    return "\n".join(lines)
+    found = {name: costs(network) for name, network in networks.items()}
+    cells = [[name, f"{parameters:,}", f"{flops / 1e9:.2f}"] for name, (parameters, flops) in found.items()]
+    return Grid([f"one image of {SIDE_OF_FLOPS} x {SIDE_OF_FLOPS}", "parameters", "GFLOPs"], cells, left=1)
 
 
 def costs(network: nn.Module) -> tuple[int, int]:
@@ -172,13 +167,13 @@ def costs(network: nn.Module) -> tuple[int, int]:
     return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops()
 
 
-def require(package: str):
+def require(package: str) -> Any:
     """The module of that name. UserError if it is not installed."""
     try:
         return importlib.import_module(package)
     except ImportError:
-        mend = "pip install -r requirements-export.txt, or choose another --form"
-        raise UserError(f"the package {package} is not installed: {mend}") from None
+        cure = "pip install -r requirements-export.txt, or choose another --form"
+        raise UserError(f"the package {package} is not installed: {cure}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,17 +181,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Export the merged network of a step.")
     add_checkpoint_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
-    parser.add_argument("--form", nargs="+", choices=SUFFIXES, default=list(SUFFIXES), help="what to write [all]")
-    options = parser.parse_args(arguments)
-    try:
-        export(options)
-        return 0
-    except RunError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or 'while writing'}", file=sys.stderr)
-        return 2
+    parser.add_argument("--form", nargs="+", choices=FORMS, default=list(FORMS), help="what to write [all]")
+    return exit_code(export, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

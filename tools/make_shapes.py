@@ -2,7 +2,7 @@
 
 The pictures depend on the options alone, not on the number of cores. The folder appears under its name once
 it is whole; a second run with the same options finds it and returns at once. `--layout` takes the place of any of the
-real data sets: tools/shapes has a file for each.
+real data sets.
 """
 
 import argparse
@@ -12,33 +12,27 @@ import shutil
 import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 if __package__ in (None, ""):  # run as a script: the project's root is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.shapes import ade, cityscapes, folder, voc
+from tools.command import exit_code
 from tools.shapes.draw import draw_picture
-from tools.shapes.layout import Layout
+from tools.shapes.layout import LAYOUTS, write_lists, write_picture
 from utils.errors import UserError
 
 GENERATOR = 2
 """Version of the pictures. Raise it whenever a change of the code changes a pixel."""
-
-LAYOUTS: dict[str, Layout] = {
-    "voc": voc.LAYOUT,
-    "ade": ade.LAYOUT,
-    "cityscapes": cityscapes.LAYOUT,
-    "folder": folder.LAYOUT,
-}
 MARKER = "shapes.json"
 UNSAID = {"layout": "voc", "company": 1.0}
 """What a marker leaves out: it is older than these options."""
-
 SPLITS = ("train", "val")
 IMAGES_PER_WORKER = 64
 """Below this a further process costs more to start than it saves."""
@@ -63,21 +57,21 @@ def make_shapes(
     """
     if layout not in LAYOUTS:
         raise UserError(f"--layout {layout!r}: choose from {', '.join(LAYOUTS)}")
-    kind = {"layout": layout, "company": float(company), "generator": GENERATOR}
-    options = kind | {"train": train, "val": val, "size": size, "seed": seed}
     if not 0 <= company <= 1:
         raise UserError(f"--company {company}: 0 to 1")
-    for name, least in (("train", 1), ("val", 1), ("size", 32), ("seed", 0)):
-        if options[name] < least:
-            raise UserError(f"--{name} {options[name]}: at least {least}")
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: at least 1")
+    workers = os.cpu_count() or 1 if workers is None else workers
+    numbers = {"train": train, "val": val, "size": size, "seed": seed}
+    least = {"train": 1, "val": 1, "size": 32, "seed": 0, "workers": 1}
+    for name, value in (numbers | {"workers": workers}).items():
+        if value < least[name]:
+            raise UserError(f"--{name} {value}: at least {least[name]}")
+    options = {"layout": layout, "company": float(company), "generator": GENERATOR} | numbers
     root = Path(root).resolve()
     if _is_complete(root, options):
         return False
     staging = root.parent / f".{root.name}.{os.getpid()}"
     try:
-        _draw_all(staging, options, workers or os.cpu_count() or 1)
+        _draw_all(staging, options, workers)
         os.replace(staging, root)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -85,55 +79,48 @@ def make_shapes(
     return True
 
 
-def _is_complete(root: Path, options: dict[str, int | float | str]) -> bool:
+def _is_complete(root: Path, options: dict[str, Any]) -> bool:
     """Whether `root` holds this data set, rather than nothing; UserError where it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     advice = "delete it, or choose another --root"
-    marker = root / MARKER
-    if not marker.is_file():
+    if not (root / MARKER).is_file():
         raise UserError(f"{root} is not empty and holds no {MARKER} of this tool: {advice}")
-    found = UNSAID | json.loads(marker.read_text())
+    found = UNSAID | json.loads((root / MARKER).read_text())
     if found != options:
-        raise UserError(f"{root} was drawn with {_spelled(found)}, not with {_spelled(options)}: {advice}")
+        has, wanted = (" ".join(f"{name} {value}" for name, value in given.items()) for given in (found, options))
+        raise UserError(f"{root} was drawn with {has}, not with {wanted}: {advice}")
     return True
 
 
-def _spelled(options: dict[str, int | float | str]) -> str:
-    return " ".join(f"{name} {value}" for name, value in options.items())
-
-
-def _draw_all(root: Path, options: dict[str, int | float | str], workers: int) -> None:
+def _draw_all(root: Path, options: dict[str, Any], workers: int) -> None:
     """Draw everything under `root`, a folder that does not exist yet; the marker comes last."""
     root.mkdir(parents=True)
     jobs = [(split, index) for split in SPLITS for index in range(options[split])]
-    draw = partial(_draw_one, root, options["layout"], options["seed"], options["size"], options["company"])
+    draw = partial(_draw_one, root, options)
     workers = min(workers, -(-len(jobs) // IMAGES_PER_WORKER))
-    progress = partial(tqdm, total=len(jobs), desc="shapes", unit="image", disable=None)
-    if workers == 1:
-        for _ in progress(map(draw, jobs)):
+    # A caller that has imported torch has threads, which a forked child would inherit half-alive.
+    # Ctrl-C is for this process alone: it cancels what is left and clears up.
+    children = {"mp_context": get_context("spawn"), "initializer": signal.signal}
+    children["initargs"] = signal.SIGINT, signal.SIG_IGN
+    with ProcessPoolExecutor(workers, **children) if workers > 1 else nullcontext() as pool:
+        drawn = pool.map(draw, jobs, chunksize=16) if pool else map(draw, jobs)
+        for _ in tqdm(drawn, total=len(jobs), desc="shapes", unit="image", disable=None):
             pass
-    else:
-        # A caller that has imported torch has threads, which a forked child would inherit half-alive.
-        # Ctrl-C is for this process alone: it cancels what is left and clears up.
-        ignore_interrupt = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **ignore_interrupt) as pool:
-            for _ in progress(pool.map(draw, jobs, chunksize=16)):
-                pass
-    LAYOUTS[options["layout"]].finish(root, {split: options[split] for split in SPLITS})
+    write_lists(root, options["layout"], {split: options[split] for split in SPLITS})
     said = {name: value for name, value in options.items() if (name, value) not in UNSAID.items()}
     (root / MARKER).write_text(json.dumps(said) + "\n")
 
 
-def _draw_one(root: Path, layout: str, seed: int, size: int, company: float, job: tuple[str, int]) -> None:
-    split, index = job
-    num_classes, write_picture, _ = LAYOUTS[layout]
-    picture = draw_picture(seed, SPLITS.index(split), index, size, num_classes, company)
-    write_picture(root, split, index, picture)
+def _draw_one(root: Path, options: dict[str, Any], job: tuple[str, int]) -> None:
+    (split, index), layout = job, options["layout"]
+    place = options["seed"], SPLITS.index(split), index
+    picture = draw_picture(*place, options["size"], LAYOUTS[layout].num_classes, options["company"])
+    write_picture(root, layout, split, index, picture)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code, 2 after an error that is the user's to mend."""
+    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         description="Draw the shapes data set in the layout of a real one, or in a plain one.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -152,15 +139,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other images")
     parser.add_argument("--company", type=float, default=1.0, help="0: one class on each picture; 1: as usual")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
-    options = vars(parser.parse_args(arguments))
-    try:
-        drawn = make_shapes(**options)
-    except (UserError, OSError) as error:
-        print(f"make_shapes: {error}", file=sys.stderr)
-        return 2
-    state = "drawn" if drawn else "already there"
+    return exit_code(_draw_and_say, vars(parser.parse_args(arguments)))
+
+
+def _draw_and_say(options: dict[str, Any]) -> None:
+    state = "drawn" if make_shapes(**options) else "already there"
     print(f"{options['root']}: {options['train']} training and {options['val']} validation images {state}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ and with --confidence NAME_confidence.png, a map of the largest softmax probabil
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dataset.reading import read_image
 from dataset.transform import normalise
 from tools.checkpoint_options import add_checkpoint_options, load_named
-from tools.prediction.pictures import Picture, batches, check_truth, find_pictures
-from tools.prediction.tiles import count_tiles, predict
-from tools.prediction.writer import Writer
+from tools.command import exit_code
+from tools.prediction.pictures import Picture, Writer, batches, check_truth, find_pictures
+from tools.prediction.tiles import predict, spans
 from trained import built_in
-from utils.errors import UserError, one_line
+from utils.errors import UserError
 
 SMALLEST_TILE = 64
 """Pixels; in a smaller one a network, whose features are 16 pixels apart, sees next to nothing around them."""
@@ -47,7 +48,7 @@ def predict_all(options: argparse.Namespace) -> None:
         print(f"warning: {options.ckpt} is a half-done step {trained.step}", file=sys.stderr)
     network = trained.network.to(device)
     writer = Writer(trained, options.out, confidence=options.confidence)
-    total = sum(count_tiles(height, width, tile, overlap) for _, (width, height), _ in pictures)
+    total = sum(math.prod(len(spans(side, tile, overlap)) for side in picture.size) for picture in pictures)
     with tqdm(total=total, unit="tile" if tile else "image", disable=None) as bar:
 
         def classify(images: Tensor) -> Tensor:
@@ -66,18 +67,16 @@ def predict_all(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def out_of_memory_named(picture: Picture, mend: str) -> Iterator[None]:
-    """UserError, with the size of the picture and `mend` as advice, where the memory is too small for the block."""
+def out_of_memory_named(picture: Picture, cure: str) -> Iterator[None]:
+    """UserError, with the size of the picture and `cure` as advice, where the memory is too small for the block."""
     try:
         yield
     except RuntimeError as error:
         # That of the CPU has no type of its own.
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        width, height = picture.size
-        raise UserError(
-            f"{picture.image}, {width} x {height}: out of memory; give {mend}, or a smaller --batch_size"
-        ) from None
+        size = "{} x {}".format(*picture.size)
+        raise UserError(f"{picture.image}, {size}: out of memory; give {cure}, or a smaller --batch_size") from None
 
 
 def tiles_of(tile: int | None, overlap: int | None) -> tuple[int | None, int]:
@@ -112,24 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="[%(default)s]")
     parser.add_argument("--truth", type=Path, metavar="DIR", help="masks NAME.png, to be shown beside the prediction")
     parser.add_argument("--confidence", action="store_true", help="draw the largest softmax probability, too")
-    parser.add_argument(
-        "--tile", type=int, metavar="N", help="label tiles of N pixels, for large images [whole images]"
-    )
-    parser.add_argument(
-        "--overlap", type=int, metavar="M", help="pixels that tiles share at least [a quarter of --tile]"
-    )
+    text = "label tiles of N pixels, for large images [whole images]"
+    parser.add_argument("--tile", type=int, metavar="N", help=text)
+    text = "pixels that tiles share at least [a quarter of --tile]"
+    parser.add_argument("--overlap", type=int, metavar="M", help=text)
     parser.add_argument("--batch_size", type=int, default=1, metavar="N", help="images of one size, or tiles [1]")
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N [cuda where there is one]")
-    options = parser.parse_args(arguments)
-    try:
-        predict_all(options)
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or 'while writing'}", file=sys.stderr)
-    else:
-        return 0
-    return 2
+    return exit_code(predict_all, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -13,23 +13,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from metrics.board import Board
-from metrics.figures import curve, curve_groups
+from metrics.figures import INK, curve, curve_groups, heat_map, save_figure
 from metrics.history import draw_strip
 from metrics.pictures import save_picture
+from metrics.results import Row
+from tools.command import exit_code
 from tools.compare_csv import short_names
-from tools.reporting.charts import draw_heat_map
 from tools.reporting.page import markdown, render
-from tools.reporting.published import published_finals, published_runs
-from tools.reporting.runs import Run, read_run, require_one_task
-from utils.errors import UserError, one_line
+from tools.reporting.runs import Run, published_finals, published_runs, read_run, require_one_task
 from utils.files import atomic_write
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the report; 2 if a file does not serve."""
+    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Report one run, or several of one task.")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results/DATE_DATASET_TASK_NAME.csv")
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder [report]")
@@ -40,36 +41,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no_published", action="store_true", help=text)
     text = "also write the curves for TensorBoard, a folder per run, under the tags of run.py"
     parser.add_argument("--tensorboard", type=Path, metavar="DIR", help=text)
-    options = parser.parse_args(arguments)
-    try:
-        runs = [read_run(path, options.first) for path in options.files]
-        require_one_task(runs)
-        for path in write(_told_apart(runs, options.files), options):
-            print(path)
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or options.out}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(report, parser.parse_args(arguments))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Read the runs, write all files of the report, and print their paths, that of the page first."""
+    runs = [read_run(path, options.first) for path in options.files]
+    require_one_task(runs)
+    if len({run.name for run in runs}) < len(runs):
+        names = short_names(options.files)
+        runs = [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+    for path in write(runs, options):
+        print(path)
 
 
 def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
     """Write all files of the report; their paths, that of the page first."""
     out, first = options.out, runs[0]
     setting = first.dataset, first.task, first.scenario
-    references = {} if options.no_published else published_runs(*setting)
+    published, finals = ({}, {}) if options.no_published else (published_runs(*setting), published_finals(*setting))
     # A report of the authors' own runs shows each once.
-    references = {name: rows for name, rows in references.items() if all(rows != run.rows for run in runs)}
-    finals = {} if options.no_published else published_finals(*setting)
+    references = {name: rows for name, rows in published.items() if all(rows != run.rows for run in runs)}
     title = options.title or " ".join(filter(None, setting)) or "Report"
-    curves = {run.name: [run.rows] for run in runs} | {name: [rows] for name, rows in references.items()}
+    curves = {run.name: run.rows for run in runs} | references
     pictures = ["curves.png"]
-    curve(out / "curves.png", curves, first.num_first, title)
+    curve(out / "curves.png", {name: [rows] for name, rows in curves.items()}, first.num_first, title)
     for run in runs:
         pictures.append(f"heatmap_{run.name.replace('/', '_')}.png")
-        draw_heat_map(out / pictures[-1], run)
+        write_heat_map(out / pictures[-1], run)
     if histories := {run.name: run.samples for run in runs if run.samples}:
         pictures.append("strip.png")
         save_picture(draw_strip(histories, first.palette, first.class_names), out / "strip.png")
@@ -81,25 +80,28 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
         with atomic_write(out / name) as file:
             file.write(text.encode())
     if options.tensorboard:
-        for name, (rows,) in curves.items():
-            _show(options.tensorboard / name, rows, first.num_first)
+        for name, rows in curves.items():
+            write_curves(options.tensorboard / name, rows, first.num_first)
     return [out / name for name in (*texts, *pictures)]
 
 
-def _told_apart(runs: Sequence[Run], paths: Sequence[Path]) -> list[Run]:
-    """The runs with names that differ."""
-    if len({run.name for run in runs}) == len(runs):
-        return list(runs)
-    return [replace(run, name=name) for run, name in zip(runs, short_names(paths), strict=True)]
+def write_heat_map(path: Path, run: Run) -> None:
+    """The IoU of each class, a column, after each step, a row."""
+    values = np.full((len(run.rows), len(run.class_names)), np.nan)
+    for number, row in enumerate(run.rows):
+        values[number, : len(row.iou)] = row.iou
+    figure = heat_map(values, [f"step {row.step}" for row in run.rows], run.class_names)
+    figure.axes[0].set_title(run.name, loc="left", color=INK)
+    save_figure(figure, path)
 
 
-def _show(folder: Path, rows: Sequence, num_first: int) -> None:
+def write_curves(folder: Path, rows: Sequence[Row], num_first: int) -> None:
     """The curves of a run for TensorBoard: test/mIoU as run.py has it, and the groups of classes."""
-    *groups, _ = curve_groups(num_first, rows[0].num_classes)
-    with Board(folder) as board:
+    *groups, (_, mean_iou) = curve_groups(num_first, rows[0].num_classes)
+    with SummaryWriter(str(folder)) as writer:
         for row in rows:
-            board.scalars({"mIoU": row.mean_iou}, row.step, group="test")
-            board.scalars({title.split("  ")[0]: of(row) for title, of in groups}, row.step, group="test")
+            for title, figure_of in [("mIoU", mean_iou), *groups]:
+                writer.add_scalar(f"test/{title.split('  ')[0]}", figure_of(row), row.step)
 
 
 if __name__ == "__main__":

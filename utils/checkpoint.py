@@ -28,11 +28,6 @@ NO_COMMENT = b"\x00\x00"
 ZIP_START, ZIP_END, ZIP_END_LENGTH = b"PK\x03\x04", b"PK\x05\x06", 22
 
 
-def step_path(folder: Path, task: str, dataset: str, name: str, step: int) -> Path:
-    """CHECKPOINT/TASK-DATASET_NAME_STEP.pth."""
-    return folder / f"{task}-{dataset}_{name}_{step}.pth"
-
-
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     """Write `checkpoint`, tensors and plain values, so that a reader never sees half of it, nor a changed byte."""
     with atomic_write(path) as raw:
@@ -89,7 +84,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """
     weights = _load(path)
     if isinstance(weights, dict):
-        weights = weights.get("state_dict", weights)
+        weights = weights.get("state_dict", weights.get("model_state", weights))
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{path} holds no weights by name; a state dict is expected")
     _require_sane(weights, path)
@@ -122,35 +117,17 @@ def _spelled(value: Any) -> Iterator[Any]:
         yield f"{value!r},".encode()
 
 
-class _Dtype:
-    """Stands in for numpy.dtype while a file is read: only what a number needs of it, and nothing that could run."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        self.dtype = np.dtype(code)
-        if self.dtype.kind not in "biuf":
-            raise ValueError(f"a number of numpy of type {code}")
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-def _number(of: _Dtype, data: bytes) -> float:
-    """Stands in for numpy's scalars: the plain number."""
-    return np.frombuffer(data, of.dtype, count=1)[0].item()
-
-
-NUMBERS_OF_NUMPY = [
-    (_Dtype, "numpy.dtype"),
-    (_number, "numpy.core.multiarray.scalar"),  # as numpy 1 spells it
-    (_number, "numpy._core.multiarray.scalar"),
-]
-"""A score is often a number of numpy, which torch would refuse: it is read as a plain one."""
+def _numpy_numbers() -> list[Any]:
+    """What torch must know to read a number of numpy, as scores often are in files of other code."""
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]
 
 
 def _load(path: Path) -> Any:
     try:
         _require_whole(path)
-        with torch.serialization.safe_globals(NUMBERS_OF_NUMPY):
+        with torch.serialization.safe_globals(_numpy_numbers()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise

@@ -1,10 +1,7 @@
 """One process or many: the code above never asks which."""
 
-import contextlib
 import io
 import os
-import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +13,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from utils.errors import UserError
-
-_names: list[str] = []
-"""Rank, host and number of each process."""
-
-PATIENCE = timedelta(seconds=5)
-"""How long the others may take to answer a roll call."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +48,6 @@ def init_distributed(local_rank: int | None = None) -> Dist:
     # After a restart torchrun's store still has the addresses of the processes that are gone: meet at another place.
     store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
-    # Now: when one is gone it cannot be asked any more.
-    _names[:] = all_gather_state(f"process {rank} ({socket.gethostname()}, process {os.getpid()})")
     return Dist(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
 
 
@@ -103,40 +92,11 @@ def require_same(facts: Mapping[str, str]) -> None:
     for name, value in of_all[0].items():
         strange = [rank for rank, of_one in enumerate(of_all) if of_one.get(name) != value]
         if strange:
-            others = ", ".join(_names[rank] for rank in strange)
+            others = ", ".join(map(str, strange))
             raise UserError(
-                f"the processes do not agree: {others} has another {name} than {_names[0]}; give all of them the same"
+                f"the processes do not agree: process {others} has another {name} than process 0; give all of them the "
+                "same"
             )
-
-
-class Poll:
-    """The largest number that any process gives. All hear it at the same call, one later than it was given, so that
-    none waits for another; a process alone hears it at once."""
-
-    def __init__(self) -> None:
-        self._last: tuple[dist.Work, Tensor] | None = None
-
-    def ask(self, number: int) -> int:
-        """Give `number`; the largest of the call before."""
-        if world_size() == 1:
-            return number
-        heard = self.close()
-        given = torch.tensor(number)
-        self._last = dist.all_reduce(given, dist.ReduceOp.MAX, async_op=True), given
-        return heard
-
-    def agree(self, number: int) -> int:
-        """Give `number`; the largest of this call and of the one before."""
-        return max(self.ask(number), self.close())
-
-    def close(self) -> int:
-        """The largest number of the last call, 0 if there was none."""
-        if self._last is None:
-            return 0
-        work, given = self._last
-        work.wait()
-        self._last = None
-        return int(given)
 
 
 def broadcast_buffers(module: torch.nn.Module) -> None:
@@ -176,34 +136,3 @@ def lost_contact(error: BaseException) -> bool:
     if not dist.is_initialized():
         return False
     return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo/transport", "NCCL", "peer"))
-
-
-def farewell(reason: str) -> None:
-    """Leave the reason why this process ends where `who_is_gone` finds it."""
-    if dist.is_initialized():
-        with contextlib.suppress(RuntimeError):  # the first process, which keeps it, may be gone
-            _store().set(f"farewell/{dist.get_rank()}", reason)
-
-
-def who_is_gone() -> str:
-    """After contact was lost: the processes that said farewell, with the reason, or those that do not answer."""
-    store, world, until = _store(), dist.get_world_size(), time.monotonic() + PATIENCE.total_seconds()
-    try:
-        store.set(f"present/{dist.get_rank()}", "1")
-        time.sleep(1)  # one that ends on its own account needs a moment to say so
-        left = [rank for rank in range(world) if store.check([f"farewell/{rank}"])]
-        if left:
-            return "; ".join(f"{_names[rank]} gave up: {store.get(f'farewell/{rank}').decode()}" for rank in left)
-        while missing := [rank for rank in range(world) if not store.check([f"present/{rank}"])]:
-            if time.monotonic() > until:
-                gone = ", ".join(_names[rank] for rank in missing)
-                return f"{gone} died without a word; too little memory is the usual reason"
-            time.sleep(0.2)
-    except RuntimeError:
-        return "process 0 died without a word, and with it the list of the others"
-    return "a connection between the processes broke"
-
-
-def _store() -> dist.Store:
-    # There is no public way to the store that the processes met at.
-    return dist.distributed_c10d._get_default_store()

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
@@ -62,6 +62,15 @@ class Interrupts:
         self.pending = signum
 
 
+@contextmanager
+def when_stopped(save: Callable[[], str]) -> Iterator[None]:
+    """Where the block is stopped, `save` is called, and says how far the run came."""
+    try:
+        yield
+    except Stopped as stop:
+        raise Stopped(stop.signum, save()) from None
+
+
 def ignore_in_worker(worker: int) -> None:
     """For loader processes: leave it to the run to end them, which may need a last batch, whoever else asks.
 
@@ -74,7 +83,7 @@ def ignore_in_worker(worker: int) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """Wait for signals, and heed SIGTERM of the parent alone, with which it ends loaders that it has no use for."""
+    """Wait for signals, and obey SIGTERM of the parent alone, with which it ends loaders that it has no use for."""
     while True:
         received = signal.sigwaitinfo(SIGNALS)
         if received.si_signo == signal.SIGTERM and received.si_pid == parent:

@@ -1,24 +1,48 @@
 """SGD and the learning rate schedules (SPEC 7)."""
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from config import OptimConfig
 from utils.errors import UserError
 
 
-def build_optimizer(groups: dict[str, list[torch.nn.Parameter]], config: OptimConfig, lr: float) -> torch.optim.SGD:
+class Group(NamedTuple):
+    """Parameters that train at `rate` times the learning rate and `decay` times the weight decay of a run."""
+
+    parameters: list[nn.Parameter]
+    rate: float = 1.0
+    decay: float = 1.0
+
+
+def require_all_grouped(groups: dict[str, Group], *modules: nn.Module) -> None:
+    """ValueError, naming it, unless each parameter of `modules` that trains is in exactly one group."""
+    grouped = Counter(id(parameter) for group in groups.values() for parameter in group.parameters)
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad and grouped[id(parameter)] != 1:
+                count = grouped[id(parameter)]
+                raise ValueError(f"{type(module).__name__}.{name} is in {count} parameter groups, not in one")
+
+
+def build_optimizer(groups: dict[str, Group], config: OptimConfig, lr: float) -> torch.optim.SGD:
     """SGD over `groups` by name; the group `old_classifiers` learns at `lr_old` times the rate.
 
     Parameters without gradient are left out, so that weight decay cannot touch them.
     """
     trainable = [
-        {"params": kept, "lr": lr * (config.lr_old if name == "old_classifiers" else 1.0)}
-        for name, parameters in groups.items()
-        if (kept := [parameter for parameter in parameters if parameter.requires_grad])
+        {
+            "params": kept,
+            "lr": lr * (config.lr_old if name == "old_classifiers" else 1.0) * group.rate,
+            "weight_decay": config.weight_decay * group.decay,
+        }
+        for name, group in groups.items()
+        if (kept := [parameter for parameter in group.parameters if parameter.requires_grad])
     ]
     if not trainable:
         raise UserError("nothing is left to train; take back --freeze or --fix_bn")
@@ -27,7 +51,6 @@ def build_optimizer(groups: dict[str, list[torch.nn.Parameter]], config: OptimCo
         lr=lr,
         momentum=config.momentum,
         nesterov=config.momentum > 0,
-        weight_decay=config.weight_decay,
         fused=True,
     )
     if config.momentum > 0:

@@ -1,4 +1,3 @@
 #!/bin/sh
 # RCIL on ADE20K, task 100-5, overlapped setting: sh scripts/ade/rcil_100-5-overlap.sh [--test] [run.py options]
-DATASET=ade TASK=100-5 SETTING=overlap METHOD=RCIL
-. "$(dirname "$0")/../launch.sh"
+exec sh "$(dirname "$0")/../train.sh" RCIL ade 100-5 overlap "$@"

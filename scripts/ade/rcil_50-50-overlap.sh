@@ -1,4 +1,3 @@
 #!/bin/sh
 # RCIL on ADE20K, task 50-50, overlapped setting: sh scripts/ade/rcil_50-50-overlap.sh [--test] [run.py options]
-DATASET=ade TASK=50-50 SETTING=overlap METHOD=RCIL
-. "$(dirname "$0")/../launch.sh"
+exec sh "$(dirname "$0")/../train.sh" RCIL ade 50-50 overlap "$@"

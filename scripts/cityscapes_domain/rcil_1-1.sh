@@ -1,4 +1,3 @@
 #!/bin/sh
 # RCIL on Cityscapes, city by city, task 1-1: sh scripts/cityscapes_domain/rcil_1-1.sh [--test] [run.py options]
-DATASET=cityscapes_domain TASK=1-1 SETTING= METHOD=RCIL
-. "$(dirname "$0")/../launch.sh"
+exec sh "$(dirname "$0")/../train.sh" RCIL cityscapes_domain 1-1 "$@"

@@ -1,4 +1,3 @@
 #!/bin/sh
 # RCIL on Pascal VOC, task 15-1, disjoint setting: sh scripts/voc/rcil_15-1-disjoint.sh [--test] [run.py options]
-DATASET=voc TASK=15-1 SETTING=disjoint METHOD=RCIL
-. "$(dirname "$0")/../launch.sh"
+exec sh "$(dirname "$0")/../train.sh" RCIL voc 15-1 disjoint "$@"

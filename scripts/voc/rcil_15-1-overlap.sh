@@ -1,4 +1,3 @@
 #!/bin/sh
 # RCIL on Pascal VOC, task 15-1, overlapped setting: sh scripts/voc/rcil_15-1-overlap.sh [--test] [run.py options]
-DATASET=voc TASK=15-1 SETTING=overlap METHOD=RCIL
-. "$(dirname "$0")/../launch.sh"
+exec sh "$(dirname "$0")/../train.sh" RCIL voc 15-1 overlap "$@"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks import Task
+from tasks import Step
 
 CITIES = [
     "aachen", "bremen", "darmstadt", "erfurt", "hanover", "krefeld", "strasbourg", "tubingen",
@@ -113,22 +113,21 @@ def random_cityscapes(root: Path, seed: int, first_class: int) -> RandomSet:
     return RandomSet(root, *parts, class_of, lambda name: CITIES.index(name.split("_")[0]))
 
 
-def training_pixel(label: int, task: Task, step: int, masking: str, protocol: str = "plop") -> int:
+def training_pixel(label: int, step: Step, masking: str, protocol: str = "plop") -> int:
     """What a pixel of class `label` trains as (SPEC 2, METHODS 0.3, sentence by sentence)."""
-    new, old = task.new_classes(step), task.old_classes(step)
     if label == 255:
         return 0 if protocol == "mib" else 255
-    if label in new:
-        return task.order(step).index(label)
-    if masking == "current+old" and label in old:
-        return task.order(step).index(label)
+    if label in step.new_classes:
+        return step.order.index(label)
+    if masking == "current+old" and label in step.old_classes:
+        return step.order.index(label)
     if masking == "new":
         return 0 if label == 0 else 255
     return 0
 
 
-def seen_pixel(label: int, task: Task, step: int, ignore_background: bool, protocol: str = "plop") -> int:
+def seen_pixel(label: int, step: Step, ignore_background: bool, protocol: str = "plop") -> int:
     """What a pixel of class `label` is tested as."""
     unseen = 255 if protocol == "mib" else 0
-    result = 255 if label == 255 else task.order(step).index(label) if label in task.order(step) else unseen
+    result = 255 if label == 255 else step.order.index(label) if label in step.order else unseen
     return 255 if ignore_background and result == 0 else result

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from config import DataConfig
-from dataset import build_loaders, open_dataset, open_task, select_steps
+from dataset import open_dataset, open_task, select_steps
 from dataset.cityscapes import DEALING_ORDER, DEALT_AT_MOST, deal
 from dataset.splits import StepSets
-from tasks import Task
+from dataset.transform import whole_image
+from tasks import Step, Task
 from tests.dataset.random_sets import (
     RandomSet,
     random_ade,
@@ -21,6 +23,7 @@ from tests.dataset.random_sets import (
     seen_pixel,
     training_pixel,
 )
+from tests.helpers import data_of
 
 CLASS_SETS: dict[str, Callable[[Path, int], RandomSet]] = {
     "voc": random_voc,
@@ -54,11 +57,11 @@ def owners(names: list[str], data: RandomSet) -> dict[str, int]:
     return result
 
 
-def serves(name: str, data: RandomSet, task: Task, step: int, scenario: str, owner: dict[str, int]) -> bool:
+def serves(name: str, data: RandomSet, step: Step, scenario: str, owner: dict[str, int]) -> bool:
     """SPEC 2, sentence by sentence."""
-    shown, new, old = data.classes(name), set(task.new_classes(step)), set(task.old_classes(step))
+    shown, new, old = data.classes(name), set(step.new_classes), set(step.old_classes)
     if scenario == "partitioned":
-        return owner[name] in task.steps[step]
+        return owner[name] in step.arriving
     if scenario == "overlapped":
         return bool(shown & new)
     return bool(shown & new) and shown <= new | old | {0, 255}
@@ -72,11 +75,11 @@ def test_every_scenario_of_every_class_data_set(tmp_path: Path, dataset: str, sc
     task, sets = sets_of(data, dataset, TASKS[dataset], scenario=scenario)
     owner = owners(list(data.train), data)
     assert task.num_steps >= 3
-    for step in range(task.num_steps):
-        new, seen = set(task.new_classes(step)), set(task.order(step)) - {0}
-        assert sets[step].train == [i for i in data.train if serves(i, data, task, step, scenario, owner)]
-        assert sets[step].val == [i for i in data.val if data.classes(i) & new]
-        assert sets[step].test == [i for i in data.val if data.classes(i) & seen]
+    for step, of_step in zip(task.steps, sets, strict=True):
+        new, seen = set(step.new_classes), set(step.order) - {0}
+        assert of_step.train == [i for i in data.train if serves(i, data, step, scenario, owner)]
+        assert of_step.val == [i for i in data.val if data.classes(i) & new]
+        assert of_step.test == [i for i in data.val if data.classes(i) & seen]
 
 
 @pytest.mark.parametrize("dataset", ["voc", "ade", "folder"])
@@ -87,10 +90,10 @@ def test_partitioned_covers_every_image_once_whatever_the_task(tmp_path: Path, d
         task, sets = sets_of(data, dataset, name, scenario="partitioned")
         assert sorted(image for of_step in sets for image in of_step.train) == sorted(data.train)
         if name == "1-1":
-            by_class = {task.new_classes(step)[0]: of_step.train for step, of_step in enumerate(sets)}
+            by_class = {step.new_classes[0]: of_step.train for step, of_step in zip(task.steps, sets, strict=True)}
         # An image goes with its class, into whatever step that is.
-        for step, of_step in enumerate(sets):
-            assert set(of_step.train) == {image for label in task.new_classes(step) for image in by_class[label]}
+        for step, of_step in zip(task.steps, sets, strict=True):
+            assert set(of_step.train) == {image for label in step.new_classes for image in by_class[label]}
 
 
 def test_an_image_without_any_class_serves_step_0_when_partitioned(tmp_path: Path):
@@ -109,11 +112,11 @@ def test_cityscapes_by_class_deals_no_image_twice(tmp_path: Path, seed: int):
         free = [name for name in data.train if name not in taken and label in data.classes(name)]
         for name in free if label == 19 else free[:150]:
             taken[name] = label
-    for step in range(2):
-        new, seen = set(task.new_classes(step)), set(task.order(step)) - {0}
-        assert sets[step].train == [name for name in data.train if taken.get(name) in new]
-        assert sets[step].val == [name for name in data.val if data.classes(name) & new]
-        assert sets[step].test == [name for name in data.val if data.classes(name) & seen]
+    for step, of_step in zip(task.steps, sets, strict=True):
+        new, seen = set(step.new_classes), set(step.order) - {0}
+        assert of_step.train == [name for name in data.train if taken.get(name) in new]
+        assert of_step.val == [name for name in data.val if data.classes(name) & new]
+        assert of_step.test == [name for name in data.val if data.classes(name) & seen]
     assert sets[0].train and sets[1].train and not set(sets[0].train) & set(sets[1].train)
 
 
@@ -154,9 +157,9 @@ def test_cityscapes_by_domain(tmp_path: Path, name: str, domain_test: str):
     pooled = [*data.train, *data.val]
     assert len(pooled) == 84
     held_out: list[str] = []
-    for step in range(task.num_steps):
-        train, val = domain_parts([i for i in pooled if data.domain_of(i) in task.steps[step]])
-        seen = {domain for arrived in task.steps[: step + 1] for domain in arrived}
+    for step, arriving in enumerate(task.arrivals):
+        train, val = domain_parts([i for i in pooled if data.domain_of(i) in arriving])
+        seen = {domain for arrived in task.arrivals[: step + 1] for domain in arrived}
         held_out += val
         assert (sets[step].train, sets[step].val) == (train, val)
         public = domain_parts([i for i in pooled if data.domain_of(i) in seen])[1]
@@ -186,43 +189,30 @@ def test_both_kinds_of_cityscapes_share_one_index(tmp_path: Path):
     assert {path.name for path in times} == {"cityscapes-train.npz", "cityscapes-val.npz"}
 
 
-# Where domains arrive there is no background, and so one protocol.
-LABELLED = [(name, "plop") for name in (*CLASS_SETS, "cityscapes_domain")] + [(name, "mib") for name in CLASS_SETS]
-
-
-@pytest.mark.parametrize("masking", ["current", "current+old", "new"])
-@pytest.mark.parametrize(("dataset", "protocol"), LABELLED)
-def test_labels_of_every_data_set_pixel_by_pixel(tmp_path: Path, dataset: str, masking: str, protocol: str):
+@pytest.mark.parametrize("dataset", [*CLASS_SETS, "cityscapes_domain"])
+def test_labels_of_every_data_set_pixel_by_pixel(tmp_path: Path, dataset: str):
     write = CLASS_SETS.get(dataset) or partial(random_cityscapes, first_class=0)
-    data = write(tmp_path, 5)
-    ignore_background = masking == "new" and dataset != "cityscapes_domain"
-    config = DataConfig(
-        dataset=dataset,
-        data_root=data.root,
-        task=TASKS.get(dataset, "11-5"),
-        data_masking=masking,
-        ignore_test_bg=ignore_background,
-        label_protocol=protocol,
-        crop_val=False,
-        num_workers=0,
-    )
-    spec = open_dataset(config)
-    task = open_task(config, spec)
-    for step, sets in enumerate(select_steps(config, spec, task)):
-        loaders = build_loaders(config, spec, task, step, sets, seed=0, rank=0, world_size=1)
-
-        def trained(label: int, step: int = step) -> int:
-            return training_pixel(label, task, step, masking, protocol)
-
-        def tested(label: int, step: int = step) -> int:
-            # In ADE20K, 0 is what nobody named: MiB does not test on it.
-            unnamed = protocol == "mib" and dataset == "ade"
-            return seen_pixel(label, task, step, ignore_background or unnamed, protocol)
-
-        assert loaders.train.dataset.lut.tolist() == [trained(data.class_of(value)) for value in range(256)]
-        for loader, see in ((loaders.val, tested if protocol == "mib" else trained), (loaders.test, tested)):
-            for index, sample in enumerate(loader.dataset.samples[:20]):
-                name = name_of(sample)
-                mask = data.val[name] if name in data.val else data.train[name]
-                expected = [[see(data.class_of(int(value))) for value in row] for row in mask]
-                np.testing.assert_array_equal(loader.dataset[0, index][1].numpy(), expected)
+    data, has_background = write(tmp_path, 5), dataset != "cityscapes_domain"
+    common = {"dataset": dataset, "data_root": data.root, "task": TASKS.get(dataset, "11-5")}
+    # Where domains arrive there is no background, and so one protocol.
+    protocols = ["plop", "mib"] if has_background else ["plop"]
+    for masking, protocol in product(["current", "current+old", "new"], protocols):
+        ignores = masking == "new" and has_background
+        options = {"data_masking": masking, "ignore_test_bg": ignores, "label_protocol": protocol, "batch_size": 1}
+        every = data_of(DataConfig(crop_val=False, num_workers=0, **common, **options))
+        # In ADE20K, 0 is what nobody named: MiB does not test on it.
+        ignores = ignores or (protocol == "mib" and dataset == "ade")
+        for step in every.task.steps:
+            trained = partial(training_pixel, step=step, masking=masking, protocol=protocol)
+            tested = partial(seen_pixel, step=step, ignore_background=ignores, protocol=protocol)
+            for shown, see in (
+                (every.train(step)._loader.dataset, trained),
+                (every.val(step).dataset, tested if protocol == "mib" else trained),
+                (every.test(step).dataset, tested),
+            ):
+                expected = [see(data.class_of(value)) for value in range(256)]
+                assert shown.lut.tolist() == expected
+                if shown.transform is whole_image:
+                    for index, sample in enumerate(shown.samples[:5]):
+                        mask = (data.val | data.train)[name_of(sample)]
+                        np.testing.assert_array_equal(shown[0, index][1].numpy(), np.array(expected)[mask])

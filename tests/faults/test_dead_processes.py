@@ -1,53 +1,51 @@
-"""Two processes: one that dies, one that was given something else, a stop of both. Nobody waits for ever, and the
-message says who it was."""
+"""Two processes: one that dies, one that was given something else, a stop of both. Nobody waits for ever."""
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.kill_resume import command_line, descendants, parent
-from tests.workplace import REPOSITORY, Workplace, assert_same, load, terminate
+from tests.workplace import REPOSITORY, Main, Started, Workplace, assert_same, load, terminate
 
 # Norms that do not look at their peers: the processes hold different statistics in the middle of an epoch.
-RUN = [
-    "--step",
-    "0",
-    "--epochs",
-    "2",
-    "--batch_size",
-    "2",
-    "--norm_act",
-    "abn",
-    "--save_minutes",
-    "0.0001",
-    "--no-visualize",
-]
+RUN = ["--step", 0, "--batch_size", 2, "--crop_size", 32, "--norm_act", "abn"]
+RUN += ["--save_minutes", 0.0001, "--no_visualize"]
 
 
-def torchrun(*options: str) -> tuple[str, ...]:
-    return ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", *options)
+def start_two(workplace: Workplace, *options: object, other: Sequence[object] = (), main: Main | None = None) -> list:
+    """Both processes of a run, as a launcher on their host starts them; the second with `other` options, or `main`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    first = workplace.start(*options, RANK="0", **address)
+    return [first, workplace.start(*options, *other, main=main, RANK="1", **address)]
 
 
-def workers_of(process: subprocess.Popen) -> list[int]:
-    """The processes of a run under torchrun, by rank."""
-    found = [child for child in descendants(process.pid) if b"run.py" in command_line(child)]
-    return [child for child in found if parent(child) == process.pid]
+def ends_of(processes: list[Started]) -> tuple[list[int], list[str]]:
+    """Exit codes, and what was said on standard error."""
+    try:
+        said = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], said
 
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Workplace:
     """The run of two processes that was left alone."""
     workplace = Workplace(tmp_path_factory.mktemp("calm"), shapes)
-    process = workplace.start(*RUN, launcher=torchrun())
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    assert ends_of(start_two(workplace, *RUN))[0] == [0, 0]
     return workplace
 
 
@@ -56,13 +54,18 @@ def require_outcome(workplace: Workplace, calm: Workplace) -> None:
     assert workplace.results().read_bytes() == calm.results().read_bytes()
 
 
-def test_a_process_that_dies_is_named_and_torchrun_starts_all_again_from_the_checkpoint(
-    calm: Workplace, workplace: Workplace
-):
-    process = workplace.start(*RUN, launcher=torchrun("--max-restarts", "1"))
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """The processes of a run under torchrun, by rank."""
+    found = [child for child in descendants(process.pid) if b"run.py" in command_line(child)]
+    return [child for child in found if parent(child) == process.pid]
+
+
+def test_after_a_death_torchrun_starts_all_again_from_the_checkpoint(calm: Workplace, workplace: Workplace):
+    launcher = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--max-restarts", "1")
+    process = workplace.launch(launcher, *RUN)
     try:
         workplace.wait_for(process, workplace.checkpoint(0))
-        victim = workers_of(process)[1]
+        victim = workers_of(process)[0]
         os.kill(victim, signal.SIGKILL)
         start = time.monotonic()
         while victim in workers_of(process) or len(workers_of(process)) < 2:
@@ -72,110 +75,104 @@ def test_a_process_that_dies_is_named_and_torchrun_starts_all_again_from_the_che
     finally:
         process.kill()
     assert process.returncode == 0, err
-    said = rf"error: process 1 \(.+, process {victim}\) died without a word; .*goes on from the last checkpoint\n"
-    assert re.search(said, err)
-    assert "goes on after iteration" in out
+    assert "; resumes at epoch" in out
     require_outcome(workplace, calm)
 
 
-def test_a_stop_saves_in_all_processes_at_the_same_iteration(calm: Workplace, workplace: Workplace):
-    _, err = workplace.end(workplace.start(*RUN, launcher=torchrun()), workplace.checkpoint(0), terminate)
-    assert re.search(r"stopped by SIGTERM: step 0 is saved at epoch \d, iteration \d+; the same command goes on", err)
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_survivor_of_a_death_ends_with_one_line(workplace: Workplace, victim: int):
+    processes = start_two(workplace, *RUN, "--epochs", 1000)
+    workplace.wait_for(processes[0], workplace.checkpoint(0))
+    processes[victim].kill()
+    start = time.monotonic()
+    codes, said = ends_of(processes)
+    assert time.monotonic() - start < 60
+    assert (codes[victim], codes[1 - victim]) == (-signal.SIGKILL, 1)
+    line = "error: contact with another process was lost, which torchrun names below; the same command resumes "
+    assert said[1 - victim].startswith(line) and said[1 - victim].count("\n") == 1, said
+    load(workplace.checkpoint(0))
+
+
+def test_a_stop_of_one_saves_in_all_processes_at_the_same_iteration(
+    calm: Workplace, workplace: Workplace, capfd: pytest.CaptureFixture
+):
+    """One process alone resumes what two began if the batch is the same."""
+    processes = start_two(workplace, *RUN)
+    workplace.wait_for(processes[0], workplace.checkpoint(0))
+    terminate(processes[1].pid)
+    codes, said = ends_of(processes)
+    assert codes == [143, 143]
+    line = r"stopped by SIGTERM: step 0 is saved at epoch \d, iteration \d+; the same command resumes there\n"
+    assert all(re.fullmatch(line, words) for words in said) and said[0] == said[1], said
     state = load(workplace.checkpoint(0))["trainer_state"]
     assert not state["finished"] and len(state["processes"]) == 2
     statistics = [of_one["buffers"]["body.stem.norm.running_mean"] for of_one in state["processes"]]
     assert not statistics[0].equal(statistics[1])
-    assert not [path for path in workplace.folder.rglob(".*") if path.is_file()]
-    process = workplace.start(*RUN, launcher=torchrun())
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    assert {path.suffix or path.name for path in workplace.folder.rglob(".*") if path.is_file()} == {".lock"}
+    half = shutil.copy(workplace.checkpoint(0), workplace.folder / "half.pth")
+    assert ends_of(start_two(workplace, *RUN))[0] == [0, 0]
     require_outcome(workplace, calm)
-
-
-def test_one_process_goes_on_with_what_two_began_if_the_batch_is_the_same(
-    calm: Workplace, workplace: Workplace, capfd: pytest.CaptureFixture
-):
-    workplace.end(workplace.start(*RUN, launcher=torchrun()), workplace.checkpoint(0), terminate)
-    assert workplace.run(*RUN) == 2
+    alone = [*RUN, "--name", "alone", "--ckpt", half]
+    assert workplace.run(*alone) == 2
     assert "--batch_size 4 then and 2 now" in capfd.readouterr().err
-    assert workplace.run(*RUN, "--batch_size", 4) == 0
-    assert "was begun by 2 process(es) and is gone on with by 1" in capfd.readouterr().out
+    assert workplace.run(*alone, "--batch_size", 4) == 0
+    assert "was begun by 2 process(es) and is resumed by 1" in capfd.readouterr().out
 
 
-def test_why_one_process_gave_up_is_said_by_the_other(own_data: Workplace):
+def test_one_process_that_gives_up_says_why_and_the_other_ends(own_data: Workplace):
     line = (own_data.data / "list" / "train_aug.txt").read_text().splitlines()[0]
     image = own_data.data / line.split()[0].lstrip("/")
     image.write_bytes(image.read_bytes()[:1000])
-    process = own_data.start(*RUN, "--epochs", 9, launcher=torchrun())
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    reason = rf"error: image {image} cannot be read \(.*\); restore the file\n"
-    assert re.search(rf"^{reason}", err, re.MULTILINE), err
-    of_the_other = rf"^error: process [01] \(.*, process \d+\) gave up: {reason[:-2]}; the same command goes on"
-    assert re.search(of_the_other, err, re.MULTILINE), err
+    codes, said = ends_of(start_two(own_data, *RUN, "--epochs", 9))
+    reader = codes.index(2)
+    assert codes[1 - reader] == 1
+    assert re.fullmatch(rf"error: image {image} cannot be read \(.*\); restore the file\n", said[reader]), said
+    assert said[1 - reader].startswith("error: contact with another process was lost")
+    assert said[1 - reader].count("\n") == 1
 
 
-def start_rank(rank: int, port: int, program: Path, options: list[str]) -> subprocess.Popen:
-    """One process of two, as a launcher on its host would start it."""
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
-    environment = os.environ | address | {"LOCAL_RANK": "0", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    words = [sys.executable, str(program / "run.py"), *options]
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def with_code_of(program: Path, arguments: list[str]) -> int:
+    """Run as if the files in `program` were those of the run."""
+    import checkpoints
 
-
-def copied_program(folder: Path) -> Path:
-    """The program with a comment more."""
-    for path in REPOSITORY.glob("*.py"):
-        (folder / path.name).write_bytes(path.read_bytes())
-    for name in ("dataset", "methods", "metrics", "modules", "utils"):
-        (folder / name).symlink_to(REPOSITORY / name)
-    with open(folder / "train.py", "a") as file:
-        file.write("# changed\n")
-    return folder
+    checkpoints.__file__ = str(program / "checkpoints.py")
+    return Workplace.main(arguments)
 
 
 @pytest.mark.parametrize("different", ["configuration", "code", "data"])
 def test_a_process_that_was_given_something_else_is_told_apart_at_the_start(own_data: Workplace, different: str):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program, strange = REPOSITORY, own_data.options(*RUN)
+    other: list[object] = []
+    main = None
     if different == "configuration":
-        strange += ["--lr", "0.3"]
+        other = ["--lr", 0.3]
     elif different == "code":
-        (own_data.folder / "program").mkdir()
-        program = copied_program(own_data.folder / "program")
+        program = own_data.folder / "program"
+        program.mkdir()
+        for path in REPOSITORY.glob("*.py"):
+            (program / path.name).write_bytes(path.read_bytes() + b"# changed\n" * (path.name == "train.py"))
+        for name in ("dataset", "methods", "metrics", "modules", "utils"):
+            (program / name).symlink_to(REPOSITORY / name)
+        main = partial(with_code_of, program)
     else:
         root = own_data.folder / "other"
-        root.mkdir()
-        for folder in ("JPEGImages", "SegmentationClassAug"):
-            (root / folder).symlink_to(own_data.data / folder)
-        (root / "list").mkdir()
-        for name in ("train_aug.txt", "val.txt"):
-            lines = (own_data.data / "list" / name).read_text().splitlines(keepends=True)
-            (root / "list" / name).write_text("".join(lines[1:]))
-        strange += ["--data_root", str(root)]
-    processes = [start_rank(0, port, REPOSITORY, own_data.options(*RUN)), start_rank(1, port, program, strange)]
-    try:
-        said = [process.communicate(timeout=60)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [2, 2], said
+        shutil.copytree(own_data.data, root)
+        path = root / "list" / "val.txt"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+        other = ["--data_root", root]
+    codes, said = ends_of(start_two(own_data, *RUN, other=other, main=main))
+    assert codes == [2, 2], said
     for words in said:
-        assert re.search(rf"error: .*: process 1 \(.*\) has another {different} than process 0 \(", words), said
+        assert re.search(rf"^error: .*: process 1 has another {different} than process 0; ", words), said
     assert not list(own_data.folder.rglob("*.pth"))
 
 
-def test_fewer_test_images_than_processes(trained: Workplace, own_data: Workplace):
+def test_fewer_test_images_than_processes(calm: Workplace, own_data: Workplace):
     path = own_data.data / "list" / "val.txt"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text(lines[0])
-    own_data.take_checkpoints(trained, 0)
-    assert own_data.run("--step", 0, "--test", "--no-visualize") == 0
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    own_data.take_checkpoints(calm, 0)
+    test = [*RUN, "--test"]
+    assert own_data.run(*test) == 0
     alone = own_data.results().read_bytes()
     own_data.results().unlink()
-    process = own_data.start("--step", 0, "--test", "--no-visualize", launcher=torchrun())
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    assert ends_of(start_two(own_data, *test))[0] == [0, 0]
     assert own_data.results().read_bytes() == alone

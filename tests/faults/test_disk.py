@@ -1,51 +1,58 @@
 """A disk that is full or may not be written: one line, and what was there before is still there."""
 
+import ctypes
 import os
+import shutil
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.workplace import REPOSITORY, Workplace
+from tests.workplace import Workplace
 
-UNSHARE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-"""A name space of one's own, in which file systems can be mounted that nobody else sees."""
-
-SCRIPT = """
-mount -t tmpfs -o size=6m tmpfs "$1" && cp "$2" "$1" || exit 99
-$3
-shift 3
-"$@"
-echo "exit code $?"
-ls -A "$0"
-cmp "$0"/*_0.pth "$OLD" && echo the same
-"""
+NEW_MOUNTS, NEW_USERS = 0x20000, 0x10000000
+"""Of unshare(2)."""
 
 
-def run_on_small_disk(workplace: Workplace, trained: Workplace, before: str) -> subprocess.CompletedProcess:
-    """Step 1 with its checkpoints on a disk of 6 MB, of which step 0 has taken most; `before`: what is done to it."""
-    folder = workplace.checkpoint(0).parent
-    folder.mkdir()
-    old = trained.checkpoint(0)
-    command = [sys.executable, REPOSITORY / "run.py", *workplace.options("--step", 1, "--no-visualize")]
-    words = [*UNSHARE, "sh", "-c", SCRIPT, folder, folder, old, before.format(folder=folder), *command]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "OLD": str(old)}
-    done = subprocess.run([*map(str, words)], env=environment, capture_output=True, text=True, timeout=120)
-    if done.returncode == 99 or "unshare" in done.stderr:
-        pytest.skip(f"no file system of one's own here: {done.stderr}")
-    return done
+def on_small_disk(folder: Path, old: Path, options: str, arguments: list[str]) -> int:
+    """The run with `folder` on a disk of 6 MB that no other process sees; `old` takes most of it.
+
+    `options`: of a second mount over the first. Prints the files that are left but the lock, and whether `old` is.
+    """
+    user, group = os.getuid(), os.getgid()
+    if ctypes.CDLL(None).unshare(NEW_MOUNTS | (NEW_USERS if user else 0)):
+        return 99
+    if user:
+        for name, content in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+            Path("/proc/self", name).write_text(content)
+    mount = ["mount", "-t", "tmpfs", "-o"]
+    for done in (["mount", "--make-rprivate", "/"], [*mount, "size=6m", "tmpfs", folder]):
+        if subprocess.run(done, capture_output=True).returncode:
+            return 99
+    shutil.copy(old, folder)
+    if options and subprocess.run(["mount", "-o", options, folder], capture_output=True).returncode:
+        return 99
+    code = Workplace.main(arguments)
+    print(sorted(path.name for path in folder.iterdir() if path.suffix != ".lock"))
+    print("the same" if (folder / old.name).read_bytes() == old.read_bytes() else "another")
+    return code
 
 
 @pytest.mark.parametrize(
-    ("before", "says"),
-    [("", "No space left on device"), ("mount -o remount,ro {folder}", "Read-only file system")],
+    ("options", "says"), [("", "No space left on device"), ("remount,ro", "Read-only file system")]
 )
-def test_a_disk_that_cannot_be_written(trained: Workplace, workplace: Workplace, before: str, says: str):
-    assert trained.checkpoint(0).stat().st_size + trained.checkpoint(1).stat().st_size > 6 * 2**20
-    done = run_on_small_disk(workplace, trained, before)
-    assert done.stderr.startswith(f"error: {says}: {workplace.checkpoint(0).parent}") and done.stderr.count("\n") == 1
-    assert done.stdout.endswith("exit code 2\n15-1-voc_tiny_0.pth\nthe same\n"), done.stdout
+def test_a_disk_that_cannot_be_written(trained: Workplace, workplace: Workplace, options: str, says: str):
+    old, folder = trained.checkpoint(0), workplace.checkpoint(0).parent
+    assert old.stat().st_size + trained.checkpoint(1).stat().st_size > 6 * 2**20
+    folder.mkdir()
+    process = workplace.start("--step", 1, "--no_visualize", main=partial(on_small_disk, folder, old, options))
+    out, err = process.communicate()
+    if process.returncode == 99:
+        pytest.skip(f"no file system of one's own here: {err}")
+    assert process.returncode == 2
+    assert err.startswith(f"error: {says}: {folder}") and err.count("\n") == 1, err
+    assert out.endswith(f"['{old.name}']\nthe same\n"), out
     assert not workplace.results().exists()
 
 
@@ -54,6 +61,6 @@ def test_a_disk_that_cannot_be_written(trained: Workplace, workplace: Workplace,
 def test_a_folder_that_may_not_be_written(workplace: Workplace, option: str, capfd: pytest.CaptureFixture):
     folder = workplace.folder / "closed"
     folder.mkdir(mode=0o555)
-    assert workplace.run("--step", 0, option, folder, "--no-visualize") == 2
+    assert workplace.run("--step", 0, option, folder, "--no_visualize") == 2
     assert f"error: Permission denied: {folder}" in capfd.readouterr().err
     assert not list(Path(folder).iterdir())

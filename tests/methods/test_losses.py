@@ -10,18 +10,16 @@ from methods.losses import (
     adaptive_cross_entropy,
     binary_cross_entropy,
     binary_distillation,
-    channel_cube_distance,
     cross_entropy,
     disjoint_binary_cross_entropy,
     distillation,
     fold_new_into_background,
     local_pod_distance,
     mean_squared_difference,
-    spatial_cube_distance,
-    squared_difference,
     unbiased_cross_entropy,
     unbiased_distillation,
 )
+from methods.pooled_cube import channel_cube_distance, difference_of_squares, spatial_cube_distance
 from tests.methods import spec_losses as spec
 from tests.methods.spec_losses import IGNORED, POOL_SIZES
 
@@ -34,7 +32,6 @@ LABELS = {
     "only background": [0],
     "only ignored pixels": [IGNORED],
 }
-of_every_kind = pytest.mark.parametrize("kinds", LABELS.values(), ids=LABELS.keys())
 
 LOSSES = {
     "ce": lambda q, y, old: cross_entropy(q, y),
@@ -47,13 +44,14 @@ LOSSES = {
     "disjoint bce": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=False),
     "disjoint bce, true background": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=True),
     "mse": lambda q, y, old: mean_squared_difference(old, q[:, :NUM_OLD]),
-    "local pod": lambda q, y, old: local_pod_distance(squared_difference(old, q[:, :NUM_OLD]), (1, 2, 4)),
-    "spatial cube": lambda q, y, old: spatial_cube_distance(squared_difference(old, q[:, :NUM_OLD]), POOL_SIZES),
-    "channel cube": lambda q, y, old: channel_cube_distance(squared_difference(old, q[:, :NUM_OLD])),
+    "local pod": lambda q, y, old: local_pod_distance(difference_of_squares(old, q[:, :NUM_OLD]), (1, 2, 4)),
+    "spatial cube": lambda q, y, old: spatial_cube_distance(difference_of_squares(old, q[:, :NUM_OLD]), POOL_SIZES),
+    "channel cube": lambda q, y, old: channel_cube_distance(difference_of_squares(old, q[:, :NUM_OLD])),
     "folded cube": lambda q, y, old: channel_cube_distance(
-        squared_difference(old, fold_new_into_background(q, NUM_OLD))
+        difference_of_squares(old, fold_new_into_background(q, NUM_OLD))
     ),
 }
+of_every_kind = pytest.mark.parametrize("kinds", LABELS.values(), ids=LABELS.keys())
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 
 
@@ -79,21 +77,20 @@ def close(value: Tensor, expected: float) -> None:
 
 
 @of_every_kind
-def test_cross_entropy(kinds: list[int]):
-    close(cross_entropy(logits(), labels(kinds)), spec.cross_entropy(logits(), labels(kinds)))
-
-
-@of_every_kind
-@pytest.mark.parametrize("num_old", [1, NUM_OLD, NUM_SEEN - 1])
-def test_unbiased_cross_entropy(kinds: list[int], num_old: int):
-    y = labels(kinds)
-    close(unbiased_cross_entropy(logits(), y, num_old), spec.unbiased_cross_entropy(logits(), y, num_old))
-
-
-def test_unbiased_cross_entropy_leaves_the_labels_alone():
-    y = labels(LABELS["all kinds"])
-    unbiased_cross_entropy(logits(), y, NUM_OLD)
-    assert torch.equal(y, labels(LABELS["all kinds"]))
+def test_losses_of_labels(kinds: list[int]):
+    q, y, old = logits(), labels(kinds), old_logits()
+    close(cross_entropy(q, y), spec.cross_entropy(q, y))
+    for num_old in (1, NUM_OLD, NUM_SEEN - 1):
+        close(unbiased_cross_entropy(q, y, num_old), spec.unbiased_cross_entropy(q, y, num_old))
+    factors = torch.tensor([0.0, 0.7])
+    close(adaptive_cross_entropy(q, y, factors), spec.adaptive_cross_entropy(q, y, factors))
+    close(adaptive_cross_entropy(q, y, torch.ones(2)), spec.cross_entropy(q, y))
+    close(binary_cross_entropy(q, y), spec.binary_cross_entropy(q, y))
+    for background in (False, True):
+        close(
+            disjoint_binary_cross_entropy(q, old, y, true_background=background),
+            spec.disjoint_binary_cross_entropy(q, old, y, true_background=background),
+        )
 
 
 def test_the_background_may_be_any_old_class():
@@ -105,41 +102,17 @@ def test_the_background_may_be_any_old_class():
 
 
 @pytest.mark.parametrize("num_old", [1, NUM_OLD, NUM_SEEN])
-def test_unbiased_distillation(num_old: int):
+def test_distillations(num_old: int):
     teacher = random(2, num_old, 4, 6, seed=4)
     close(unbiased_distillation(logits(), teacher), spec.unbiased_distillation(logits(), teacher))
-
-
-@pytest.mark.parametrize("num_old", [1, NUM_OLD, NUM_SEEN])
-def test_distillation(num_old: int):
-    teacher = random(2, num_old, 4, 6, seed=4)
     close(distillation(logits(), teacher), spec.distillation(logits(), teacher))
+    close(binary_distillation(logits(), teacher), spec.binary_distillation(logits(), teacher))
 
 
 def test_alpha_sharpens_the_teacher():
     teacher = random(2, NUM_OLD, 4, 6, seed=4)
     close(distillation(logits(), teacher, alpha=3.0), spec.distillation(logits(), 3 * teacher))
     close(unbiased_distillation(logits(), teacher, alpha=0.5), spec.unbiased_distillation(logits(), teacher / 2))
-
-
-@of_every_kind
-def test_adaptive_cross_entropy(kinds: list[int]):
-    y, factors = labels(kinds), torch.tensor([0.0, 0.7])
-    close(adaptive_cross_entropy(logits(), y, factors), spec.adaptive_cross_entropy(logits(), y, factors))
-    close(adaptive_cross_entropy(logits(), y, torch.ones(2)), spec.cross_entropy(logits(), y))
-
-
-@of_every_kind
-def test_binary_losses(kinds: list[int]):
-    q, y, old = logits(), labels(kinds), old_logits()
-    close(binary_cross_entropy(q, y), spec.binary_cross_entropy(q, y))
-    close(binary_distillation(q, old), spec.binary_distillation(q, old))
-    for true_background in (False, True):
-        options = {"true_background": true_background}
-        close(
-            disjoint_binary_cross_entropy(q, old, y, **options),
-            spec.disjoint_binary_cross_entropy(q, old, y, **options),
-        )
 
 
 def test_mean_squared_difference():
@@ -152,7 +125,7 @@ def test_mean_squared_difference():
 def test_local_pod_is_that_of_strips_on_maps_of_any_shape(shape: tuple[int, ...]):
     a, b = random(*shape, seed=5), random(*shape, seed=6)
     for scales in ((1, 2, 4), (1,), (3,) if min(shape[2:]) >= 3 else (1,)):
-        close(local_pod_distance(squared_difference(a, b), scales), spec.local_pod(a, b, scales))
+        close(local_pod_distance(difference_of_squares(a, b), scales), spec.local_pod(a, b, scales))
 
 
 def test_fold():
@@ -164,29 +137,21 @@ MAPS = [(2, 7, 13, 9), (1, 4, 32, 32), (3, 5, 4, 6), (2, 3, 1, 2), (2, 1, 5, 40)
 
 
 @pytest.mark.parametrize("shape", MAPS, ids=str)
-def test_spatial_cube_is_the_average_pooling_of_both_maps(shape: tuple[int, ...]):
+def test_both_cubes_are_the_average_pooling_of_both_maps(shape: tuple[int, ...]):
     a, b = random(*shape, seed=5), random(*shape, seed=6)
-    close(spatial_cube_distance(squared_difference(a, b), POOL_SIZES), spec.spatial(a, b))
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_spatial_cube_with_one_window(size: int):
-    a, b = random(2, 3, 7, 4, seed=5), random(2, 3, 7, 4, seed=6)
-    close(spatial_cube_distance(squared_difference(a, b), (size,)), spec.spatial(a, b, (size,)))
-
-
-@pytest.mark.parametrize("shape", MAPS, ids=str)
-def test_channel_cube_is_the_average_pooling_of_both_maps(shape: tuple[int, ...]):
-    a, b = random(*shape, seed=5), random(*shape, seed=6)
-    close(channel_cube_distance(squared_difference(a, b)), spec.channel(a, b))
+    difference = difference_of_squares(a, b)
+    close(spatial_cube_distance(difference, POOL_SIZES), spec.spatial(a, b))
+    for size in (1, 2, 3, 5):
+        close(spatial_cube_distance(difference, (size,)), spec.spatial(a, b, (size,)))
+    close(channel_cube_distance(difference), spec.channel(a, b))
 
 
 @every_loss
-@of_every_kind
-def test_gradient(loss: Callable[..., Tensor], kinds: list[int]):
-    student = logits()[:, :, :3, :2].clone().requires_grad_()
-    y, old = labels(kinds)[:, :3, :2], old_logits()[:, :, :3, :2]
-    assert torch.autograd.gradcheck(lambda q: loss(q, y, old), student)
+def test_gradient(loss: Callable[..., Tensor]):
+    for kinds in LABELS.values():
+        student = logits()[:, :, :3, :2].clone().requires_grad_()
+        y, old = labels(kinds)[:, :3, :2], old_logits()[:, :, :3, :2]
+        assert torch.autograd.gradcheck(lambda q, y=y, old=old: loss(q, y, old), student), kinds
 
 
 @pytest.mark.parametrize(
@@ -202,22 +167,21 @@ def test_a_sample_without_a_difference_has_a_zero_gradient(distance: Callable[[T
     student = teacher.clone()
     student[1] += 1
     student.requires_grad_()
-    distance(squared_difference(teacher, student)).backward()
+    distance(difference_of_squares(teacher, student)).backward()
     assert torch.count_nonzero(student.grad[0]) == 0
     assert student.grad.isfinite().all() and student.grad[1].abs().max() > 0
 
 
 @every_loss
-@pytest.mark.parametrize("mixed", ["inputs", "context"])
-def test_mixed_precision_takes_nothing_from_a_loss(loss: Callable[..., Tensor], mixed: str):
-    kind = torch.bfloat16 if mixed == "inputs" else torch.float32
-    q = random(2, NUM_SEEN, 40, 50, seed=8).to(kind)
-    old = random(2, NUM_OLD, 40, 50, seed=9).to(kind)
+def test_mixed_precision_takes_nothing_from_a_loss(loss: Callable[..., Tensor]):
     y = torch.randint(NUM_SEEN, (2, 40, 50), generator=torch.Generator().manual_seed(3))
-    expected = loss(q.float(), y, old.float())
-    with torch.autocast("cpu", torch.bfloat16, enabled=mixed == "context"):
-        value = loss(q, y, old)
-    assert value.dtype == torch.float32 and torch.equal(value, expected)
+    for kind, autocast in ((torch.bfloat16, False), (torch.float32, True)):
+        q = random(2, NUM_SEEN, 40, 50, seed=8).to(kind)
+        old = random(2, NUM_OLD, 40, 50, seed=9).to(kind)
+        expected = loss(q.float(), y, old.float())
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            value = loss(q, y, old)
+        assert value.dtype == torch.float32 and torch.equal(value, expected), kind
 
 
 @every_loss

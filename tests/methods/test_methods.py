@@ -1,44 +1,39 @@
-"""The table of methods, their presets, and how the authors' scripts spell RCIL."""
+"""What all methods have: presets, options, groups, a start for new classifiers; and how scripts spell RCIL."""
 
-from dataclasses import fields
+import math
 
 import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
 
 from config import OptimConfig, option_fields
-from methods import METHODS
-from methods.base import Method, MethodConfig
+from methods import METHODS, preset
 from methods.rcil import RCILConfig
 from methods.spelling import WITHOUT_EFFECT, read_authors_spelling
-from tests.helpers import SPECS, task_of
+from segmentation_module import build_student
+from tests.helpers import SPECS, small_network
+from tests.methods.outputs import make
+from utils.optim import require_all_grouped
 
 AUTHORS = {"pod": "local", "pod_logits": True, "unce": True, "unkd": True, "loss_kd": 100.0, "init_balanced": True}
-every_method = pytest.mark.parametrize("name", METHODS)
 
 
-@every_method
-def test_a_method_has_a_config_and_losses_of_its_own(name: str):
-    method = METHODS[name]
-    assert issubclass(method, Method) and issubclass(method.Config, MethodConfig)
-    assert method.own_losses is not Method.own_losses and method.Config().branches in (1, 2)
-
-
-@every_method
-@pytest.mark.parametrize(
-    ("dataset", "task"), [(name, task) for name, spec in SPECS.items() for task in spec.facts.published]
-)
-def test_presets_set_options_that_exist_to_values_that_are_allowed(name: str, dataset: str, task: str):
-    method = METHODS[name]
-    preset = method.preset(dataset, task_of(dataset, task))
-    known = {config: {spec.name for spec in fields(config)} for config in (method.Config, OptimConfig)}
-    assert preset.keys() <= set.union(*known.values()) and {"lr", "epochs"} <= preset.keys()
-    for config, names in known.items():
-        config(**{option: value for option, value in preset.items() if option in names})
+def test_presets_set_options_that_exist_to_values_that_are_allowed():
+    for method in METHODS.values():
+        known = {config: {spec.name for spec in option_fields(config)} for config in (method.Config, OptimConfig)}
+        for dataset, task in [(name, task) for name, spec in SPECS.items() for task in spec.facts.published]:
+            values = preset(method, dataset, task, method.Config.pod)
+            assert values.keys() <= set.union(*known.values()) and {"lr", "epochs"} <= values.keys()
+            for config, names in known.items():
+                config(**{option: value for option, value in values.items() if option in names})
 
 
 @pytest.mark.parametrize(
     ("dataset", "task", "lr", "epochs"),
     [
         ("voc", "15-1", (0.02, 0.001), (30,)),
+        ("voc", "10-1", (0.02, 0.001), (30,)),
         ("ade", "100-50", (0.01, 0.001), (60,)),
         ("cityscapes_domain", "11-5", (0.02, 0.002), (50,)),
         ("cityscapes_domain", "1-1", (0.02, 0.002), (50,)),
@@ -47,8 +42,24 @@ def test_presets_set_options_that_exist_to_values_that_are_allowed(name: str, da
     ],
 )
 def test_rcil_learns_as_in_spec_7(dataset: str, task: str, lr: tuple, epochs: tuple):
-    preset = METHODS["RCIL"].preset(dataset, task_of(dataset, task))
-    assert (preset["lr"], preset["epochs"]) == (lr, epochs)
+    values = preset(METHODS["RCIL"], dataset, task, "cube")
+    assert (values["lr"], values["epochs"]) == (lr, epochs)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "task", "factors"),
+    [
+        ("voc", "15-1", (0.01, 0.0005)),
+        ("ade", "100-50", (1e-3, 1e-5)),
+        ("cityscapes_domain", "11-1", (1e-4, 1e-4)),
+        ("cityscapes_domain", "1-1", (1e-4, 1e-3)),
+    ],
+)
+def test_the_factors_of_local_pod(dataset: str, task: str, factors: tuple[float, float]):
+    """Also where another method has it."""
+    for name in ("PLOP", "MiB"):
+        config = make(name, dataset, task, pod="local").config
+        assert (config.pod_factor, config.pod_logits_factor) == factors
 
 
 def test_methods_agree_on_the_options_that_they_share():
@@ -57,6 +68,51 @@ def test_methods_agree_on_the_options_that_they_share():
     for method in METHODS.values():
         for spec in option_fields(method.Config):
             assert types.setdefault(spec.name, spec.type) == spec.type
+
+
+@pytest.mark.parametrize("heads", [(16,), (16, 1, 2)])
+@pytest.mark.parametrize("branches", [1, 2])
+def test_groups_hold_every_parameter_once(branches: int, heads: tuple[int, ...]):
+    network, method = small_network(branches=branches, classes_per_head=heads), make("FT")
+    method.layer = nn.Linear(2, 2)
+    groups = method.groups(network)
+    require_all_grouped(groups, network, method)
+    assert sum(len(group.parameters) for group in groups.values()) == len(list(network.parameters())) + 2
+    new = groups["classifiers"].parameters
+    assert len(new) == 2 and len(new[0]) == heads[-1]
+    assert len(groups["old_classifiers"].parameters) == 2 * (len(heads) - 1)
+
+
+@pytest.mark.parametrize(
+    "told", ["", "init_bias", "init_balanced", "init_balanced init_bias", "init_balanced paper_exact"]
+)
+def test_new_classifiers_start_as_told(told: str):
+    """SPEC 6: the biases are set only where the weights are."""
+    previous = small_network(classes_per_head=(16,))
+    before = {name: tensor.clone() for name, tensor in previous.state_dict().items()}
+    student = build_student(previous, new_classes=5)
+    new, background = student.classifiers[1], student.classifiers[0]
+    chance = {name: tensor.clone() for name, tensor in new.state_dict().items()}
+    make("FT", task="15-5", **dict.fromkeys(told.split(), True)).initialise(student, previous)
+    expected = before["classifiers.0.weight"][:1].expand(5, -1, 1, 1) if "balanced" in told else chance["weight"]
+    assert torch.equal(new.weight, expected)
+    old_bias, both = before["classifiers.0.bias"], " " in told
+    shared = old_bias[0] - math.log(5 + 1)
+    assert_close(new.bias, shared.expand(5) if both else chance["bias"])
+    assert_close(background.bias[0], shared if both else old_bias[0])
+    # All else is the network of the step before, which stays as it was.
+    assert torch.equal(background.bias[1:], old_bias[1:])
+    for name, tensor in before.items():
+        assert torch.equal(previous.state_dict()[name], tensor), name
+        assert name == "classifiers.0.bias" or torch.equal(student.state_dict()[name], tensor), name
+
+
+def test_nothing_new_starts_at_step_0_or_where_a_domain_arrives():
+    network = small_network(classes_per_head=(19,))
+    before = nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+    make("MiB", step=0).initialise(network, None)
+    make("MiB", "cityscapes_domain", "11-5").initialise(network, small_network(classes_per_head=(19,)))
+    assert torch.equal(nn.utils.parameters_to_vector(network.parameters()), before)
 
 
 @pytest.mark.parametrize("name", ["FT", "RCIL"])
@@ -72,16 +128,14 @@ def parts(config: RCILConfig) -> tuple:
 
 def test_parts_that_an_ft_line_does_not_switch_on_are_off():
     method, options, _ = read_authors_spelling("FT", {"pod": "local", "unce": True})
-    config = METHODS[method].Config(**options)
-    assert parts(config) == (True, False, 0, False, False)
+    assert parts(METHODS[method].Config(**options)) == (True, False, 0, False, False)
     method, options, _ = read_authors_spelling("RCIL", {"pod": "local"})
-    config = METHODS[method].Config(**options)
-    assert parts(config) == (True, True, 100, True, True)
+    assert parts(METHODS[method].Config(**options)) == (True, True, 100, True, True)
 
 
-@every_method
-def test_a_line_without_pod_stays_as_it_is(name: str):
-    assert read_authors_spelling(name, {"init_balanced": True}) == (name, {"init_balanced": True}, [])
+def test_a_line_without_pod_stays_as_it_is():
+    for name in METHODS:
+        assert read_authors_spelling(name, {"init_balanced": True}) == (name, {"init_balanced": True}, [])
 
 
 def test_options_without_effect_are_named_and_dropped():

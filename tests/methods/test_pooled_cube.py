@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from methods.losses import channel_cube_distance, spatial_cube_distance, squared_difference
-from methods.pooled_cube import window_sums
+from methods.pooled_cube import channel_cube_distance, difference_of_squares, spatial_cube_distance, window_sums
 from tests.methods.spec_losses import POOL_SIZES
 
 Distance = Callable[[Tensor], Tensor]
@@ -28,7 +27,7 @@ def map_of(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor
 def loss(distance: Distance, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
     """Value, and gradient of the student."""
     student = student.detach().requires_grad_()
-    value = distance(squared_difference(teacher, student))
+    value = distance(difference_of_squares(teacher, student))
     return value.detach(), torch.autograd.grad(3 * value, student)[0]
 
 
@@ -45,15 +44,15 @@ def test_the_layout_changes_nothing(distance: Distance):
 @every_distance
 def test_gradients_hold_against_finite_differences(distance: Distance):
     teacher, student = map_of(2, 3, 4, 5, seed=1), map_of(2, 3, 4, 5, seed=2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: distance(squared_difference(teacher, x)), student)
+    assert torch.autograd.gradcheck(lambda x: distance(difference_of_squares(teacher, x)), student)
 
 
 @every_distance
 def test_float32_is_right_to_the_last_digits_on_large_maps(distance: Distance):
     """A norm summed in one go is off by 1e-4 here."""
     teacher, student = (map_of(1, 256, 128, 128, seed=seed, dtype=torch.float32).relu() for seed in (1, 2))
-    exact = distance(squared_difference(teacher.double(), student.double()))
-    assert abs(float(distance(squared_difference(teacher, student)) / exact) - 1) < 2e-6
+    exact = distance(difference_of_squares(teacher.double(), student.double()))
+    assert abs(float(distance(difference_of_squares(teacher, student)) / exact) - 1) < 2e-6
 
 
 @every_distance
@@ -64,7 +63,7 @@ def test_nothing_pooled_is_kept(distance: Distance, dtype: torch.dtype):
     student.requires_grad_()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        distance(squared_difference(teacher, student))
+        distance(difference_of_squares(teacher, student))
     own = [tensor for tensor in kept if tensor.data_ptr() != student.data_ptr()]
     assert [tensor.shape for tensor in own] == [student.shape] and len(kept) == 2
 
@@ -72,14 +71,14 @@ def test_nothing_pooled_is_kept(distance: Distance, dtype: torch.dtype):
 @every_distance
 def test_without_gradient_none_is_computed(distance: Distance):
     teacher, student = map_of(1, 3, 5, 5, seed=1), map_of(1, 3, 5, 5, seed=2)
-    value = distance(squared_difference(teacher, student))
+    value = distance(difference_of_squares(teacher, student))
     assert not value.requires_grad
     assert_close(value, loss(distance, teacher, student)[0], rtol=1e-12, atol=0)
 
 
 def test_equal_maps_differ_by_nothing():
     student = map_of(2, 3, 5, 5, seed=1, dtype=torch.float32).requires_grad_()
-    difference = squared_difference(student.detach(), student)
+    difference = difference_of_squares(student.detach(), student)
     assert torch.count_nonzero(difference) == 0
 
 

@@ -1,14 +1,18 @@
 """Diagrams: the right figures in the right places."""
 
+import math
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from metrics.figures import confusion_figure, curve
+from metrics.figures import confusion_figure, curve, curve_groups, draw_panel
 from metrics.results import Row
-from tools.reporting.published import all_runs
+from tests.published import RUNS
 
-ROWS = all_runs()["2022-10-17_voc_15-5s_RCIL_overlap"]
+ROWS = RUNS["2022-10-17_voc_15-5s_RCIL_overlap"]
 
 
 def test_confusion_rows_are_normalised_and_absent_classes_empty():
@@ -26,17 +30,20 @@ def test_many_classes_are_counted_instead_of_named():
     assert not axes.texts
 
 
-@pytest.mark.parametrize("num_runs", [1, 3])
-def test_curve_is_a_picture(tmp_path, num_runs):
+def test_a_curve_has_three_panels_and_of_domains_one(tmp_path):
     path = tmp_path / "new" / "curve.png"
-    curve(path, {f"run {index}": [ROWS] for index in range(num_runs)}, num_first=16, title="VOC 15-1")
-    with Image.open(path) as picture:
-        assert picture.format == "PNG" and picture.width > 2 * picture.height
-    assert list(path.parent.iterdir()) == [path]
+    domains = [Row(step, (0.5, 0.7), 2, 0.6) for step in range(2)]
+    for rows, num_first, num_runs, shape in ((ROWS, 16, 3, (2, 4)), (domains, 2, 1, (0, 1.5))):
+        curve(path, {f"run {index}": [rows] for index in range(num_runs)}, num_first, title="VOC 15-1")
+        with Image.open(path) as picture:
+            assert picture.format == "PNG" and shape[0] < picture.width / picture.height < shape[1]
+        assert list(path.parent.iterdir()) == [path]
 
 
-def test_curve_of_domains_has_one_panel(tmp_path):
-    rows = [Row(step, (0.5, 0.7), 2, 0.6) for step in range(2)]
-    curve(tmp_path / "curve.png", {"RCIL": [rows]}, num_first=2)
-    with Image.open(tmp_path / "curve.png") as picture:
-        assert picture.width < 1.5 * picture.height
+def test_labels_at_the_ends_keep_apart_and_inside_the_panel():
+    axes = Figure().add_subplot()
+    rows = {str(n): [[Row(0, (value,), 1, value)]] for n, value in enumerate((0.99, 0.98, 0.5, math.nan, 0.97))}
+    draw_panel(axes, curve_groups(1, 1)[0], rows)
+    heights = sorted(text.xy[1] for text in axes.texts)
+    assert len(heights) == 4 and heights[0] == pytest.approx(50) and heights[-1] <= 100
+    assert all(high - low >= 5.5 - 1e-9 for low, high in pairwise(heights))

@@ -1,18 +1,16 @@
 """The results file: what is written is read, bit for bit; what is no results file is told so in one line."""
 
-import csv
 import math
-from pathlib import Path
+from datetime import date
 
 import numpy as np
 import pytest
 
-from metrics.results import Row, count_first, read_rows, results_path, summary, write_row
+from argparser import parse
+from metrics.results import Row, figures, read_results, read_rows, results_of, write_row
 from metrics.scores import Scores
 from tests.published import FIGURES, write_published
 from utils.errors import UserError
-
-"""The last line is SPEC 8's; the others follow from the same rule, `first` counting the background."""
 
 
 def row(step: int, seen: int, num_classes: int = 6, absent: int | None = None) -> Row:
@@ -28,29 +26,13 @@ def bits(rows: list[Row]) -> list[tuple]:
     return [(r.step, np.array(r.iou).tobytes(), r.num_classes, np.float64(r.mean_iou).tobytes()) for r in rows]
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_published_runs_sum_up(name, tmp_path):
-    [path] = write_published(tmp_path, name)
-    rows = read_rows(path)
-    num_first = count_first(rows, path)
-    figures = summary(rows, num_first)
-    percents = [f"{100 * value:.2f}" for value in (figures.final, figures.average, figures.first, figures.later)]
-    assert (num_first, figures.last_step, *percents) == FIGURES[name]
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_published_files_survive_reading_and_writing(name, tmp_path):
-    [path] = write_published(tmp_path, name)
-    rows = read_rows(path)
-    for one in rows:
-        assert one.mean_iou == pytest.approx(np.mean(one.iou), abs=2e-6)
-        write_row(tmp_path / "copy.csv", one)
-    assert bits(read_rows(tmp_path / "copy.csv")) == bits(rows)
-    with open(path) as old, open(tmp_path / "copy.csv") as new:
-        for before, after in zip(csv.reader(old), csv.reader(new), strict=True):
-            assert [field == "x" or float(field) for field in before] == [
-                field == "x" or float(field) for field in after
-            ]
+def test_published_runs_sum_up(tmp_path):
+    for path in write_published(tmp_path, *FIGURES):
+        rows, num_first = read_results(path)
+        assert all(one.mean_iou == pytest.approx(np.mean(one.iou), abs=2e-6) for one in rows)
+        found = figures(rows, num_first)
+        percents = [f"{100 * found[name]:.2f}" for name in ("all", "average", "old", "new")]
+        assert (num_first, rows[-1].step, *percents) == FIGURES[path.stem]
 
 
 def test_round_trip_is_bit_for_bit(tmp_path):
@@ -100,13 +82,25 @@ def test_no_ground_truth_at_all(tmp_path):
     path = tmp_path / "results.csv"
     write_row(path, Row(0, (math.nan, math.nan), 3, math.nan))
     assert path.read_text() == "0,X,X,x,X\n"
-    figures = summary(read_rows(path), 2)
-    assert math.isnan(figures.final) and math.isnan(figures.average) and math.isnan(figures.later)
+    assert all(map(math.isnan, figures(read_rows(path), 2).values()))
 
 
 def test_domain_task_has_no_later_classes():
-    figures = summary([row(0, 6), row(1, 6)], num_first=6)
-    assert math.isnan(figures.later) and figures.first == pytest.approx(figures.final)
+    found = figures([row(0, 6), row(1, 6)], num_first=6)
+    assert math.isnan(found["new"]) and found["old"] == pytest.approx(found["all"])
+
+
+def test_the_harmonic_mean_of_knowing_one_part_only_is_nothing():
+    for old, new, harmonic in ((0.8, 0.0, 0.0), (0.0, 0.0, 0.0), (0.5, 0.5, 0.5)):
+        assert figures([Row(0, (old, new), 2, 0.5)], num_first=1)["harmonic"] == pytest.approx(harmonic)
+
+
+def test_forgetting_is_the_mean_fall_from_the_best_of_earlier_steps():
+    rows = [Row(0, (0.5, 0.4), 4, 0.45)]
+    assert math.isnan(figures(rows, 2)["forgetting"])  # it needs two steps
+    absent = Row(1, (math.nan, 0.1, 0.3), 4, 0.2)
+    # A class without ground truth does not count.
+    assert figures([*rows, absent], 2)["forgetting"] == pytest.approx(0.3)
 
 
 def test_file_of_another_task_is_left_alone(tmp_path):
@@ -117,9 +111,9 @@ def test_file_of_another_task_is_left_alone(tmp_path):
     assert bits(read_rows(path)) == bits([row(0, 3)])
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+def test_a_malformed_file_is_told_in_one_line(tmp_path):
+    path = tmp_path / "results.csv"
+    for text, said in (
         ("", "empty"),
         ("0,0.5\n", "2 fields"),
         ("0,0.5,0.5,0.5\n1,0.5,0.5\n", "line 2: 3 fields, the first row has 4"),
@@ -135,27 +129,33 @@ def test_file_of_another_task_is_left_alone(tmp_path):
         ("0,0.5,µ\n", "not plain text"),
         ("9" * 5000 + ",0.5,0.5\n", f"line 1: '{'9' * 40}'... is no step"),
         (f"0,{'fish' * 1000},0.5\n", f"'{'fish' * 10}'... is neither"),
-    ],
-)
-def test_malformed_file_is_told_in_one_line(tmp_path, text, said):
-    path = tmp_path / "results.csv"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError) as caught:
-        read_rows(path)
-    message = str(caught.value)
-    assert said in message and str(path) in message and "\n" not in message
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError) as caught:
+            read_rows(path)
+        message = str(caught.value)
+        assert said in message and str(path) in message and "\n" not in message
 
 
 def test_missing_file_and_missing_first_step(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         read_rows(tmp_path / "none.csv")
+    write_row(tmp_path / "later.csv", row(1, 4))
     with pytest.raises(UserError, match="--first N"):
-        count_first([row(1, 4)], tmp_path / "none.csv")
+        read_results(tmp_path / "later.csv")
+    assert read_results(tmp_path / "later.csv", 3)[1] == 3
 
 
-def test_path_names_the_run():
-    path = results_path(Path("results"), "2022-10-17", "voc", "15-5s", "RCIL_overlap")
-    assert path == Path("results/2022-10-17_voc_15-5s_RCIL_overlap.csv")
+def test_the_name_of_the_file_is_that_of_the_run(tmp_path):
+    def found(*words: str) -> str:
+        line = f"--data_root . --task 15-1 --name a[1] --results_dir {tmp_path}".split()
+        return results_of(parse([*line, *words]).config, "voc", "15-1").name
+
+    today = f"{date.today()}_voc_15-1_a[1].csv"
+    assert found() == today and found("--date", "2022-10-17") == "2022-10-17_voc_15-1_a[1].csv"
+    for started in ("2021-01-01", "2021-02-01"):
+        write_row(tmp_path / f"{started}_voc_15-1_a[1].csv", row(0, 3))
+    assert found() == "2021-02-01_voc_15-1_a[1].csv" and found("--no_resume") == today
 
 
 def test_a_note_heads_the_file_and_is_no_row(tmp_path):

@@ -1,21 +1,16 @@
 """Tables for the terminal: right figures, all names, never wider than the screen."""
 
+import re
+
 import numpy as np
 
-from metrics.results import Row, summary
+from metrics.results import Row
 from metrics.scores import Scores
-from metrics.tables import (
-    WIDTH,
-    comparison_table,
-    run_table,
-    shorten,
-    shorten_middle,
-    step_table,
-    summary_table,
-)
-from tools.reporting.published import all_runs
+from metrics.tables import WIDTH, Grid, run_table, runs_table, shorten, shorten_middle, spread, step_table
+from tests.published import RUNS
 
-ROWS = all_runs()["2022-10-17_voc_15-5s_RCIL_overlap"]
+ROWS = RUNS["2022-10-17_voc_15-5s_RCIL_overlap"]
+GRID = Grid(["", "mIoU", "50%"], [["RC_IL", "59.4 ± 1.2", "7"], ["a|b & {c}", "5", "-"]], left=1)
 
 
 def scores(count: int, absent: int | None = None) -> Scores:
@@ -56,8 +51,8 @@ def test_tables_fit_the_screen():
         step_table(scores(151), names, num_old=101, title="step"),
         step_table(scores(2), ["background", "b"], num_old=1, title="step"),
         run_table(ROWS, 16),
-        comparison_table(long, 16),
-        summary_table({name: summary(rows, 16) for name, rows in long.items()}),
+        runs_table({name: (rows, 16) for name, rows in long.items()}, differences=True),
+        runs_table({name: (rows, 16) for name, rows in long.items()}),
     ]
     for table in tables:
         lines = str(table).splitlines()
@@ -76,16 +71,17 @@ def test_run_table_has_a_row_a_step():
 
 def test_comparison_takes_differences_from_the_first():
     worse = [Row(row.step, tuple(v / 2 for v in row.iou), row.num_classes, row.mean_iou / 2) for row in ROWS]
-    lines = str(comparison_table({"FT": worse, "RCIL": ROWS}, 16)).splitlines()
+    lines = str(runs_table({"FT": (worse, 16), "RCIL": (ROWS, 16)}, differences=True)).splitlines()
     assert lines[2].split() == ["FT", "5", "35.77", "11.26", "29.94", "34.91"]
     expected = ["RCIL", "5", "71.54", "+35.77", "22.53", "+11.26", "59.87", "+29.94", "69.83", "+34.91"]
     assert lines[3].split() == expected
-    assert "diff" not in str(comparison_table({"FT": worse}, 16))
+    assert "diff" not in str(runs_table({"FT": (worse, 16)}))
 
 
 def test_domain_task_compares_without_later_classes():
     rows = [Row(step, (0.5, 0.7), 2, 0.6) for step in range(2)]
-    assert str(comparison_table({"a": rows, "b": rows}, 2)).splitlines()[3].split() == [
+    table = runs_table({"a": (rows, 2), "b": (rows, 2)}, differences=True)
+    assert str(table).splitlines()[3].split() == [
         *("b", "1", "60.00", "+0.00", "-", "-", "60.00", "+0.00", "60.00", "+0.00")
     ]
     assert str(run_table(rows, 2)).splitlines()[-1].split() == ["1", "2", "60.00", "-", "60.00", "60.00"]
@@ -96,3 +92,23 @@ def test_shortening():
     for width in (8, 9):
         short = shorten_middle("0123456789ab", width)
         assert len(short) == width and short.startswith("0123") and short.endswith("9ab")
+
+
+def test_a_spread_leaves_out_what_there_is_not():
+    nan = float("nan")
+    assert spread([0.5, nan, 0.7]) == "60.00 ± 14.14" and spread([2.5], 1, 1) == "2.5" and spread([nan]) == "-"
+
+
+def test_a_grid_says_the_same_in_the_terminal_in_markdown_and_in_latex():
+    lines = str(GRID).splitlines()
+    assert lines[0].endswith("mIoU  50%") and lines[2].startswith("RC_IL ") and lines[2].endswith("59.4 ± 1.2    7")
+    assert set(lines[1]) == {"─"} and len(lines[1]) == len(lines[2])
+    header, rule, first, second = GRID.markdown().splitlines()
+    assert Grid(["a|b"], [], left=0).markdown().startswith(r"| a\|b |")
+    assert rule == "|---|--:|--:|" and first == "| RC_IL | 59.4 ± 1.2 | 7 |"
+    assert header.count("|") == 4 and len(re.findall(r"(?<!\\)\|", second)) == 4
+    lines = GRID.latex().splitlines()
+    assert lines[0] == r"\begin{tabular}{lrr}" and lines[-1] == r"\end{tabular}"
+    assert lines[2] == r" & mIoU & 50\% \\"
+    assert lines[4] == r"RC\_IL & 59.4 $\pm$ 1.2 & 7 \\"
+    assert lines[5] == r"a|b \& \{c\} & 5 & - \\"

@@ -1,87 +1,97 @@
-"""The body: strides, dilations, sizes and activations as SPEC 3 gives them."""
+"""The ResNets: strides, dilations and activations as SPEC 3 gives them. What any body promises: test_backbones.py."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from modules.resnet import BLOCKS, Bottleneck, ResNet
-from tests.helpers import randomise_, small_network
+from modules.backbones import DEPTHS
+from modules.resnet import BasicBlock, Bottleneck
+from tests.helpers import body_of, randomise_, small_network
 
-SIZES = {16: (4, 8, 16, 16), 8: (4, 8, 8, 8)}
 DILATIONS = {16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
 STRIDES = {16: (1, 2, 2, 1), 8: (1, 2, 1, 1)}
 
 
-def build(backbone: str = "resnet26", *, output_stride: int = 16, width: int = 8, branches: int = 2) -> ResNet:
-    options = {"norm": "iabn", "branches": branches, "drop_path": True, "stem_activation": branches == 1}
-    return ResNet(backbone, output_stride=output_stride, width=width, **options)
-
-
-@pytest.mark.parametrize("side", [64, 65])
-@pytest.mark.parametrize("output_stride", [16, 8])
-def test_features_have_the_sizes_of_the_spec(output_stride, side):
-    features = build(output_stride=output_stride).eval()(torch.zeros(2, 3, side, side))
-    assert list(features) == ["layer1", "layer2", "layer3", "layer4"]
-    for (name, made), stride, channels in zip(features.items(), SIZES[output_stride], (32, 64, 128, 256), strict=True):
-        assert made.shape == (2, channels, -(-side // stride), -(-side // stride)), name
+def geometry(conv: nn.Conv2d) -> tuple[int, int, int, int]:
+    """Size, stride, dilation and padding; the same in both directions."""
+    pairs = conv.kernel_size, conv.stride, conv.dilation, conv.padding
+    assert all(rows == columns for rows, columns in pairs)
+    return tuple(rows for rows, _ in pairs)
 
 
 @pytest.mark.parametrize("output_stride", [16, 8])
-@pytest.mark.parametrize(("backbone", "blocks"), BLOCKS.items())
-def test_every_3x3_carries_stride_and_dilation(backbone, blocks, output_stride):
+@pytest.mark.parametrize("backbone", DEPTHS)
+def test_every_3x3_has_dilation_and_the_first_of_a_stage_its_stride(backbone: str, output_stride: int):
+    kind, depths = DEPTHS[backbone]
     with torch.device("meta"):
-        body = build(backbone, output_stride=output_stride)
-    for stage, count in enumerate(blocks):
-        layer = getattr(body, f"layer{stage + 1}")
-        assert len(layer) == count
+        body = body_of(backbone, output_stride=output_stride, branches=2)
+    for stage, count in enumerate(depths):
+        layer, dilation = getattr(body, f"layer{stage + 1}"), DILATIONS[output_stride][stage]
+        assert len(layer) == count and all(type(block) is kind for block in layer)
         for index, block in enumerate(layer):
             stride = STRIDES[output_stride][stage] if index == 0 else 1
-            dilation = DILATIONS[output_stride][stage]
-            for conv in (block.conv2.conv, block.conv2.conv_new):
-                geometry = conv.kernel_size, conv.stride, conv.dilation, conv.padding
-                assert geometry == ((3, 3), (stride, stride), (dilation, dilation), (dilation, dilation))
-            for conv in (block.conv1.conv, block.conv3.conv):
-                assert (conv.kernel_size, conv.stride) == ((1, 1), (1, 1))
-            if index == 0:
-                assert block.shortcut.conv.stride == (stride, stride)
+            first, second = (block.conv2, None) if kind is Bottleneck else (block.conv1, block.conv2)
+            for conv in (first.conv, first.conv_new):
+                assert geometry(conv) == (3, stride, dilation, dilation)
+            for conv in (second.conv, second.conv_new) if second else ():
+                assert geometry(conv) == (3, 1, dilation, dilation)
+            for conv in (block.conv1.conv, block.conv3.conv) if kind is Bottleneck else ():
+                assert geometry(conv) == (1, 1, 1, 0)
+            # Where the shape changes, and so not in the first stage of basic blocks.
+            if index == 0 and (stage > 0 or kind is Bottleneck):
+                assert geometry(block.shortcut.conv) == (1, stride, 1, 0)
             else:
                 assert isinstance(block.shortcut, nn.Identity)
-    assert body.stem.conv.kernel_size == (7, 7) and body.stem.conv.stride == (2, 2)
+    assert geometry(body.stem.conv) == (7, 2, 1, 3)
 
 
-def test_depths_are_those_of_the_spec():
-    assert BLOCKS["resnet50"] == (3, 4, 6, 3)
-    assert BLOCKS["resnet101"] == (3, 4, 23, 3)
-    assert BLOCKS["resnet152"] == (3, 8, 36, 3)
-    assert BLOCKS["resnet26"] == (2, 2, 2, 2)
+def test_depths_are_those_of_the_papers():
+    assert {name: depths for name, (_, depths) in DEPTHS.items()} == {
+        "resnet18": (2, 2, 2, 2),
+        "resnet34": (3, 4, 6, 3),
+        "resnet26": (2, 2, 2, 2),
+        "resnet50": (3, 4, 6, 3),
+        "resnet101": (3, 4, 23, 3),
+        "resnet152": (3, 8, 36, 3),
+    }
+    assert {name for name, (kind, _) in DEPTHS.items() if kind is BasicBlock} == {"resnet18", "resnet34"}
 
 
-def leaky(x: torch.Tensor) -> torch.Tensor:
+def leaky(x: Tensor) -> Tensor:
     return torch.where(x < 0, 0.01 * x, x)
 
 
+def bn(x: Tensor, norm: nn.Module) -> Tensor:
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+
+
+@pytest.mark.parametrize("kind", [Bottleneck, BasicBlock])
 @pytest.mark.parametrize("shortcut", [True, False])
 @pytest.mark.parametrize("branches", [1, 2])
-def test_a_block_is_the_formula_of_the_spec(branches, shortcut):
-    """u = leaky(bn1(conv1 x)); z = mixed branches; out = leaky(bn3(conv3(leaky z)) + shortcut(x))."""
-    options = {"norm": "abn", "branches": branches, "drop_path": True, "dilation": 2, "stride": 2 if shortcut else 1}
-    block = randomise_(Bottleneck(16, 4, shortcut=shortcut, **options), 1).double().eval()
+def test_a_block_is_the_formula_of_the_spec(kind: type, branches: int, shortcut: bool):
+    """Bottleneck: u = leaky(bn1(conv1 x)); z = mixed branches; out = leaky(bn3(conv3(leaky z)) + shortcut(x)).
+
+    Basic: u = mixed branches of x; z = mixed branches of leaky(u); out = leaky(z + shortcut(x)).
+    """
+    stride = 2 if shortcut else 1
+    options = {"norm": "abn", "branches": branches, "drop_path": True, "dilation": 2, "stride": stride}
+    block = randomise_(kind(16, 16 // kind.expansion, **options), 1).double().eval()
     x = torch.randn(2, 16, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
-    def bn(x: torch.Tensor, norm: nn.Module) -> torch.Tensor:
-        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
-
-    def conv2(x: torch.Tensor, conv: nn.Conv2d) -> torch.Tensor:
-        return F.conv2d(x, conv.weight, stride=options["stride"], padding=2, dilation=2)
+    def mixed(x: Tensor, site: nn.Module, stride: int) -> Tensor:
+        convs = {"stride": stride, "padding": 2, "dilation": 2}
+        z = bn(F.conv2d(x, site.conv.weight, **convs), site.norm)
+        return z if branches == 1 else z / 2 + bn(F.conv2d(x, site.conv_new.weight, **convs), site.norm_new) / 2
 
     before = x.clone()
-    u = leaky(bn(F.conv2d(x, block.conv1.conv.weight), block.conv1.norm))
-    z = bn(conv2(u, block.conv2.conv), block.conv2.norm)
-    if branches == 2:
-        z = z / 2 + bn(conv2(u, block.conv2.conv_new), block.conv2.norm_new) / 2
-    out = bn(F.conv2d(leaky(z), block.conv3.conv.weight), block.conv3.norm)
+    if kind is Bottleneck:
+        u = leaky(bn(F.conv2d(x, block.conv1.conv.weight), block.conv1.norm))
+        z = leaky(mixed(u, block.conv2, stride))
+        out = bn(F.conv2d(z, block.conv3.conv.weight), block.conv3.norm)
+    else:
+        out = mixed(leaky(mixed(x, block.conv1, stride)), block.conv2, 1)
     beside = x
     if shortcut:
         beside = bn(F.conv2d(x, block.shortcut.conv.weight, stride=2), block.shortcut.norm)
@@ -103,9 +113,10 @@ def test_only_plain_networks_activate_the_stem(branches, asked, expected):
     assert_close(body.stem(x), leaky(bare) if expected else bare, atol=1e-5, rtol=1e-5)
 
 
-def test_features_are_what_the_next_stage_read():
+@pytest.mark.parametrize("backbone", ["resnet26", "resnet18"])
+def test_features_are_what_the_next_stage_read(backbone: str):
     """After their last activation, and not overwritten by the stages above."""
-    body = small_network().eval().body
+    body = small_network(backbone=backbone).eval().body
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     features = body(x)
     before = F.max_pool2d(body.stem(x), 3, stride=2, padding=1)

@@ -9,7 +9,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 settings.register_profile(
     "rcil",
-    max_examples=100,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,

@@ -3,7 +3,7 @@
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
-from tasks import Facts, Task, get_task
+from tasks import Facts, Step, Task, get_task
 from tests.helpers import SPECS
 
 IGNORED = 255
@@ -58,8 +58,6 @@ def shuffled_tasks(draw: st.DrawFn, max_classes: int = 9) -> Task:
     return Task("shuffled", "mine", "class", ((0, *steps[0]), *steps[1:]), count + 1)
 
 
-@st.composite
-def with_step(draw: st.DrawFn, tasks: st.SearchStrategy[Task]) -> tuple[Task, int]:
-    """A task and one of its steps."""
-    task = draw(tasks)
-    return task, draw(st.integers(0, task.num_steps - 1))
+def steps_of(tasks: st.SearchStrategy[Task]) -> st.SearchStrategy[Step]:
+    """One of the steps of a task."""
+    return tasks.flatmap(lambda task: st.sampled_from(task.steps))

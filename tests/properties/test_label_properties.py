@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from dataset.labels import build_lut, map_labels, seen_lut, training_lut
-from tasks import Task
+from tasks import Step
 from tests.dataset.random_sets import seen_pixel, training_pixel
-from tests.properties.strategies import IGNORED, ruled_tasks, seeds, shuffled_tasks, with_step
+from tests.properties.strategies import IGNORED, ruled_tasks, seeds, shuffled_tasks, steps_of
 
-any_step = with_step(ruled_tasks | shuffled_tasks())
+any_step = steps_of(ruled_tasks | shuffled_tasks())
 protocols = st.sampled_from(["plop", "mib"])
 
 
@@ -34,38 +34,35 @@ def check(mask: np.ndarray, lut: np.ndarray, expected: Sequence[int]) -> None:
     """`expected`: what each of the 256 label values becomes."""
     assert lut.shape == (256,) and lut.dtype == np.uint8
     mapped = map_labels(mask, lut)
-    assert mapped.dtype == np.uint8
+    assert mapped.dtype == np.uint8 and mapped.flags.writeable
     np.testing.assert_array_equal(mapped, [[expected[value] for value in row] for row in mask.tolist()])
     np.testing.assert_array_equal(lut, expected)
 
 
 @given(any_step, masks(), st.none() | seeds, st.sampled_from(["current", "current+old", "new"]), protocols)
 def test_a_training_mask_is_the_walk_over_its_pixels(
-    at: tuple[Task, int], mask: np.ndarray, seed: int | None, masking: str, protocol: str
+    step: Step, mask: np.ndarray, seed: int | None, masking: str, protocol: str
 ):
-    task, step = at
-    class_of = classes_of_values(task.num_classes_total, seed)
-    lut = training_lut(task, step, data_masking=masking, class_of=class_of, label_protocol=protocol)
-    check(mask, lut, [training_pixel(label, task, step, masking, protocol) for label in class_of])
+    class_of = classes_of_values(step.task.num_classes_total, seed)
+    lut = training_lut(step, data_masking=masking, class_of=class_of, label_protocol=protocol)
+    check(mask, lut, [training_pixel(label, step, masking, protocol) for label in class_of])
 
 
 @given(any_step, masks(), st.none() | seeds, st.booleans(), protocols)
 def test_a_test_mask_is_the_walk_over_its_pixels(
-    at: tuple[Task, int], mask: np.ndarray, seed: int | None, ignore_background: bool, protocol: str
+    step: Step, mask: np.ndarray, seed: int | None, ignore_background: bool, protocol: str
 ):
-    task, step = at
-    class_of = classes_of_values(task.num_classes_total, seed)
-    lut = seen_lut(task, step, ignore_background=ignore_background, class_of=class_of, label_protocol=protocol)
-    check(mask, lut, [seen_pixel(label, task, step, ignore_background, protocol) for label in class_of])
+    class_of = classes_of_values(step.task.num_classes_total, seed)
+    lut = seen_lut(step, ignore_background=ignore_background, class_of=class_of, label_protocol=protocol)
+    check(mask, lut, [seen_pixel(label, step, ignore_background, protocol) for label in class_of])
 
 
-@given(shuffled_tasks(), masks(), st.none() | seeds, st.data())
+@given(steps_of(shuffled_tasks()), masks(), st.none() | seeds, st.data())
 def test_a_table_gives_visible_classes_their_position_and_hides_the_others(
-    task: Task, mask: np.ndarray, seed: int | None, data: st.DataObject
+    step: Step, mask: np.ndarray, seed: int | None, data: st.DataObject
 ):
-    class_of = classes_of_values(task.num_classes_total, seed)
-    order = task.order(data.draw(st.integers(0, task.num_steps - 1)))
-    visible = data.draw(st.sets(st.sampled_from(order)))
+    class_of = classes_of_values(step.task.num_classes_total, seed)
+    order, visible = step.order, data.draw(st.sets(st.sampled_from(step.order)))
     hidden_to, ignored_to = data.draw(st.integers(0, 255)), data.draw(st.integers(0, 255))
 
     def pixel(label: int) -> int:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from methods.losses import channel_cube_distance, fold_new_into_background, spatial_cube_distance, squared_difference
+from methods.losses import fold_new_into_background
+from methods.pooled_cube import channel_cube_distance, difference_of_squares, spatial_cube_distance
 from tests.methods import spec_losses as spec
 from tests.properties.strategies import seeds
 
@@ -56,11 +57,11 @@ Distance = Callable[[Maps, Tensor, Tensor], Tensor | float]
 
 DISTANCES: dict[str, tuple[Distance, Distance]] = {
     "spatial": (
-        lambda at, a, b: spatial_cube_distance(squared_difference(a, at.folded(b)), at.pool_sizes),
+        lambda at, a, b: spatial_cube_distance(difference_of_squares(a, at.folded(b)), at.pool_sizes),
         lambda at, a, b: spec.spatial(a, spec.folded(b, at.num_old), at.pool_sizes),
     ),
     "channel": (
-        lambda at, a, b: channel_cube_distance(squared_difference(a, at.folded(b))),
+        lambda at, a, b: channel_cube_distance(difference_of_squares(a, at.folded(b))),
         lambda at, a, b: spec.channel(a, spec.folded(b, at.num_old)),
     ),
 }

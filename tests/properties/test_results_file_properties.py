@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.results import Row, read_rows, write_row
@@ -20,6 +20,7 @@ def rows(draw: st.DrawFn) -> list[Row]:
     return [Row(step, draw(iou), num_classes, draw(figures)) for step in steps]
 
 
+@settings(max_examples=30)  # each waits for the disk several times
 @given(rows(), st.sampled_from(["", "a note, with a comma"]))
 def test_rows_come_back_in_order_the_last_of_each_step(folder: Path, written: list[Row], note: str):
     path = folder / "results.csv"

@@ -46,8 +46,15 @@ def test_batches_of_all_processes_are_the_same_sets_however_many_they_are(size: 
         assert batches(world_size) == expected
 
 
+def test_passes_and_seeds_shuffle_differently_and_repeat():
+    def order(**which: int) -> list[int]:
+        return [index for _, index in share(40, 4, 0, 1, **({"seed": 1, "epoch": 0} | which))]
+
+    assert order() == order() and len({*map(tuple, (order(), order(epoch=1), order(seed=2)))}) == 3
+
+
 @given(st.integers(1, 99), st.integers(1, 7), st.integers(1, 4), seeds, st.integers(0, 9), st.data())
-def test_a_pass_goes_on_after_any_batch(
+def test_a_pass_resumes_after_any_batch(
     size: int, batch_size: int, world_size: int, seed: int, epoch: int, data: st.DataObject
 ):
     rank = data.draw(st.integers(0, world_size - 1))

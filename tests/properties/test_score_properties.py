@@ -64,7 +64,7 @@ def check_bounds(scores: Scores) -> None:
     absent = scores.matrix.sum(1) == 0
     for per_class in (scores.iou, scores.accuracy):
         assert all(map(in_bounds, per_class)) and (np.isnan(per_class) == absent).all()
-    for figure in ("mean_iou", "mean_accuracy", "overall_accuracy", "frequency_weighted_accuracy"):
+    for figure in ("mean_iou", "mean_accuracy", "overall_accuracy", "fw_iou"):
         value = getattr(scores, figure)
         assert in_bounds(value) and math.isnan(value) == absent.all(), figure
 
@@ -88,7 +88,7 @@ def test_scores_are_those_of_sets_of_pixels(data: Pixels):
         assert scores.mean_iou == pytest.approx(sum(iou.values()) / len(iou))
         assert scores.mean_accuracy == pytest.approx(sum(accuracy.values()) / len(accuracy))
         assert scores.overall_accuracy == pytest.approx(right / len(labelled))
-        assert scores.frequency_weighted_accuracy == pytest.approx(weighted)
+        assert scores.fw_iou == pytest.approx(weighted)
 
 
 counts = st.integers(0, 10) | st.integers(0, 10**9)

@@ -15,7 +15,7 @@ from dataset.splits import (
     select_by_class,
     select_by_domain,
 )
-from tasks import Task
+from tasks import Step, Task
 from tests.properties.strategies import IGNORED, shuffled_tasks
 
 
@@ -24,10 +24,6 @@ class Images(NamedTuple):
 
     task: Task
     shown: list[set[int]]
-
-    @property
-    def steps(self) -> range:
-        return range(self.task.num_steps)
 
     @property
     def table(self) -> np.ndarray:
@@ -39,9 +35,10 @@ class Images(NamedTuple):
     def split(self, start: int, end: int) -> Split:
         return Split(list(range(start, end)), self.table[start:end])
 
-    def new_and_old(self, step: int) -> tuple[set[int], set[int]]:
-        """From the steps alone, without the background."""
-        return {*self.task.steps[step]} - {0}, {c for earlier in self.task.steps[:step] for c in earlier} - {0}
+    def new_and_old(self, step: Step) -> tuple[set[int], set[int]]:
+        """From the arrivals alone, without the background."""
+        arrivals = self.task.arrivals
+        return {*arrivals[step.number]} - {0}, {c for earlier in arrivals[: step.number] for c in earlier} - {0}
 
 
 @st.composite
@@ -58,18 +55,18 @@ def numbers(chosen: np.ndarray) -> list[int]:
 
 @given(images())
 def test_overlapped_is_every_image_with_a_new_class(data: Images):
-    for step in data.steps:
+    for step in data.task.steps:
         new, _ = data.new_and_old(step)
-        made = numbers(overlapped(data.table, data.task, step))
+        made = numbers(overlapped(data.table, step))
         assert made == [number for number, labels in enumerate(data.shown) if labels & new]
 
 
 @given(images())
 def test_disjoint_is_every_image_with_a_new_class_and_no_future_one(data: Images):
     served = []
-    for step in data.steps:
+    for step in data.task.steps:
         new, old = data.new_and_old(step)
-        made = numbers(disjoint(data.table, data.task, step))
+        made = numbers(disjoint(data.table, step))
         assert made == [
             number for number, labels in enumerate(data.shown) if labels & new and labels <= new | old | {0, IGNORED}
         ]
@@ -80,21 +77,21 @@ def test_disjoint_is_every_image_with_a_new_class_and_no_future_one(data: Images
 
 @given(images(), st.data())
 def test_partitioned_gives_each_image_to_one_step_by_one_class_whatever_the_task(data: Images, more: st.DataObject):
-    served = [(number, step) for step in data.steps for number in numbers(partitioned(data.table, data.task, step))]
+    served = [(number, step) for step in data.task.steps for number in numbers(partitioned(data.table, step))]
     assert sorted(number for number, _ in served) == list(range(len(data.shown)))
     # One class a step: the step tells the class.
     count = data.task.num_classes_total
     order = more.draw(st.permutations(range(1, count)))
     one_by_one = Task("one by one", "mine", "class", ((0, order[0]), *((c,) for c in order[1:])), count)
     owner = {}
-    for step in range(one_by_one.num_steps):
-        owner |= dict.fromkeys(numbers(partitioned(data.table, one_by_one, step)), order[step])
+    for step in one_by_one.steps:
+        owner |= dict.fromkeys(numbers(partitioned(data.table, step)), order[step.number])
     for number, step in served:
         classes = data.shown[number] - {0, IGNORED}
         if classes:
-            assert owner[number] in classes and owner[number] in data.task.steps[step]
+            assert owner[number] in classes and owner[number] in step.arriving
         else:
-            assert step == 0 and owner[number] == order[0]
+            assert step.number == 0 and owner[number] == order[0]
 
 
 @given(images(), st.data())
@@ -103,10 +100,10 @@ def test_the_sets_of_a_step_are_those_of_the_spec(data: Images, more: st.DataObj
     train, val = data.split(0, num_train), data.split(num_train, len(data.shown))
     scenarios = {"overlapped": overlapped, "disjoint": disjoint, "partitioned": partitioned}
     for name, scenario in scenarios.items():
-        for step in data.steps:
+        for step in data.task.steps:
             new, old = data.new_and_old(step)
-            sets = select_by_class(train, val, data.task, step, SplitRules(scenario=name))
-            assert sets.train == numbers(scenario(train.classes, data.task, step))
+            sets = select_by_class(train, val, step, SplitRules(scenario=name))
+            assert sets.train == numbers(scenario(train.classes, step))
             assert sets.val == [number for number in val.samples if data.shown[number] & new]
             assert sets.test == [number for number in val.samples if data.shown[number] & (new | old)]
 
@@ -119,12 +116,12 @@ class Picture(NamedTuple):
 @st.composite
 def domains(draw: st.DrawFn) -> tuple[Task, list[Picture], list[Picture]]:
     """A task of domains in any order, and training and validation pictures."""
-    steps = tuple(tuple(unit - 1 for unit in step if unit) for step in draw(shuffled_tasks()).steps)
-    count = sum(map(len, steps))
+    arrivals = tuple(tuple(unit - 1 for unit in arrived if unit) for arrived in draw(shuffled_tasks()).arrivals)
+    count = sum(map(len, arrivals))
     shown = draw(st.lists(st.integers(0, count - 1), max_size=40))
     pictures = [Picture(number, domain) for number, domain in enumerate(shown)]
     cut = draw(st.integers(0, len(pictures)))
-    return Task("shuffled", "mine", "domain", steps, 19), pictures[:cut], pictures[cut:]
+    return Task("shuffled", "mine", "domain", arrivals, 19), pictures[:cut], pictures[cut:]
 
 
 def split_at_random(pictures: list[Picture]) -> tuple[list[Picture], list[Picture]]:
@@ -141,14 +138,14 @@ def test_domains_are_shuffled_and_cut_and_clean_tests_are_never_trained_on(drawn
     splits = Split(train, no_classes), Split(val, no_classes)
     trained: set[Picture] = set()
     held_out: set[Picture] = set()
-    for step, arriving in enumerate(task.steps):
+    for number, arriving in enumerate(task.arrivals):
         public, clean = (
-            select_by_domain(*splits, task, step, SplitRules(scenario="by domain", domain_test=test))
+            select_by_domain(*splits, task.step(number), SplitRules(scenario="by domain", domain_test=test))
             for test in ("public", "clean")
         )
         of_step = [picture for picture in train + val if picture.domain in arriving]
         assert (public.train, public.val) == (clean.train, clean.val) == split_at_random(of_step)
-        so_far = {domain for arrived in task.steps[: step + 1] for domain in arrived}
+        so_far = {domain for arrived in task.arrivals[: number + 1] for domain in arrived}
         assert public.test == split_at_random([picture for picture in train + val if picture.domain in so_far])[1]
         trained |= {*clean.train}
         held_out |= {*clean.val}

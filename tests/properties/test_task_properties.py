@@ -15,28 +15,30 @@ from utils.errors import UserError
 
 
 def check(task: Task, of: Facts) -> None:
-    """Everything arrives once, and all that a task says agrees with `steps`."""
+    """Everything arrives once, and all that a task and its steps say agrees with `arrivals`."""
     first = 0 if of.kind == "domain" else 1
-    arriving = [[unit for unit in step if of.kind == "domain" or unit] for step in task.steps]
+    arriving = [[unit for unit in arrived if of.kind == "domain" or unit] for arrived in task.arrivals]
     assert sorted(unit for step in arriving for unit in step) == list(range(first, first + of.num_units))
     assert all(arriving) and task.num_steps == len(arriving)
     assert (task.kind, task.dataset, task.num_classes_total) == (of.kind, of.dataset, of.num_classes)
     seen: list[int] = []
-    for step, new in enumerate(arriving):
-        heads = task.classes_per_head(step)
+    for number, (step, new) in enumerate(zip(task.steps, arriving, strict=True)):
+        assert (step, step.number, str(step)) == (task.step(number), number, str(number))
+        assert (step.arriving, step.classes_arrive) == (task.arrivals[number], of.kind == "class")
+        heads = step.classes_per_head
         if of.kind == "domain":
             every = tuple(range(of.num_classes))
-            assert task.new_classes(step) == task.order(step) == every and task.old_classes(step) == ()
-            assert task.domains(step) == tuple(new)
-            assert (heads, task.num_new(step)) == ((len(every),), len(every))
+            assert step.new_classes == step.order == every and step.old_classes == ()
+            assert step.domains == tuple(new)
+            assert (heads, step.num_new) == ((len(every),), len(every))
         else:
-            assert task.new_classes(step) == tuple(new) and task.old_classes(step) == tuple(seen)
-            assert task.order(step) == (0, *seen, *new) and task.domains(step) == ()
-            assert heads == tuple(len(part) + (number == 0) for number, part in enumerate(arriving[: step + 1]))
-            assert task.num_new(step) == heads[-1]
-            assert task.num_old(step) + task.num_new(step) == task.num_seen(step)
-        assert task.num_seen(step) == len(task.order(step)) == sum(heads)
-        assert task.num_old(step) == (len(task.order(step - 1)) if step else 0)
+            assert step.new_classes == tuple(new) and step.old_classes == tuple(seen)
+            assert step.order == (0, *seen, *new) and step.domains == ()
+            assert heads == (len(arriving[0]) + 1, *map(len, arriving[1 : number + 1]))
+            assert step.num_new == heads[-1]
+            assert step.num_old + step.num_new == step.num_seen
+        assert step.num_seen == len(step.order) == sum(heads)
+        assert step.num_old == (task.step(number - 1).num_seen if number else 0)
         seen += new
 
 
@@ -53,7 +55,7 @@ def test_any_x_y_that_divides_is_x_then_y_a_step(rule: tuple[Facts, int, int]):
         at = end
     if of.kind == "class":
         expected[0] = (0, *expected[0])
-    assert task.steps == tuple(expected) and task.name == f"{first}-{later}"
+    assert task.arrivals == tuple(expected) and task.name == f"{first}-{later}"
 
 
 @given(facts(), st.data())
@@ -116,7 +118,7 @@ words = st.text(alphabet="ab1 02é-", min_size=1, max_size=4).map(str.strip).fil
 @st.composite
 def orders(draw: st.DrawFn) -> Order:
     """A random order in a random spelling."""
-    steps = draw(shuffled_tasks()).steps
+    steps = draw(shuffled_tasks()).arrivals
     count = sum(map(len, steps))
     names = draw(st.lists(words, min_size=count, max_size=count, unique=True))
 
@@ -142,7 +144,7 @@ def test_any_spelling_of_a_class_order_is_read(folder: Path, order: Order, data:
         comment = data.draw(st.sampled_from([[], [""], ["  # the rest, 1"]]))
         lines += [words + comment, *(data.draw(noise) if number < 3 else [])]
     task = order._replace(lines=lines).read(folder / "order.txt")
-    assert task.steps == order.steps and task.name == "order"
+    assert task.arrivals == order.steps and task.name == "order"
     check(task, order.facts)
 
 

@@ -1,12 +1,9 @@
 """The published archives in small, with all that matters about them: names, lists, kinds of files, things to skip."""
 
 import io
-import stat
 import tarfile
 import zipfile
 from collections.abc import Mapping
-from hashlib import sha256
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,13 +11,9 @@ from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
 VOC_TRAIN, VOC_VAL = ["2007_000032", "2007_000039"], ["2008_000002", "2007_000033"]
-SBD_TRAIN, SBD_VAL = ["2008_000008", "2007_000032"], ["2008_000002", "2009_000010"]  # each has one of VOC's
+SBD = ["2008_000008", "2007_000032", "2008_000002", "2009_000010"]  # the second and the third are VOC's, too
 BARE = "2010_000099"  # an image without any mask
 LISTS = "VOCdevkit/VOC2012/ImageSets/Segmentation"
-
-
-def checksum(content: bytes) -> str:
-    return f"sha256:{sha256(content).hexdigest()}"
 
 
 def mask_of(name: str, source: str) -> np.ndarray:
@@ -56,49 +49,28 @@ def mat(mask: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-class Special(NamedTuple):
-    """A member that is no file: a type of tarfile, and where it leads to, if it is a link."""
-
-    kind: bytes
-    target: str = ""
-
-
-def tar(members: Mapping[str, bytes | Special], mode: str = "w") -> bytes:
-    """A tar of files and others."""
+def tar(members: Mapping[str, bytes], mode: str = "w") -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode=mode) as archive:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
-            if isinstance(content, Special):
-                info.type, info.linkname = content
-                archive.addfile(info)
-            else:
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
     return file.getvalue()
 
 
-ZIP_KINDS = {tarfile.SYMTYPE: stat.S_IFLNK, tarfile.CHRTYPE: stat.S_IFCHR, tarfile.FIFOTYPE: stat.S_IFIFO}
-
-
-def zipped(members: Mapping[str, bytes | Special]) -> bytes:
-    """A zip of files and others."""
+def zipped(members: Mapping[str, bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
-            if isinstance(content, Special):
-                info = zipfile.ZipInfo(name)
-                info.external_attr = (ZIP_KINDS[content.kind] | 0o644) << 16
-                archive.writestr(info, content.target)
-            else:
-                archive.writestr(name, content)
+            archive.writestr(name, content)
     return file.getvalue()
 
 
 def devkit_files() -> dict[str, bytes]:
     """What the tar of VOC holds: images first, so that the lists come after what they choose."""
     root = "VOCdevkit/VOC2012"
-    images = [*VOC_TRAIN, *VOC_VAL, *SBD_TRAIN, *SBD_VAL, BARE]
+    images = [*VOC_TRAIN, *VOC_VAL, *SBD, BARE]
     files = {f"{root}/JPEGImages/{name}.jpg": jpeg(name) for name in images}
     files |= {f"{root}/SegmentationClass/{name}.png": png(mask_of(name, "VOC")) for name in VOC_TRAIN + VOC_VAL}
     files |= {f"{root}/SegmentationObject/{name}.png": b"of no use here" for name in VOC_TRAIN}
@@ -109,11 +81,11 @@ def devkit_files() -> dict[str, bytes]:
 def sbd_files() -> dict[str, bytes]:
     """What the tgz of SBD holds."""
     root = "benchmark_RELEASE/dataset"
-    files = {f"{root}/train.txt": "\n".join(SBD_TRAIN).encode()}
-    for name in SBD_TRAIN + SBD_VAL:
+    files = {f"{root}/train.txt": b"of no use here"}
+    for name in SBD:
         files[f"{root}/img/{name}.jpg"] = files[f"{root}/inst/{name}.mat"] = b"of no use here"
         files[f"{root}/cls/{name}.mat"] = mat(mask_of(name, "SBD"))
-    return files | {f"{root}/val.txt": "\n".join(SBD_VAL).encode()}
+    return files
 
 
 def ade_files() -> dict[str, bytes]:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from metrics.results import Row, forgetting, write_row
-from tools.compare_seeds import harmonic_mean, main, read_seeds, spreads
+from metrics.results import Row, write_row
+from metrics.tables import spread
+from tools.compare_seeds import main, read_seeds, seeds_table
 
 RUNS = {  # seed: method: IoU by step, of 2 classes and then one more a step
     "seed1": {
@@ -34,9 +35,10 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def test_the_table_is_mean_and_deviation_over_the_seeds(folders: list[Path], capsys: pytest.CaptureFixture):
-    figures = spreads(read_seeds(folders))
-    assert list(figures) == ["FT", "RCIL"]
-    for method in ("FT", "RCIL"):
+    runs_by_method = read_seeds(folders)
+    assert list(runs_by_method) == ["FT", "RCIL"]  # the best is last
+    found = {}
+    for method, of_seeds in runs_by_method.items():
         runs = [RUNS[seed][method] for seed in RUNS]
         expected = {
             "all": [statistics.fmean(run[-1]) for run in runs],
@@ -51,19 +53,19 @@ def test_the_table_is_mean_and_deviation_over_the_seeds(folders: list[Path], cap
             ],
         }
         for title, values in expected.items():
-            assert figures[method][title].mean == pytest.approx(statistics.fmean(values)), title
-            assert figures[method][title].deviation == pytest.approx(statistics.stdev(values)), title
+            assert [figures[title] for _, figures in of_seeds] == pytest.approx(values), title
+        found[method] = {title: spread(values) for title, values in expected.items()}
+    grid = seeds_table(runs_by_method)
     # The parts of a run that was cut off count together.
-    assert figures["FT"]["minutes"].mean == pytest.approx(2.5)
+    assert grid.cells[0] == ["FT", "2", *found["FT"].values(), "2.5 ± 0.7"]
+    assert grid.header == ["", "seeds", *found["FT"], "minutes"]
     table = folders[0].parent / "table.md"
     picture = table.with_suffix(".png")
     assert main([*map(str, folders), "--markdown", str(table), "--png", str(picture)]) == 0
     with Image.open(picture) as drawn:
         assert drawn.width > 2 * drawn.height
     said = capsys.readouterr().out
-    cell = f"{100 * figures['FT']['all'].mean:.2f} ± {100 * figures['FT']['all'].deviation:.2f}"
-    assert cell in said and cell in table.read_text()
-    assert "2.5 ± 0.7" in said and table.read_text().count("\n") == 4
+    assert said == f"{grid}\n" and table.read_text() == grid.markdown()
 
 
 def test_one_seed_has_no_deviation(folders: list[Path], capsys: pytest.CaptureFixture):
@@ -75,17 +77,6 @@ def test_a_table_for_a_paper(folders: list[Path], capsys: pytest.CaptureFixture)
     assert main([*map(str, folders), "--latex"]) == 0
     said = capsys.readouterr().out
     assert said.startswith(r"\begin{tabular}{lrr") and r"2.5 $\pm$ 0.7" in said
-
-
-def test_the_harmonic_mean_of_knowing_one_part_only_is_nothing():
-    assert harmonic_mean(0.8, 0.0) == harmonic_mean(0.0, 0.0) == 0 and harmonic_mean(0.5, 0.5) == 0.5
-
-
-def test_forgetting_needs_two_steps():
-    rows = [Row(0, (0.5, 0.4), 4, 0.45)]
-    assert forgetting(rows) != forgetting(rows)  # NaN
-    absent = Row(1, (float("nan"), 0.1, 0.3), 4, 0.2)
-    assert forgetting([*rows, absent]) == pytest.approx(0.3)  # a class without ground truth does not count
 
 
 def test_what_cannot_be_compared_is_refused(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture):

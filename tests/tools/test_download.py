@@ -1,67 +1,86 @@
-"""tools/download.py and data/*.sh: data sets in the layout that the loaders read, whole or not at all."""
+"""tools/download.py and the scripts that start it: a file is the published one, and a data set whole, or not there."""
 
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision
+from filelock import FileLock
 from PIL import Image
 
-import tools.download
 from dataset import voc as voc_loader
+from modules.imagenet import PUBLISHED as ADVISED
 from tests.tools import archives_of_data as data
-from tests.tools.conftest import enlarge
-from tests.tools.file_server import FileServer
-from tools.download import main
-from tools.downloads.folder import DataFolder, locked
+from tests.tools.file_server import FileServer, file_server
+from tools.download import PUBLISHED, main
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "tools" / "download.py"
 TRAIN_AUG = ["2007_000032", "2007_000039", "2008_000008", "2009_000010"]
+WEIGHTS = np.random.default_rng(0).bytes(700_000)
+FILE = PUBLISHED["resnet50_v2"].file
+VOC = {"voc": data.tar(data.devkit_files()), "sbd": data.tar(data.sbd_files(), "w:gz")}
 
-
-class Mirror:
-    """Sets the variables that lead the tool to archives of the test, on a server or on this machine."""
-
-    def __init__(self, environment: pytest.MonkeyPatch, folder: Path, server: FileServer | None = None) -> None:
-        self.environment, self.folder, self.server = environment, folder, server
-
-    def offer(self, **archives: bytes) -> None:
-        for key, content in archives.items():
-            self.environment.setenv(f"{key}_SUM", data.checksum(content))
-            if self.server:
-                self.environment.setenv(f"{key}_URL", self.server.serve(key, content))
-            else:
-                (self.folder / key).write_bytes(content)
-                self.environment.setenv(f"{key}_URL", str(self.folder / key))
+Offer = Callable[..., None]
 
 
 @pytest.fixture
-def mirror(monkeypatch: pytest.MonkeyPatch, server: FileServer, tmp_path: Path) -> Mirror:
-    return Mirror(monkeypatch, tmp_path, server)
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with file_server() as server:
+        yield server
 
 
 @pytest.fixture
-def local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mirror:
-    return Mirror(monkeypatch, tmp_path)
+def offer(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Offer:
+    """offer(NAME=content, ...): the server has these as the published files; (..., sources=""): nobody has."""
+
+    def offer(sources: str | None = None, **files: bytes) -> None:
+        for name, content in files.items():
+            where = server.serve(name, content) if sources is None else sources
+            published = PUBLISHED[name]._replace(checksum=f"sha256:{sha256(content).hexdigest()}", sources=where)
+            monkeypatch.setitem(PUBLISHED, name, published)
+
+    return offer
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where weights go: below the folder of the checkout, in which the tool is started."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "pretrained"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 400 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = _mount(disk, "size=400k")
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def _mount(folder: Path, options: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def labels(content: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(content)))
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def error_of(capsys: pytest.CaptureFixture, *arguments: str | Path) -> str:
@@ -72,34 +91,27 @@ def error_of(capsys: pytest.CaptureFixture, *arguments: str | Path) -> str:
     return message
 
 
-def test_voc_is_what_the_loader_reads(mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture):
-    devkit = data.devkit_files()
-    mirror.offer(VOC=data.tar(devkit), SBD=data.tar(data.sbd_files(), "w:gz"))
+def test_voc_is_what_the_loader_reads(offer: Offer, tmp_path: Path, capsys: pytest.CaptureFixture):
+    offer(**VOC)
     folder = tmp_path / "voc"
     assert main(["voc", str(folder)]) == 0
-    told = capsys.readouterr().out
-    assert f"{folder}: 4 images in train_aug, 2 images in val\nnext: sh scripts/check_data.sh voc {folder}\n" in told
+    assert f"{folder}: 6 images\nnext: sh scripts/check_data.sh voc {folder}\n" in capsys.readouterr().out
 
-    files = contents(folder)
-    ids = {*TRAIN_AUG, *data.VOC_VAL}
+    files, devkit, ids = contents(folder), data.devkit_files(), {*TRAIN_AUG, *data.VOC_VAL}
     assert {name for name in files if name.startswith("JPEG")} == {f"JPEGImages/{name}.jpg" for name in ids}
     for name in ids:
         assert files[f"JPEGImages/{name}.jpg"] == devkit[f"VOCdevkit/VOC2012/JPEGImages/{name}.jpg"]
         official = name in data.VOC_TRAIN + data.VOC_VAL
         assert (f"SegmentationClass/{name}.png" in files) == official
-        mask = files[f"SegmentationClassAug/{name}.png"]
-        np.testing.assert_array_equal(labels(mask), data.mask_of(name, "VOC" if official else "SBD"))
+        mask = Image.open(io.BytesIO(files[f"SegmentationClassAug/{name}.png"]))
+        np.testing.assert_array_equal(np.asarray(mask), data.mask_of(name, "VOC" if official else "SBD"))
         if not official:
-            palette = Image.open(io.BytesIO(mask)).getpalette()
-            assert [palette[3 * label : 3 * label + 3] for label in (0, 1, 15)] == [
-                [0] * 3,
-                [128, 0, 0],
-                [192, 128, 128],
-            ]
+            assert mask.getpalette()[3 * 15 : 3 * 16] == [192, 128, 128]
     for split in ("train", "val", "trainval"):
         assert files[f"ImageSets/Segmentation/{split}.txt"] == devkit[f"{data.LISTS}/{split}.txt"]
     assert files["ImageSets/Segmentation/train_aug.txt"].decode().split() == TRAIN_AUG
-    assert {name.split("/")[0] for name in files} == {*tools.download.RECIPES["voc"].contents, ".voc.json"}
+    parts = {"JPEGImages", "SegmentationClass", "SegmentationClassAug", "ImageSets", "list"}
+    assert {path.name for path in folder.iterdir()} - {".lock"} == parts
 
     for split, names in (("train", TRAIN_AUG), ("val", data.VOC_VAL)):
         samples = voc_loader.list_samples(folder, split)
@@ -107,138 +119,62 @@ def test_voc_is_what_the_loader_reads(mirror: Mirror, tmp_path: Path, capsys: py
         assert [sample.mask for sample in samples] == [folder / f"SegmentationClassAug/{name}.png" for name in names]
 
 
-def test_ade_is_images_annotations_and_texts(mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_ade_comes_once(offer: Offer, server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture):
     files = data.ade_files()
-    mirror.offer(
-        ADE=data.zipped(
-            files | {"__MACOSX/ADEChallengeData2016/images/training/x.jpg": b"", "ADEChallengeData2016/a/b.png": b""}
-        )
-    )
-    assert main(["ade", str(tmp_path / "ade")]) == 0
-    found = contents(tmp_path / "ade")
-    del found[".ade.json"]
-    assert found == {name: content for name, content in files.items() if not name.endswith("/")}
-    assert "2 images in training, 1 images in validation" in capsys.readouterr().out
-
-
-def test_cityscapes_says_what_to_fetch_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture):
-    assert main(["cityscapes", str(tmp_path / "city")]) == 2
-    message = capsys.readouterr().err
-    for said in (
-        "gtFine_trainvaltest.zip",
-        "leftImg8bit_trainvaltest.zip",
-        "cityscapes-dataset.com",
-        "CITYSCAPES_ZIPS",
-    ):
-        assert said in message
-    assert f"into {tmp_path / 'city'}\n" in message and message.count("\n") < 10
-    assert not contents(tmp_path)
+    offer(ade=data.zipped(files | {"__MACOSX/ADEChallengeData2016/images/training/x.jpg": b""}))
+    for _ in range(2):
+        assert main(["ade", str(tmp_path)]) == 0
+        assert contents(tmp_path) == {name: content for name, content in files.items() if not name.endswith("/")}
+        assert f"{tmp_path}: 3 images\n" in capsys.readouterr().out
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_cityscapes_is_sorted_into_place(
-    elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_cityscapes_is_sorted_into_place_out_of_what_was_fetched_by_hand(
+    elsewhere: bool, offer: Offer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     folder = zips = tmp_path / "city"
     if elsewhere:
         zips = tmp_path / "zips"
         monkeypatch.setenv("CITYSCAPES_ZIPS", str(zips))
-    zips.mkdir()
+        zips.mkdir()
+    message = error_of(capsys, "cityscapes_domain", folder)
+    assert message.startswith(f"download: no {zips}/gtFine_trainvaltest.zip: ") and "CITYSCAPES_ZIPS" in message
+
     brought, wanted = {}, {}
-    for key, name, files in zip(
-        ("GTFINE", "LEFTIMG8BIT"), ("gtFine", "leftImg8bit"), data.cityscapes_files(), strict=True
-    ):
-        brought[f"{name}_trainvaltest.zip"] = content = data.zipped(files)
-        (zips / f"{name}_trainvaltest.zip").write_bytes(content)
-        monkeypatch.setenv(f"{key}_SUM", data.checksum(content))
-        wanted |= {
-            name: content for name, content in files.items() if re.search("/(train|val)/.*(Img8bit|Ids).png", name)
-        }
-    assert main(["cityscapes", str(folder)]) == 0
-    found = contents(folder)
-    del found[".cityscapes.json"]
-    assert found == wanted | ({} if elsewhere else brought) and len(wanted) == 6
+    for name, files in zip(("gtFine", "leftImg8bit"), data.cityscapes_files(), strict=True):
+        brought[f"{name}_trainvaltest.zip"] = data.zipped(files)
+        (zips / f"{name}_trainvaltest.zip").write_bytes(b"half a zip")
+        wanted |= {path: files[path] for path in files if re.search("/(train|val)/.*(Img8bit|Ids).png", path)}
+    message = error_of(capsys, "cityscapes_domain", folder)
+    assert f"{zips}/gtFine_trainvaltest.zip has sha256 " in message and "delete it and run the same" in message
+
+    for name, content in brought.items():
+        (zips / name).write_bytes(content)
+        offer("", **{name.split("_")[0].lower(): content})
+    assert main(["cityscapes_domain", str(folder)]) == 0
+    assert contents(folder) == wanted | ({} if elsewhere else brought) and len(wanted) == 6
     assert contents(zips).items() >= brought.items()
-    assert (
-        "2 images in train, 1 images in val\nnext: sh scripts/check_data.sh cityscapes_domain"
-        in capsys.readouterr().out
-    )
-
-
-def test_a_zip_that_is_not_the_published_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture):
-    for name in ("gtFine", "leftImg8bit"):
-        (tmp_path / f"{name}_trainvaltest.zip").write_bytes(b"half a zip")
-    message = error_of(capsys, "cityscapes", tmp_path)
-    assert "gtFine_trainvaltest.zip has checksum sha256:" in message and "fetch it again, or set GTFINE_SUM" in message
-    assert sorted(contents(tmp_path)) == ["gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"]
-
-
-def test_a_second_run_does_nothing(mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture):
-    mirror.offer(ADE=data.zipped(data.ade_files()))
-    states = []
-    for _ in range(2):
-        assert main(["ade", str(tmp_path)]) == 0
-        states.append([(path, path.stat().st_mtime_ns) for path in (tmp_path, *sorted(tmp_path.rglob("*")))])
-    assert states[0] == states[1] and len(mirror.server.requests) == 1
-    assert "1 images in validation, already there" in capsys.readouterr().out
-
-
-def test_archives_stay_where_that_is_asked_for(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    content = data.zipped(data.ade_files())
-    mirror.offer(ADE=content)
-    monkeypatch.setenv("KEEP_ARCHIVES", "1")
-    assert main(["ade", str(tmp_path)]) == 0
-    assert (tmp_path / "archives" / "ADEChallengeData2016.zip").read_bytes() == content
-    shutil.rmtree(tmp_path / "ADEChallengeData2016")
-    (tmp_path / ".ade.unpacked").mkdir()  # as a run leaves it that is killed at its very end
-    assert main(["ade", str(tmp_path)]) == 0
-    assert (tmp_path / "ADEChallengeData2016").is_dir() and len(mirror.server.requests) == 1
+    assert f"{folder}: 3 images\nnext: sh scripts/check_data.sh cityscapes_domain" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["JPEGImages", "list"])
-def test_what_is_the_users_is_left_alone(name: str, server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_what_is_the_users_is_left_alone(name: str, server, offer, tmp_path: Path, capsys: pytest.CaptureFixture):
+    offer(**VOC)
     (tmp_path / name).mkdir()
     (tmp_path / name / "mine").write_text("mine")
-    assert f"{tmp_path / name} is there already" in error_of(capsys, "voc", tmp_path)
-    assert contents(tmp_path) == {f"{name}/mine": b"mine"} and not server.requests
+    assert f"{tmp_path / name} is there, but not all of voc" in error_of(capsys, "voc", tmp_path)
+    assert contents(tmp_path) == {f"{name}/mine": b"mine"} and not server.asked
 
 
 def test_two_downloads_into_one_folder_do_not_meet(tmp_path: Path, capsys: pytest.CaptureFixture):
-    with locked(tmp_path):
+    with FileLock(tmp_path / ".lock"):
         assert "another download" in error_of(capsys, "ade", tmp_path)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_stopped_download_goes_on(number: int, status: int, mirror: Mirror, tmp_path: Path):
-    mirror.offer(ADE=data.zipped(data.ade_files()))
-    mirror.server.cuts, mirror.server.stalls = [1000], True
-    part = tmp_path / "ade/archives/ADEChallengeData2016.zip.part"
-    command = [sys.executable, str(SCRIPT), "ade", str(tmp_path / "ade")]
-    # Where the tests are a background job, Ctrl-C is ignored, and a child would inherit that.
-    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=listening
-    )
-    deadline = time.monotonic() + 30
-    while not (mirror.server.requests and part.exists()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.2)
-    process.send_signal(number)
-    message = process.communicate(timeout=30)[1]
-    assert process.returncode == status
-    assert message.count("\n") == (number == signal.SIGINT) and "Traceback" not in message
-    kept = part.stat().st_size
-    assert [path.name for path in (tmp_path / "ade").iterdir()] == ["archives"]
-    assert main(["ade", str(tmp_path / "ade")]) == 0
-    # What Ctrl-C stops is written down to the last byte; what is killed may lose a buffer.
-    assert (kept == 1000) if number == signal.SIGINT else kept <= 1000
-    assert mirror.server.asked == [None, f"bytes={kept}-" if kept else None]
-    assert DataFolder(tmp_path / "ade", "ade", ("ADEChallengeData2016",)).record()
-
-
-def test_killed_anywhere_the_data_set_is_whole_or_absent(local: Mirror, tmp_path: Path):
-    """Killed before each step that changes the folder, from the first file written to the last one moved."""
-    local.offer(VOC=data.tar(data.devkit_files()), SBD=data.tar(data.sbd_files(), "w:gz"))
+def test_killed_anywhere_the_data_set_is_whole_or_absent(offer: Offer, tmp_path: Path):
+    """Killed before each file that is moved or removed, while unpacking and while the parts are put in place."""
+    offer(**VOC)
     assert main(["voc", str(tmp_path / "whole")]) == 0
     whole = contents(tmp_path / "whole")
     steps = 0
@@ -250,17 +186,17 @@ def test_killed_anywhere_the_data_set_is_whole_or_absent(local: Mirror, tmp_path
             os._exit(main(["voc", str(folder)]))
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
             break
-        assert not (folder / ".voc.json").exists() or contents(folder) == whole
         assert main(["voc", str(folder)]) == 0 and contents(folder) == whole
+        shutil.rmtree(folder)
         steps += 1
     assert steps > 12
 
 
 def _die_before_step(number: int) -> None:
-    """Let this process end, with nothing cleared up, before its call number `number` that makes or moves a file."""
+    """Let this process end, with nothing cleared up, before its move or removal number `number`."""
     left = [number]
 
-    def mortal(function):
+    def mortal(function: Callable) -> Callable:
         def call(*arguments, **options):
             if not left[0]:
                 os._exit(9)
@@ -269,152 +205,180 @@ def _die_before_step(number: int) -> None:
 
         return call
 
-    os.replace, os.rmdir, shutil.copyfile = mortal(os.replace), mortal(os.rmdir), mortal(shutil.copyfile)
-    Path.write_text, Path.write_bytes = mortal(Path.write_text), mortal(Path.write_bytes)
+    os.rename, Path.unlink = mortal(os.rename), mortal(Path.unlink)
 
 
-def test_a_full_disk_while_unpacking_is_told(
-    local: Mirror, tmp_path: Path, small_disk: Path, capsys: pytest.CaptureFixture
-):
-    noise = np.random.default_rng(0).bytes(600_000)
-    local.offer(ADE=data.zipped(data.ade_files() | {"ADEChallengeData2016/noise.txt": noise}))
-    message = error_of(capsys, "ade", small_disk / "ade")
-    assert "is free, unpacking ade takes 1.10GB; make room and run the same command again" in message
-    assert not contents(small_disk)
-    enlarge(small_disk)
-    assert main(["ade", str(small_disk / "ade")]) == 0
-
-
-@pytest.mark.parametrize("name", ["../outside.jpg", "VOCdevkit/../../outside.jpg", "/outside.jpg"])
-@pytest.mark.parametrize("pack", [data.tar, data.zipped])
-def test_a_member_outside_is_refused(name: str, pack, local: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture):
-    local.offer(VOC=pack({name: b"evil"} | data.devkit_files()), SBD=data.tar(data.sbd_files(), "w:gz"))
-    assert f"names the file {name}, which lies outside" in error_of(capsys, "voc", tmp_path / "voc")
-    assert sorted(contents(tmp_path)) == ["SBD", "VOC"]
+def test_a_full_disk_while_unpacking_leaves_nothing(offer, small_disk: Path, monkeypatch, capsys):
+    noise = {f"VOCdevkit/VOC2012/JPEGImages/{data.BARE}.jpg": np.random.default_rng(0).bytes(600_000)}
+    for name, files, said in (
+        (
+            "ade",
+            {"ade": data.zipped(data.ade_files() | {"ADEChallengeData2016/noise.txt": WEIGHTS})},
+            "No space left on device",
+        ),
+        ("voc", VOC | {"voc": data.tar(data.devkit_files() | noise)}, "cannot be unpacked, with 0.0 GB"),
+    ):
+        offer(**files)
+        for key, content in files.items():  # beside the small disk
+            (small_disk.parent / key).write_bytes(content)
+            (small_disk / PUBLISHED[key].file).symlink_to(small_disk.parent / key)
+        message = error_of(capsys, name, small_disk)
+        assert said in message
+        assert contents(small_disk) == {PUBLISHED[key].file: content for key, content in files.items()}
+        for key in files:
+            (small_disk / PUBLISHED[key].file).unlink()
 
 
 @pytest.mark.parametrize(
-    ("member", "says"),
+    ("name", "pack", "key"),
     [
-        (data.Special(tarfile.SYMTYPE, "/etc/passwd"), "links VOCdevkit/it to /etc/passwd, which lies outside"),
-        (data.Special(tarfile.SYMTYPE, "../../x"), "links VOCdevkit/it to ../x, which lies outside"),
-        (data.Special(tarfile.SYMTYPE, "VOC2012/../../.."), "links VOCdevkit/it to .., which lies outside"),
-        (data.Special(tarfile.SYMTYPE, "../../x\ny"), r"links VOCdevkit/it to '../x\ny', which lies outside"),
-        (data.Special(tarfile.LNKTYPE, "/etc/passwd"), "links VOCdevkit/it to /etc/passwd, which lies outside"),
-        (data.Special(tarfile.LNKTYPE, "../x"), "links VOCdevkit/it to ../x, which lies outside"),
-        (data.Special(tarfile.CHRTYPE), "holds the device VOCdevkit/it"),
-        (data.Special(tarfile.FIFOTYPE), "holds the device VOCdevkit/it"),
+        ("../../outside", data.zipped, "ade"),
+        ("/outside", data.zipped, "ade"),
+        ("VOCdevkit/../../../outside", data.tar, "voc"),
     ],
 )
-def test_a_way_out_is_refused(
-    member: data.Special, says: str, local: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture
-):
-    for pack in [data.tar] + [data.zipped] * (member.kind in data.ZIP_KINDS):
-        local.offer(VOC=pack({"VOCdevkit/it": member} | data.devkit_files()), SBD=data.tar(data.sbd_files(), "w:gz"))
-        assert f"/VOC {says}: it is not to be trusted" in error_of(capsys, "voc", tmp_path / "voc")
-        assert sorted(contents(tmp_path)) == ["SBD", "VOC"] and not list((tmp_path / "voc").iterdir())
+def test_an_archive_that_leads_outside_is_refused(name: str, pack: Callable, key: str, offer, tmp_path: Path, capsys):
+    files = {"ade": data.ade_files(), "voc": data.devkit_files()}[key]
+    offer(**VOC | {key: pack(files | {name: b"evil"})})
+    folder = tmp_path / "a" / "b"
+    message = error_of(capsys, key, folder)
+    assert "cannot be unpacked" in message and name in message
+    assert not {path.suffix for path in folder.iterdir()} & {".unpacking", ".unpacked"}
+    assert {Path(path).suffix for path in contents(tmp_path)} <= {".zip", ".tar", ".tgz"}
 
 
-@pytest.mark.parametrize("pack", [data.tar, data.zipped])
-def test_a_link_within_is_left_out(pack: Callable, local: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture):
-    image = f"VOCdevkit/VOC2012/JPEGImages/{TRAIN_AUG[0]}.jpg"
-    other = {"VOCdevkit/VOC2012/link": data.Special(tarfile.SYMTYPE, "../VOC2012/JPEGImages")}
-    local.offer(VOC=pack(other | data.devkit_files()), SBD=data.tar(data.sbd_files(), "w:gz"))
-    assert main(["voc", str(tmp_path / "whole")]) == 0
-    assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
-    wanted = {image: data.Special(tarfile.SYMTYPE, f"{TRAIN_AUG[1]}.jpg")}
-    local.offer(VOC=pack(data.devkit_files() | wanted), SBD=data.tar(data.sbd_files(), "w:gz"))
-    assert f"holds no {image}: it is not the devkit" in error_of(capsys, "voc", tmp_path / "voc")
-
-
-def test_a_damaged_archive_is_named(local: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture):
-    devkit, sbd = data.tar(data.devkit_files()), data.tar(data.sbd_files(), "w:gz")
-    ade = data.zipped(data.ade_files())
-    middle = ade.index(b"ADE_val_1.jpg") + 100
-    mask = f"benchmark_RELEASE/dataset/cls/{data.SBD_TRAIN[0]}.mat"
-    broken, other = b"broken", data.mat(np.full((12, 16), 21, np.uint8))
-    for changes, message in (
-        ({"SBD": sbd[:-2000]}, "SBD is damaged"),
-        ({"SBD": b"no archive at all"}, "SBD is damaged"),
-        ({"SBD": data.tar(data.sbd_files() | {mask: broken}, "w:gz")}, f"{mask}: no mask of SBD"),
-        (
-            {"SBD": data.tar(data.sbd_files() | {mask: other}, "w:gz")},
-            f"{mask}: no mask of SBD (shape (12, 16), labels 21",
-        ),
-        ({"SBD": data.tar({"a": b""}, "w:gz")}, "holds no benchmark_RELEASE/dataset/train.txt"),
-        ({"VOC": devkit[:1000]}, "VOC is damaged"),
-        ({"VOC": data.tar({"a": b""})}, "holds no VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt"),
-    ):
-        local.offer(**{"VOC": devkit, "SBD": sbd} | changes)
-        assert message in error_of(capsys, "voc", tmp_path / "voc")
-    for content, message in (
-        (ade[:-100], "ADE is damaged"),
-        (ade[:middle] + b"flipped" + ade[middle + 7 :], "ADE is damaged"),
-        (data.zipped({"a": b""}), "no images, or no labels"),
-        (data.zipped(data.ade_files() | {"ADEChallengeData2016/images/training/lone.jpg": b""}), "training/lone has"),
-    ):
-        local.offer(ADE=content)
-        assert message in error_of(capsys, "ade", tmp_path / "ade")
-    assert sorted(contents(tmp_path)) == ["ADE", "SBD", "VOC"]
-
-
-def test_other_numbers_than_the_published_ones_are_told(
-    local: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-):
-    content = data.zipped(data.ade_files())
-    local.offer(ADE=content)
-    recipe = tools.download.RECIPES["ade"]
-    known = recipe.archives[0].configured({"ADE_SUM": data.checksum(content)})
-    monkeypatch.setitem(tools.download.RECIPES, "ade", recipe._replace(archives=(known,)))
-    assert main(["ade", str(tmp_path / "ade")]) == 0
-    warning = (
-        "2 images in training, 1 images in validation; known is 20210 images in training, 2000 images in validation"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_download_resumes(number: int, server: FileServer, offer: Offer, folder: Path):
+    offer(resnet50_v2=WEIGHTS)
+    server.cuts, server.stalls = [300_000], True
+    command = [sys.executable, str(ROOT / "tools/download.py"), "weights", "resnet50_v2"]
+    environment = os.environ | {"RESNET50_V2_URL": PUBLISHED["resnet50_v2"].sources}
+    # Where the tests are a background job, Ctrl-C is ignored, and a child would inherit that.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listening
     )
-    assert capsys.readouterr().err == f"download: warning: {warning}\n"
+    part = folder / f"{FILE}.part"
+    deadline = time.monotonic() + 30
+    while not (part.exists() and part.stat().st_size > 200_000) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    message = process.communicate(timeout=30)[1]
+    assert (process.returncode, message) == (130, "download: interrupted; the same command resumes\n")
+    kept = part.stat().st_size
+    assert 200_000 < kept <= 300_000
+    assert main(["weights", "resnet50_v2"]) == 0
+    assert contents(folder) == {FILE: WEIGHTS} and [asked for _, asked in server.asked] == [None, f"bytes={kept}-"]
+
+
+def test_a_lost_connection_is_taken_up_where_it_was_lost(server: FileServer, offer: Offer, folder: Path, capsys):
+    offer(resnet50_v2=WEIGHTS)
+    server.cuts = [300_000, 100_000]
+    for _ in range(2):  # the second time it is only checked
+        assert main(["weights", "resnet50_v2"]) == 0
+        assert contents(folder) == {FILE: WEIGHTS}
+        told = capsys.readouterr().out.splitlines()[-1]
+        assert told.endswith(f"train from it with: --backbone resnet50 --pretrained pretrained/{FILE}")
+    assert [asked for _, asked in server.asked] == [None, "bytes=300000-", "bytes=400000-"]
+
+
+def test_the_next_source_serves_where_one_is_dead_or_has_another_file(server, offer, folder, monkeypatch, tmp_path):
+    offer(resnet50_v2=WEIGHTS, resnet18_v1=b"others")
+    other, right = PUBLISHED["resnet18_v1"].sources, PUBLISHED["resnet50_v2"].sources
+    monkeypatch.setenv("RESNET50_V2_URL", f"http://127.0.0.1:9/refused {right}/missing {other} {right}")
+    (tmp_path / "mirror").write_bytes(b"others")
+    monkeypatch.setenv("RESNET18_V1_URL", f"file://{tmp_path}/mirror")
+    assert main(["weights", "resnet50_v2", "resnet18_v1"]) == 0
+    assert contents(folder) == {FILE: WEIGHTS, PUBLISHED["resnet18_v1"].file: b"others"}
+    assert [path for path, _ in server.asked] == ["/resnet50_v2/missing", "/resnet18_v1", "/resnet50_v2"]
+
+
+def test_where_no_source_serves_each_reason_is_told_and_what_came_is_kept(server, offer, folder, monkeypatch, capsys):
+    offer(resnet50_v2=WEIGHTS, resnet18_v1=b"others")
+    other, right = PUBLISHED["resnet18_v1"].sources, PUBLISHED["resnet50_v2"].sources
+    monkeypatch.setenv("RESNET50_V2_URL", f"{other} http://127.0.0.1:9/refused {right}/missing {right}")
+    server.cuts = [len(b"others"), 5000, 0]
+    message = error_of(capsys, "weights", "resnet50_v2")
+    wanted = PUBLISHED["resnet50_v2"].checksum.removeprefix("sha256:")
+    for said in (
+        f"{other}: has sha256 {sha256(b'others').hexdigest()}, not {wanted};",
+        "http://127.0.0.1:9/refused: Failed to connect",
+        f"{right}/missing: The requested URL returned error: 404;",
+        f"{right}: transfer closed with {len(WEIGHTS) - 5000} bytes remaining",
+        "run the same command again, which resumes",
+        "name another source in RESNET50_V2_URL",
+    ):
+        assert said in message
+    assert contents(folder) == {f"{FILE}.part": WEIGHTS[:5000]}
+
+
+def test_what_a_server_cannot_resume_and_what_has_another_checksum_is_left_to_the_user(server, offer, folder, capsys):
+    offer(resnet50_v2=WEIGHTS)
+    server.ranges = False
+    for name, said in (
+        (f"{FILE}.part", f"resumes pretrained/{FILE}.part unless that is deleted"),
+        (FILE, "delete it and run"),
+    ):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"mine")
+        assert said in error_of(capsys, "weights", "resnet50_v2")
+        assert contents(folder) == {name: b"mine"}
+        (folder / name).unlink()
+
+
+def test_a_full_disk_while_fetching_keeps_what_came(server, offer, folder: Path, small_disk: Path, capsys):
+    offer(resnet50_v2=WEIGHTS)
+    folder.symlink_to(small_disk)
+    message = error_of(capsys, "weights", "resnet50_v2")
+    assert "with 0.0 GB free" in message and "Failure writing output" in message
+    kept = (small_disk / f"{FILE}.part").stat().st_size
+    assert 300_000 < kept < 500_000
+    _mount(small_disk, "remount,size=4m").check_returncode()
+    assert main(["weights", "resnet50_v2"]) == 0
+    assert server.asked[-1][1] == f"bytes={kept}-"
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        ("data/download_voc.sh", "voc data/voc"),
+        ("data/download_ade.sh 'my data'", "ade {here}/my data"),
+        ("data/download_cityscapes.sh /my/city", "cityscapes_domain /my/city"),
+        ("data/download_cityscapes.sh --help", "cityscapes_domain --help"),
+        ("pretrained/download.sh", "weights resnet101_iabn_sync"),
+        ("pretrained/download.sh resnet18_v1 resnet34_v1", "weights resnet18_v1 resnet34_v1"),
+    ],
+)
+def test_a_script_starts_the_tool(command: str, given: str, tmp_path: Path):
+    """In a checkout whose environment is there, with a python that says what it is given."""
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$PWD" "$CITYSCAPES_ZIPS" "$@"\n')
+    python.chmod(0o755)
+    lists = [(ROOT / name).read_text() for name in ("requirements.txt", "requirements-data.txt")]
+    (tmp_path / "venv/requirements-data.txt.installed").write_text("".join(lists))
+    script, *words = shlex.split(command)
+    variables = os.environ | {"VENV": str(tmp_path / "venv"), "CITYSCAPES_ZIPS": "my zips"}
+    done = subprocess.run(
+        ["sh", str(ROOT / script), *words], cwd=tmp_path, env=variables, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    zips = tmp_path / "my zips" if "cityscapes" in script else "my zips"
+    assert done.stdout == f"{ROOT} {zips} tools/download.py {given.format(here=tmp_path)}\n"
+
+
+def test_the_tables_of_the_pages_have_every_file_and_checksum():
+    pages = (ROOT / "data/README.md").read_text() + (ROOT / "pretrained/README.md").read_text()
+    for name, file, checksum, sources in PUBLISHED.values():
+        algorithm, digits = checksum.split(":")
+        [row] = [line for line in pages.splitlines() if f"`{name}`" in line and file in line]
+        assert row.endswith(f"| {algorithm} begins `{digits}` |" if len(digits) == 8 else f"| {algorithm} `{digits}` |")
+        if len(digits) == 8:
+            weights = torchvision.models.get_model_weights(name.split("_")[0])[f"IMAGENET1K_V{name[-1]}"]
+            assert sources == weights.url
+    assert {*ADVISED.values()} <= PUBLISHED.keys()
 
 
 def test_neither_torch_nor_the_program_is_needed():
     code = "import sys, tools.download; assert not {'torch', 'dataset', 'matplotlib'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-@pytest.fixture
-def fake_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder VENV that setup.sh takes for complete, with the Python of the tests."""
-    python = tmp_path / "venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    lists = [(ROOT / name).read_text() for name in ("requirements.txt", "requirements-data.txt")]
-    (tmp_path / "venv/requirements-data.txt.installed").write_text("".join(lists))
-    monkeypatch.setenv("VENV", str(tmp_path / "venv"))
-
-
-@pytest.mark.usefixtures("fake_environment")
-@pytest.mark.parametrize("name", ["voc", "ade", "cityscapes"])
-def test_a_script_starts_the_tool(name: str, tmp_path: Path):
-    script = ROOT / f"data/download_{name}.sh"
-    subprocess.run(["sh", "-n", str(script)], check=True)
-    done = subprocess.run(["sh", str(script), "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "usage: download.py" in done.stdout
-
-
-@pytest.mark.usefixtures("fake_environment")
-def test_a_script_fetches_into_a_folder_where_the_user_stands(mirror: Mirror, tmp_path: Path):
-    mirror.offer(ADE=data.zipped(data.ade_files()))
-    command = ["sh", str(ROOT / "data/download_ade.sh"), "my data"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "my data/ADEChallengeData2016/objectInfo150.txt").read_bytes() == b"names"
-    assert done.stdout.splitlines()[-1] == f"next: sh scripts/check_data.sh ade '{tmp_path / 'my data'}'"
-    environment = os.environ | {"ADE_URL": "file:///etc/passwd"}
-    assert subprocess.run([*command[:2], "other"], cwd=tmp_path, env=environment, capture_output=True).returncode == 2
-
-
-@pytest.mark.usefixtures("fake_environment")
-def test_the_folder_of_the_zips_is_where_the_user_stands(tmp_path: Path):
-    (tmp_path / "zips").mkdir()
-    command = ["sh", str(ROOT / "data/download_cityscapes.sh"), "city"]
-    environment = os.environ | {"CITYSCAPES_ZIPS": "zips"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and f"no {tmp_path}/zips/gtFine_trainvaltest.zip" in done.stderr

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from config import ModelConfig
-from modules.public_names import heads_of, to_public
-from segmentation_module import SegmentationNet, load_network
+from modules.authors_names import to_authors
+from segmentation_module import SegmentationNet, heads_of, load_network
 from tests.helpers import small_config, small_network
 from tests.networks import save_network
 from tests.workplace import Workplace, load
@@ -44,22 +44,37 @@ class Exported(NamedTuple):
             return file.metadata()
 
 
-@pytest.fixture(scope="module", params=["RCIL, step 0", "RCIL, step 1", "FT"])
-def exported(request: pytest.FixtureRequest, trained: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The files of a network, in all forms."""
-    folder = tmp_path_factory.mktemp("export")
-    path = folder / "ft.pth" if request.param == "FT" else trained.checkpoint(int(request.param[-1]))
-    if request.param == "FT":
-        save_network(path, "--method FT --task 15-1", 1)
-    out = folder / "new" / "out"
+def export_all(path: Path, out: Path, *forms: str) -> Exported:
+    """What the tool makes of the checkpoint `path`, in all forms unless some are named."""
+    words = ["--ckpt", path, "--out", out, "--pooling", POOLING, *(["--form", *forms] if forms else [])]
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert export.main(["--ckpt", str(path), "--out", str(out), "--pooling", str(POOLING)]) == 0
-    assert sorted(file.name for file in out.iterdir()) == [path.stem + end for end in (".onnx", ".pt2", ".safetensors")]
+        assert export.main([*map(str, words)]) == 0
     checkpoint = load(path)
     weights = checkpoint["model_state"]
-    shape = {"branches": 1 if request.param == "FT" else 2, "classes_per_head": heads_of(weights)}
+    shape = {"branches": checkpoint["trainer_state"]["identity"]["branches"], "classes_per_head": heads_of(weights)}
     network = load_network(small_config(pooling=POOLING), weights, **shape).eval()
     return Exported(checkpoint, network, out / path.stem, said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """RCIL after step 1, in all forms; the other networks have the same operations."""
+    out = tmp_path_factory.mktemp("export") / "new" / "out"
+    made = export_all(trained.checkpoint(1), out)
+    assert sorted(file.suffix for file in out.iterdir()) == [".onnx", ".pt2", ".safetensors"]
+    return made
+
+
+@pytest.fixture(params=["exported", "first", "plain"])
+def each(request: pytest.FixtureRequest, trained: Workplace, tmp_path: Path) -> Exported:
+    """Frozen, dual and plain networks, with their merged weights."""
+    if request.param == "exported":
+        return request.getfixturevalue("exported")
+    path = trained.checkpoint(0)
+    if request.param == "plain":
+        path = tmp_path / "plain.pth"
+        save_network(path, "--method FT --task 15-1", 1)
+    return export_all(path, tmp_path, "weights")
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:
@@ -92,20 +107,21 @@ def test_the_program_gives_the_logits_of_the_network_that_was_trained(exported: 
 
 
 @torch.no_grad()
-def test_the_weights_are_those_of_the_merged_network_and_load_by_what_lies_beside_them(exported: Exported):
-    weights = load_file(exported.path.with_suffix(".safetensors"))
-    merged = to_public(exported.network.merged().state_dict())
+def test_the_weights_are_those_of_the_merged_network_and_load_by_what_lies_beside_them(each: Exported):
+    weights = load_file(each.path.with_suffix(".safetensors"))
+    merged = each.network.merged().state_dict()
     assert weights.keys() == merged.keys()
     assert all(torch.equal(weights[name], tensor) for name, tensor in merged.items())
-    said = {name: text for name, text in exported.metadata().items() if name in OPTIONS}
+    said = {name: text for name, text in each.metadata().items() if name in OPTIONS}
     options = {name: text if name in ("backbone", "norm_act") else json.loads(text) for name, text in said.items()}
-    shape = {"branches": json.loads(exported.metadata()["branches"]), "classes_per_head": heads_of(weights)}
+    shape = {"branches": json.loads(each.metadata()["branches"]), "classes_per_head": heads_of(weights)}
     network = load_network(ModelConfig(**options), weights, **shape).eval()
     assert network.form == "merged"
-    assert_close(network(images(SHAPES[2])).logits, exported.network(images(SHAPES[2])).logits)
+    assert_close(network(images(SHAPES[2])).logits, each.network(images(SHAPES[2])).logits)
 
 
 def test_each_form_says_what_it_is_of(exported: Exported):
+    assert exported.said.count("of the largest logit") == 2
     metadata, identity = exported.metadata(), exported.checkpoint["trainer_state"]["identity"]
     assert metadata["dataset"] == "voc" and json.loads(metadata["step"]) == identity["step"]
     assert json.loads(metadata["task"]) == identity["task"] and json.loads(metadata["classes"]) == identity["classes"]
@@ -118,21 +134,20 @@ def test_each_form_says_what_it_is_of(exported: Exported):
     assert json.loads(extra["metadata.json"]) == metadata
 
 
-def test_it_costs_what_a_plain_deeplab_costs(exported: Exported):
-    title, *rows = exported.said.splitlines()[:3]
+def test_it_costs_what_a_plain_deeplab_costs(each: Exported):
+    title, _, *rows = each.said.splitlines()[:4]
     assert title.split() == ["one", "image", "of", "512", "x", "512", "parameters", "GFLOPs"]
     (form, before, before_flops), (_, after, after_flops) = (row.rsplit(None, 2) for row in rows)
-    heads = tuple(classifier.out_channels for classifier in exported.network.classifiers)
+    heads = tuple(classifier.out_channels for classifier in each.network.classifiers)
     plain = small_network(branches=1, classes_per_head=heads, pooling=POOLING).for_inference()
     assert after == f"{sum(parameter.numel() for parameter in plain.parameters()):,}"
     assert after_flops == f"{export.costs(plain)[1] / 1e9:.2f}"
-    assert before == f"{sum(parameter.numel() for parameter in exported.network.parameters()):,}"
-    assert exported.network.form in form
-    if exported.network.form == "plain":
+    assert before == f"{sum(parameter.numel() for parameter in each.network.parameters()):,}"
+    assert each.network.form in form
+    if each.network.form == "plain":
         assert before_flops == after_flops
     else:
         assert float(before_flops) > 1.4 * float(after_flops)
-    assert exported.said.count("of the largest logit") == 2
 
 
 def test_two_operations_are_counted_for_a_multiply_add():
@@ -174,7 +189,7 @@ def test_a_missing_package_is_named_before_anything_is_written(step: Path, capsy
 def test_what_is_no_checkpoint_of_a_finished_step_is_refused(step: Path, capsys):
     folder = step.parent
     checkpoint = load(step)
-    save_checkpoint(folder / "foreign.pth", {"model_state": checkpoint["model_state"]})
+    save_checkpoint(folder / "foreign.pth", {"model_state": to_authors(checkpoint["model_state"])})
     save_checkpoint(folder / "body.pth", {"model_state": {"fc.weight": torch.zeros(3)}})
     checkpoint["trainer_state"]["finished"] = False
     save_checkpoint(folder / "half.pth", checkpoint)
@@ -184,7 +199,7 @@ def test_what_is_no_checkpoint_of_a_finished_step_is_refused(step: Path, capsys)
         "none.pth": "the checkpoint is missing: ",
         "text.pth": "text.pth is damaged, or holds more than tensors",
         "body.pth": "body.pth: ",
-        "half.pth": "half.pth is a half-done step 0: go on with it first",
+        "half.pth": "half.pth is a half-done step 0: resume it first",
         "foreign.pth": "give --dataset and --task",
     }.items():
         code, error = run(capsys, "--ckpt", folder / name, "--out", folder / "out")
@@ -199,8 +214,8 @@ def test_a_file_in_the_place_of_the_folder_is_refused(step: Path, capsys):
     assert (step.parent / "out").read_text() == "mine"
 
 
-def test_a_stranger_s_network_is_exported_where_it_is_told_what_it_is(step: Path):
-    save_checkpoint(step, {"model_state": load(step)["model_state"]})
+def test_a_foreign_network_is_exported_where_it_is_told_what_it_is(step: Path):
+    save_checkpoint(step, {"model_state": to_authors(load(step)["model_state"])})
     words = f"--ckpt {step} --out {step.parent} --form weights --dataset voc --task 15-1"
     assert export.main(words.split()) == 0
     with safe_open(step.with_suffix(".safetensors"), "pt") as file:

@@ -8,21 +8,19 @@ import subprocess
 import sys
 import time
 from colorsys import hsv_to_rgb
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tools.make_shapes import GENERATOR, LAYOUTS, main, make_shapes
+from tools.make_shapes import GENERATOR, main, make_shapes
 from tools.shapes.catalog import CLASSES, OUTLINE_AREA, shape_class
-from tools.shapes.draw import draw_picture
-from tools.shapes.scene import compose
+from tools.shapes.draw import compose, draw_picture
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError
 
-in_every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 SCRIPT = Path(__file__).parents[2] / "tools" / "make_shapes.py"
 
 DIGEST = "e7dfb07f8c471d3f3b0d63e8d6f658c9278a1a0b0a806cb1d466bfd5fb8c70ba"
@@ -102,10 +100,9 @@ def test_published_pictures_are_drawn_as_ever(tiny: Path):
         assert [*image.mean(axis=(0, 1)), image.std()] == pytest.approx(colour, abs=0.02), name
 
 
-@in_every_layout
-def test_images_do_not_depend_on_the_number_of_workers(tmp_path: Path, layout: str):
+def test_images_do_not_depend_on_the_number_of_workers(tmp_path: Path):
     for workers in (1, 2):
-        make_shapes(tmp_path / str(workers), layout=layout, train=70, val=20, size=32, workers=workers)
+        make_shapes(tmp_path / str(workers), layout="cityscapes", train=50, val=20, size=32, workers=workers)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
@@ -118,9 +115,8 @@ def test_an_image_depends_on_seed_split_and_index_only(tiny: Path, tmp_path: Pat
     assert all(fewer[name] == whole[name] and fewer[name] != other[name] for name in images)
 
 
-@in_every_layout
-def test_a_second_run_finds_the_data_complete(tmp_path: Path, layout: str, capsys: pytest.CaptureFixture):
-    options = ["--root", str(tmp_path / "a"), "--layout", layout, "--train", "2", "--val", "1", "--size", "32"]
+def test_a_second_run_finds_the_data_complete(tmp_path: Path, capsys: pytest.CaptureFixture):
+    options = ["--root", str(tmp_path / "a"), "--layout", "ade", "--train", "2", "--val", "1", "--size", "32"]
     assert main(options) == 0
     before = [path.stat().st_mtime_ns for path in sorted((tmp_path / "a").rglob("*"))]
     assert main(options) == 0
@@ -134,16 +130,8 @@ def test_a_folder_of_other_options_is_left_alone(tmp_path: Path, capsys: pytest.
     assert main(["--root", str(tmp_path / "a"), "--train", "3", "--val", "1", "--size", "32"]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "train 2" in message and "--root" in message
-    assert contents(tmp_path / "a") == before
-
-
-@in_every_layout
-def test_a_folder_of_another_layout_is_left_alone(tmp_path: Path, layout: str):
-    make_shapes(tmp_path / "a", layout=layout, train=2, val=1, size=32)
-    before = contents(tmp_path / "a")
-    for other in LAYOUTS.keys() - {layout}:
-        with pytest.raises(UserError, match=f"drawn with layout {layout} .*, not with layout {other} "):
-            make_shapes(tmp_path / "a", layout=other, train=2, val=1, size=32)
+    with pytest.raises(UserError, match=r"drawn with layout voc .*, not with layout folder "):
+        make_shapes(tmp_path / "a", layout="folder", train=2, val=1, size=32)
     assert contents(tmp_path / "a") == before
 
 
@@ -163,35 +151,19 @@ def test_a_folder_of_the_user_is_left_alone(tmp_path: Path):
     assert contents(tmp_path) == {"list/train_aug.txt": b"mine"}
 
 
-@pytest.mark.parametrize("bad", [{"train": 0}, {"val": 0}, {"size": 8}, {"seed": -1}, {"workers": 0}])
-def test_numbers_out_of_range_are_named(tmp_path: Path, bad: dict[str, int]):
-    [(name, value)] = bad.items()
-    with pytest.raises(UserError, match=f"--{name} {value}: at least"):
-        make_shapes(tmp_path / "a", **bad)
+def test_options_out_of_range_are_named_before_anything_is_written(tmp_path: Path):
+    for name, value in {"train": 0, "val": 0, "size": 8, "seed": -1, "workers": 0}.items():
+        with pytest.raises(UserError, match=f"--{name} {value}: at least"):
+            make_shapes(tmp_path / "a", **{name: value})
+    for bad, said in (({"layout": "coco"}, "--layout 'coco': choose from voc, ade"), ({"company": 1.5}, "0 to 1")):
+        with pytest.raises(UserError, match=said):
+            make_shapes(tmp_path / "a", **bad)
     assert not any(tmp_path.iterdir())
 
 
-def test_an_unknown_layout_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match="--layout 'coco': choose from voc, ade"):
-        make_shapes(tmp_path / "a", layout="coco")
-    assert not any(tmp_path.iterdir())
-
-
-@in_every_layout
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path, layout: str):
-    command = [
-        sys.executable,
-        str(SCRIPT),
-        "--root",
-        str(tmp_path / "a"),
-        "--layout",
-        layout,
-        "--train",
-        "5000",
-        "--workers",
-        "2",
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path):
+    words = ["--root", tmp_path / "a", "--train", "5000", "--workers", "2"]
+    process = subprocess.Popen([sys.executable, SCRIPT, *words], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".a.*/**/*.png")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -210,9 +182,8 @@ def test_objects_overlap_at_most_by_their_edges():
         assert 1 <= len(placed) <= 4
 
 
-@pytest.mark.parametrize("num_classes", [20, 150])
-def test_every_class_on_a_picture_is_seen(num_classes: int):
-    for index in range(40):
+def test_every_class_on_a_picture_is_seen():
+    for index, num_classes in product(range(40), (20, 150)):
         picture = draw_picture(0, 0, index, 112, num_classes)
         placed = {item.label for item in compose(np.random.default_rng((0, 0, index)), index, 112, num_classes)}
         seen = {int(label) for label in np.unique(picture.labels[~picture.rim])}
@@ -284,5 +255,3 @@ def test_company_is_how_many_classes_meet(tmp_path: Path):
     assert not make_shapes(tmp_path / "a", train=2, val=1, size=32, company=0.0)
     with pytest.raises(UserError, match=r"was drawn with .*company 0\.0 .*, not with .*company 1\.0"):
         make_shapes(tmp_path / "a", train=2, val=1, size=32)
-    with pytest.raises(UserError, match=r"--company 1\.5: 0 to 1"):
-        make_shapes(tmp_path / "b", company=1.5)

@@ -15,6 +15,7 @@ from dataset.reading import read_image
 from dataset.transform import normalise
 from dataset.voc import voc_palette
 from metrics.pictures import GAP, HEADER, MARGIN
+from modules.authors_names import to_authors
 from segmentation_module import SegmentationNet, load_network
 from tests.helpers import SPECS, small_config, task_of
 from tests.networks import save_network
@@ -86,7 +87,7 @@ def test_masks_hold_class_ids_whatever_the_order_of_arrival(
 ):
     ckpt, network = later
     assert run("--ckpt", ckpt, "--out", tmp_path / "out", images) == 0
-    order = np.array(task_of("voc", "15-5s_b").order(STEP))
+    order = np.array(task_of("voc", "15-5s_b").step(STEP).order)
     assert order.tolist() != sorted(order)
     seen = set()
     for path in images.glob("*.??g"):
@@ -100,20 +101,16 @@ def test_masks_hold_class_ids_whatever_the_order_of_arrival(
     assert len(seen) > 5
 
 
-@pytest.mark.parametrize(
-    ("line", "palette"),
-    [
+def test_colours_are_those_of_the_data_set(images: Path, tmp_path: Path):
+    [image, *_] = images.glob("*.jpg")
+    for line, palette in (
         ("--dataset ade --task 100-50", ade.SPEC.palette),
         ("--dataset cityscapes_domain --task 11-5", cityscapes.DOMAIN_SPEC.palette),
-        ("--dataset cityscape --task 10-9", cityscapes.CLASS_SPEC.palette),
-    ],
-)
-def test_colours_are_those_of_the_data_set(images: Path, tmp_path: Path, line: str, palette: tuple):
-    save_network(tmp_path / "step.pth", line, 0)
-    [image, *_] = images.glob("*.jpg")
-    assert run("--ckpt", tmp_path / "step.pth", "--out", tmp_path / "out", image) == 0
-    with Image.open(tmp_path / "out" / f"{image.stem}_mask.png") as mask:
-        assert mask.getpalette()[: 3 * len(palette)] == [channel for colour in palette for channel in colour]
+    ):
+        save_network(tmp_path / "step.pth", line, 0)
+        assert run("--ckpt", tmp_path / "step.pth", "--out", tmp_path / "out", image) == 0
+        with Image.open(tmp_path / "out" / f"{image.stem}_mask.png") as mask:
+            assert mask.getpalette()[: 3 * len(palette)] == [channel for colour in palette for channel in colour]
 
 
 def test_one_s_own_data_have_the_names_of_the_checkpoint_and_the_colours_of_voc(
@@ -125,10 +122,10 @@ def test_one_s_own_data_have_the_names_of_the_checkpoint_and_the_colours_of_voc(
     save_checkpoint(tmp_path / "step.pth", checkpoint)
     told = []
     monkeypatch.setattr(
-        "tools.prediction.writer.draw_overlay", lambda *given: told.append(given) or Image.new("L", (1, 1))
+        "tools.prediction.pictures.draw_overlay", lambda *given: told.append(given) or Image.new("L", (1, 1))
     )
     assert run("--ckpt", tmp_path / "step.pth", "--out", tmp_path / "out", images) == 0
-    order = task_of("voc", "15-5s_b").order(STEP)
+    order = task_of("voc", "15-5s_b").step(STEP).order
     assert told[0][2] == voc_palette(256) and [told[0][3][label] for label in order] == names
 
 
@@ -162,7 +159,7 @@ def test_tiles_are_those_of_the_options(later: tuple[Path, SegmentationNet], ima
     [image, *_] = images.glob("*.png")
     with Image.open(image) as small:
         small.resize((170, 99)).save(image)
-    order = np.array(task_of("voc", "15-5s_b").order(STEP))
+    order = np.array(task_of("voc", "15-5s_b").step(STEP).order)
 
     def expected(**tiles: int) -> np.ndarray:
         found = predict(lambda part: network(normalise(part)).logits, read_image(image)[None], **tiles)
@@ -180,14 +177,16 @@ def test_tiles_are_those_of_the_options(later: tuple[Path, SegmentationNet], ima
     assert (expected(tile=64, overlap=16) != expected()).any()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 200), (33, 31)])
-def test_images_of_any_size_are_labelled(later: tuple[Path, SegmentationNet], tmp_path: Path, size: tuple[int, int]):
-    Image.new("RGB", size, (90, 120, 30)).save(tmp_path / "odd.png")
-    words = ["--out", tmp_path / "out", "--truth", tmp_path / "truth", "--confidence"]
+def test_images_of_any_size_are_labelled(later: tuple[Path, SegmentationNet], tmp_path: Path):
+    sizes = {"point": (1, 1), "wall": (3, 200), "odd": (33, 31)}
     (tmp_path / "truth").mkdir()
-    Image.new("L", size).save(tmp_path / "truth" / "odd.png")
-    assert run("--ckpt", later[0], *words, tmp_path / "odd.png") == 0
-    assert pixels(tmp_path / "out" / "odd_mask.png").shape == size[::-1]
+    for name, size in sizes.items():
+        Image.new("RGB", size, (90, 120, 30)).save(tmp_path / f"{name}.png")
+        Image.new("L", size).save(tmp_path / "truth" / f"{name}.png")
+    words = ["--out", tmp_path / "out", "--truth", tmp_path / "truth", "--confidence"]
+    assert run("--ckpt", later[0], *words, tmp_path) == 0
+    for name, size in sizes.items():
+        assert pixels(tmp_path / "out" / f"{name}_mask.png").shape == size[::-1]
 
 
 def test_truth_stands_beside_the_prediction_and_confidence_is_mapped(
@@ -199,7 +198,7 @@ def test_truth_stands_beside_the_prediction_and_confidence_is_mapped(
         with Image.open(path) as image:
             Image.new("L", image.size, 20).save(tmp_path / "truth" / f"{path.stem}.png")
     maps = []
-    draw = "tools.prediction.writer.draw_confidence"
+    draw = "tools.prediction.pictures.draw_confidence"
     monkeypatch.setattr(draw, lambda values: maps.append(values) or Image.new("L", (1, 1)))
     [image, *_] = images.glob("*.png")
     words = ["--truth", tmp_path / "truth", "--confidence", "--out", tmp_path / "out"]
@@ -246,11 +245,11 @@ def test_label_values_of_masks_are_read_as_the_data_set_means_them(images: Path,
 def test_a_checkpoint_of_another_code_base_is_told_what_it_is(
     later: tuple[Path, SegmentationNet], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    save_checkpoint(tmp_path / "step.pth", {"model_state": load(later[0])["model_state"]})
+    save_checkpoint(tmp_path / "step.pth", {"model_state": to_authors(load(later[0])["model_state"])})
     told = ["--dataset", "voc", "--task", "15-5s_b"]
     assert run("--ckpt", later[0], "--out", tmp_path / "ours", images) == 0
-    assert run("--ckpt", tmp_path / "step.pth", "--out", tmp_path / "theirs", *told, images) == 0
-    assert files(tmp_path / "ours") == files(tmp_path / "theirs")
+    assert run("--ckpt", tmp_path / "step.pth", "--out", tmp_path / "foreign", *told, images) == 0
+    assert files(tmp_path / "ours") == files(tmp_path / "foreign")
     assert capsys.readouterr().out.splitlines()[1].startswith("6 image(s) labelled by step 3 of voc, 19 classes: ")
     words = [*told, "--norm_act", "std", "--stem_activation", "--output_stride", 8]
     assert run("--ckpt", tmp_path / "step.pth", "--out", tmp_path / "others", *words, images) == 0
@@ -295,8 +294,9 @@ def other_model(folder: Path) -> None:
     save_checkpoint(folder / "step.pth", {"model_state": {"conv1.weight": torch.zeros(4, 3, 3, 3)}})
 
 
-def stranger(folder: Path) -> None:
-    save_checkpoint(folder / "step.pth", {"model_state": load(folder / "step.pth")["model_state"]})
+def foreign(folder: Path) -> None:
+    weights = to_authors(load(folder / "step.pth")["model_state"])
+    save_checkpoint(folder / "step.pth", {"model_state": weights})
 
 
 def cut(path: Path) -> None:
@@ -329,10 +329,10 @@ BAD_INPUT: dict[str, tuple[str, Spoil | None, str]] = {
     ),
     "no checkpoint": ("a.png", lambda f: (f / "step.pth").unlink(), "the checkpoint is missing: step.pth"),
     "ImageNet weights": ("a.png", imagenet, "step.pth is no checkpoint of a step: it has no weights under model_state"),
-    "another model": ("a.png", other_model, "step.pth: its weights are not of a DeepLabV3"),
+    "another model": ("a.png", other_model, "step.pth: the weights hold .conv1.weight., which is no part of"),
     "a checkpoint cut off": ("a.png", lambda f: cut(f / "step.pth"), "step.pth"),
-    "a stranger": ("a.png", stranger, "step.pth: .* does not say what it is: give --dataset and --task"),
-    "half a description": ("--dataset voc a.png", stranger, "give both --dataset and --task"),
+    "a foreign file": ("a.png", foreign, "step.pth: .* does not say what it is: give --dataset and --task"),
+    "half a description": ("--dataset voc a.png", foreign, "give both --dataset and --task"),
     "a stray option": ("--norm_act std a.png", None, "give both --dataset and --task, or none of them"),
     "a needless description": ("--dataset voc --task 15-1 a.png", None, "step.pth: it says itself what it is"),
     "a small tile": ("--tile 63 a.png", None, "--tile 63: at least 64 pixels"),
@@ -361,23 +361,23 @@ BAD_INPUT: dict[str, tuple[str, Spoil | None, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD_INPUT)
 def test_bad_input_gets_one_line_and_nothing_is_written(
     later: tuple[Path, SegmentationNet],
     tmp_path: Path,
-    kind: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ):
-    words, spoil, message = BAD_INPUT[kind]
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "step.pth").write_bytes(later[0].read_bytes())
-    Image.effect_noise((64, 64), 90).convert("RGB").save("a.png")
-    if spoil:
-        spoil(tmp_path)
-    before = {path for path in tmp_path.rglob("*")}
-    assert run("--ckpt", "step.pth", *words.split()) == 2
-    out, err = capsys.readouterr()
-    assert err.startswith("error: ") and err.count("\n") == 1 and not out
-    assert re.search(message, err), err
-    assert {path for path in tmp_path.rglob("*")} == before
+    for kind, (words, spoil, message) in BAD_INPUT.items():
+        folder = tmp_path / kind.replace(" ", "_")
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        (folder / "step.pth").write_bytes(later[0].read_bytes())
+        Image.effect_noise((64, 64), 90).convert("RGB").save("a.png")
+        if spoil:
+            spoil(folder)
+        before = {*folder.rglob("*")}
+        assert run("--ckpt", "step.pth", *words.split()) == 2, kind
+        out, err = capsys.readouterr()
+        assert err.startswith("error: ") and err.count("\n") == 1 and not out, kind
+        assert re.search(message, err), (kind, err)
+        assert {*folder.rglob("*")} == before, kind

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tools.make_shapes import LAYOUTS, make_shapes
 from tools.shapes.catalog import CLASSES
-from tools.shapes.cityscapes import CITIES, city_light
 from tools.shapes.draw import Picture, draw_picture
+from tools.shapes.layout import CITIES, city_light
 
 SIZE = 64
 COUNTS = {"voc": 24, "ade": 150, "cityscapes": 20, "folder": 24}
@@ -92,15 +92,16 @@ NAMES = {
 }  # fmt: skip
 
 
-@in_every_layout
-def test_files_are_where_the_data_set_has_them(tmp_path: Path, layout: str):
-    make_shapes(tmp_path / "a", layout=layout, train=2, val=1, size=32)
-    found = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file()}
-    assert found == {*NAMES[layout], "shapes.json"}
+def test_files_are_where_the_data_set_has_them(tmp_path: Path):
+    for layout, names in NAMES.items():
+        root = tmp_path / layout
+        make_shapes(root, layout=layout, train=2, val=1, size=32)
+        found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+        assert found == {*names, "shapes.json"}
 
 
 @in_every_layout
-def test_images_are_coloured_and_masks_of_one_channel(roots: dict[str, Path], layout: str):
+def test_a_split_has_the_formats_of_the_data_set_and_every_class(roots: dict[str, Path], layout: str):
     mask_format = ("PNG", "P" if layout in ("voc", "folder") else "L", (SIZE, SIZE))
     image_format = ("PNG" if layout == "cityscapes" else "JPEG", "RGB", (SIZE, SIZE))
     for split in ("train", "val"):
@@ -109,26 +110,21 @@ def test_images_are_coloured_and_masks_of_one_channel(roots: dict[str, Path], la
             for path in paths:
                 with Image.open(path) as image:
                     assert (image.format, image.mode, image.size) == expected
-
-
-@in_every_layout
-def test_the_first_images_of_a_split_show_every_class(roots: dict[str, Path], layout: str):
-    for split in ("train", "val"):
         assert set(np.unique(masks(roots[layout], layout, split)).tolist()) == VALUES[layout]
 
 
 @in_every_layout
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_a_mask_belongs_to_its_image(roots: dict[str, Path], layout: str, split: str):
-    images, _ = files(roots[layout], layout, split)
+def test_a_mask_belongs_to_its_image(roots: dict[str, Path], layout: str):
     ids = {"cityscapes": np.array((*TRAINED_IDS, 5, 6))}.get(layout, np.arange(151))
     rim = {"ade": 0, "cityscapes": 0}.get(layout, 255)
-    for index, mask in enumerate(masks(roots[layout], layout, split)):
-        picture = drawn(layout, split, index)
-        assert (mask == np.where(picture.rim, rim, ids[picture.labels])).all()
-        if layout != "cityscapes":  # where the light is another
-            image = np.asarray(Image.open(images[index]), dtype=float)
-            assert np.abs(image - picture.image).mean() < 6
+    for split in ("train", "val"):
+        images, paths = files(roots[layout], layout, split)
+        for index in range(0, len(paths), 4):
+            picture = drawn(layout, split, index)
+            assert (np.asarray(Image.open(paths[index])) == np.where(picture.rim, rim, ids[picture.labels])).all()
+            if layout != "cityscapes":  # where the light is another
+                image = np.asarray(Image.open(images[index]), dtype=float)
+                assert np.abs(image - picture.image).mean() < 6
 
 
 def test_the_lists_of_voc_are_in_order(roots: dict[str, Path]):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from utils.checkpoint import fingerprint_of, load_checkpoint, load_weights, save_checkpoint, step_path
+from utils.checkpoint import fingerprint_of, load_checkpoint, load_weights, save_checkpoint
 from utils.errors import UserError
 
 WHAT = "the checkpoint of step 1"
@@ -35,7 +35,7 @@ def a_checkpoint() -> dict:
     schedule.step()
     return {
         "epoch": 7,
-        "model_state": {"module.a": torch.randn(2, 3), "module.b": torch.arange(4), "c": torch.ones(2).bfloat16()},
+        "model_state": {"stem.a": torch.randn(2, 3), "stem.b": torch.arange(4), "c": torch.ones(2).bfloat16()},
         "optimizer_state": optimizer.state_dict(),
         "scheduler_state": schedule.state_dict(),
         "best_score": 0.625,
@@ -69,11 +69,6 @@ def test_a_checkpoint_comes_back(tmp_path):
     save_checkpoint(path, saved)
     assert load_checkpoint(path, WHAT)["epoch"] == 8
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_path_of_a_step():
-    """CHECKPOINT/TASK-DATASET_NAME_STEP.pth (SPEC 9)."""
-    assert step_path(Path("checkpoints"), "15-1", "voc", "RCIL", 3) == Path("checkpoints/15-1-voc_RCIL_3.pth")
 
 
 @pytest.mark.parametrize("protocol", [0, 2])
@@ -157,13 +152,13 @@ def test_a_shape_that_the_file_does_not_fill_is_refused(tmp_path, legacy):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(tmp_path, value):
     path, saved = tmp_path / "1.pth", a_checkpoint()
-    saved["model_state"]["module.a"][1, 2] = value
+    saved["model_state"]["stem.a"][1, 2] = value
     save_checkpoint(path, saved)
-    assert "1 values of module.a are NaN or infinite" in refusal(path)
+    assert "1 values of stem.a are NaN or infinite" in refusal(path)
     save_checkpoint(path, saved["model_state"])
     assert "NaN" in refusal(path, load_weights)
-    save_checkpoint(path, {"model_state": {"module.a": "text"}})
-    assert "module.a is a str" in refusal(path)
+    save_checkpoint(path, {"model_state": {"stem.a": "text"}})
+    assert "stem.a is a str" in refusal(path)
 
 
 def test_a_fingerprint_is_of_the_content(tmp_path):

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from utils.interrupt import SIGNALS, Interrupts, Stopped
+from utils.interrupt import SIGNALS, Interrupts, Stopped, when_stopped
 
 
 def send(signum: int) -> None:
@@ -13,12 +13,13 @@ def send(signum: int) -> None:
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
-def test_a_signal_stops_at_once(signum: int):
+def test_a_signal_stops_at_once_and_where_that_is_saved_says_so(signum: int):
     before = signal.getsignal(signum)
-    with pytest.raises(Stopped) as caught, Interrupts():
+    with pytest.raises(Stopped) as caught, Interrupts(), when_stopped(lambda: "step 1 is saved"):
         send(signum)
         raise AssertionError("not stopped")
-    assert caught.value.signum == signum and caught.value.exit_code == 128 + signum
+    assert (caught.value.signum, caught.value.where) == (signum, "step 1 is saved")
+    assert caught.value.exit_code == 128 + signum
     assert signal.getsignal(signum) is before
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from config import OptimConfig
 from utils.errors import UserError
-from utils.optim import build_optimizer, build_schedule, load_optimizer_, rate_factor
+from utils.optim import Group, build_optimizer, build_schedule, load_optimizer_, rate_factor, require_all_grouped
 
 N = 40
 
@@ -18,14 +18,17 @@ def parameters(count: int, *, frozen: int = 0) -> list[nn.Parameter]:
     return made
 
 
-def groups(frozen: int = 0) -> dict[str, list[nn.Parameter]]:
-    names = ("body", "head", "old_classifiers", "classifiers")
-    return {name: parameters(2, frozen=frozen) for name in names}
+def group(count: int, *, frozen: int = 0) -> Group:
+    return Group(parameters(count, frozen=frozen))
+
+
+def groups(frozen: int = 0) -> dict[str, Group]:
+    return {name: group(2, frozen=frozen) for name in ("body", "head", "old_classifiers", "classifiers")}
 
 
 def rates(config: OptimConfig, lr: float = 0.2) -> list[float]:
     """The rate of each of N iterations, as a training loop sees them."""
-    optimizer = build_optimizer({"body": parameters(1)}, config, lr)
+    optimizer = build_optimizer({"body": group(1)}, config, lr)
     schedule = build_schedule(optimizer, config, iterations=N)
     seen = []
     for _ in range(N):
@@ -35,41 +38,52 @@ def rates(config: OptimConfig, lr: float = 0.2) -> list[float]:
     return seen
 
 
-def test_poly_falls_to_zero():
-    made = rates(OptimConfig(lr_policy="poly", lr_power=0.9))
-    assert made == pytest.approx([0.2 * (1 - i / N) ** 0.9 for i in range(N)], rel=1e-12)
-    assert rate_factor(OptimConfig(), N)(N) == 0
-    assert rate_factor(OptimConfig(), N)(N + 3) == 0  # and is no complex number after it
+SCHEDULES = {
+    "poly": [0.2 * (1 - i / N) ** 0.7 for i in range(N)],
+    "step": [0.2] * 15 + [0.1] * 15 + [0.05] * 10,
+    "none": [0.2] * N,
+}
 
 
-def test_steps_fall_by_a_factor():
-    made = rates(OptimConfig(lr_policy="step", lr_decay_step=15, lr_decay_factor=0.5))
-    assert made == pytest.approx([0.2] * 15 + [0.1] * 15 + [0.05] * 10, rel=1e-12)
+def test_the_rates_of_every_schedule_and_of_a_warmup_in_front():
+    options = {"lr_power": 0.7, "lr_decay_step": 15, "lr_decay_factor": 0.5}
+    for policy, expected in SCHEDULES.items():
+        assert rates(OptimConfig(lr_policy=policy, **options)) == pytest.approx(expected, rel=1e-12)
+        rising = [0.2, 0.4, 0.6, 0.8] + [1.0] * (N - 4)
+        expected = [factor * rate for factor, rate in zip(rising, expected, strict=True)]
+        assert rates(OptimConfig(lr_policy=policy, warmup=4, **options)) == pytest.approx(expected, rel=1e-12)
+    # Poly is 0 at the end, and no complex number after it.
+    assert rate_factor(OptimConfig(), N)(N) == rate_factor(OptimConfig(), N)(N + 3) == 0
 
 
-def test_none_is_constant():
-    assert rates(OptimConfig(lr_policy="none")) == [0.2] * N
-
-
-@pytest.mark.parametrize("policy", ["poly", "step", "none"])
-def test_warmup_rises_in_a_line_to_the_schedule(policy):
-    with_warmup = rates(OptimConfig(lr_policy=policy, warmup=4))
-    without = rates(OptimConfig(lr_policy=policy))
-    factors = [0.2, 0.4, 0.6, 0.8] + [1.0] * (N - 4)
-    assert with_warmup == pytest.approx([f * rate for f, rate in zip(factors, without, strict=True)], rel=1e-12)
-
-
-def test_old_classifiers_have_a_rate_of_their_own():
-    parts, config = groups(), OptimConfig(lr_old=0.25)
-    optimizer = build_optimizer(parts, config, 0.2)
-    by_rate = {group["lr"]: group["params"] for group in optimizer.param_groups}
-    assert set(by_rate) == {0.2, 0.05}
-    assert [id(p) for p in by_rate[0.05]] == [id(p) for p in parts["old_classifiers"]]
-    schedule = build_schedule(optimizer, config, N)
-    for _ in range(10):
+def test_each_group_has_its_own_rate_and_decay():
+    """`--lr_old` is a factor on that of the old classifiers, and the schedule one on all."""
+    parts = groups() | {"method": Group(parameters(1), rate=10, decay=0), "prompts": Group(parameters(1), rate=0.5)}
+    optimizer = build_optimizer(parts, OptimConfig(lr_old=0.25, weight_decay=0.02), 0.2)
+    made = {id(made["params"][0]): made for made in optimizer.param_groups}
+    assert len(made) == len(parts)
+    schedule = build_schedule(optimizer, OptimConfig(), N)
+    for iteration in (0, 1):
+        factor = (1 - iteration / N) ** 0.9
+        for name, rate in {"body": 0.2, "head": 0.2, "old_classifiers": 0.05, "method": 2.0, "prompts": 0.1}.items():
+            of_it = made[id(parts[name].parameters[0])]
+            assert list(map(id, of_it["params"])) == list(map(id, parts[name].parameters))
+            assert of_it["lr"] == pytest.approx(rate * factor, rel=1e-12)
+            assert of_it["weight_decay"] == (0 if name == "method" else 0.02)
         optimizer.step()
         schedule.step()
-    assert {round(group["lr"] / (1 - 10 / N) ** 0.9, 12) for group in optimizer.param_groups} == {0.2, 0.05}
+
+
+def test_a_parameter_that_trains_is_in_exactly_one_group():
+    module = nn.ModuleDict({"first": nn.Linear(2, 2), "second": nn.Linear(2, 2, bias=False)})
+    whole = {"one": Group(list(module.first.parameters())), "two": Group(list(module.second.parameters()))}
+    require_all_grouped(whole, module)
+    with pytest.raises(ValueError, match=r"^ModuleDict\.second\.weight is in 0 parameter groups, not in one$"):
+        require_all_grouped({"one": whole["one"]}, module)
+    with pytest.raises(ValueError, match=r"^Linear\.bias is in 2 parameter groups, not in one$"):
+        require_all_grouped(whole | {"three": Group([module.first.bias])}, module.second, module.first)
+    # One that does not train may be anywhere.
+    require_all_grouped({"one": whole["one"]}, module.requires_grad_(False))
 
 
 def test_settings_of_the_spec():
@@ -83,29 +97,28 @@ def test_frozen_parameters_are_in_no_group():
     parts = groups(frozen=1)
     optimizer = build_optimizer(parts, OptimConfig(weight_decay=0.5), 0.2)
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    for group in parts.values():
-        assert [id(parameter) in held for parameter in group] == [True, True, False]
-    before = {id(parameter): parameter.clone() for group in parts.values() for parameter in group}
-    for group in parts.values():
-        for parameter in group:
+    for part in parts.values():
+        assert [id(parameter) in held for parameter in part.parameters] == [True, True, False]
+        for parameter in part.parameters:
             parameter.grad = torch.ones_like(parameter)
+    before = {id(parameter): parameter.clone() for part in parts.values() for parameter in part.parameters}
     optimizer.step()
-    for group in parts.values():
-        assert [torch.equal(parameter, before[id(parameter)]) for parameter in group] == [False, False, True]
+    for part in parts.values():
+        assert [torch.equal(p, before[id(p)]) for p in part.parameters] == [False, False, True]
 
 
 def test_empty_groups_vanish_and_nothing_to_train_is_an_error():
-    parts = {"body": parameters(0, frozen=2), "old_classifiers": [], "classifiers": parameters(1)}
+    parts = {"body": group(0, frozen=2), "old_classifiers": Group([]), "classifiers": group(1)}
     assert len(build_optimizer(parts, OptimConfig(), 0.2).param_groups) == 1
     with pytest.raises(UserError, match="--freeze"):
-        build_optimizer({"body": parameters(0, frozen=2)}, OptimConfig(), 0.2)
+        build_optimizer({"body": group(0, frozen=2)}, OptimConfig(), 0.2)
 
 
 def test_steps_equal_sgd_by_hand():
     """v = 0.9 v + g + wd w; w -= lr (g + wd w + 0.9 v)."""
     (weight,) = parameters(1)
     w, v = weight.detach().double(), torch.zeros(2, 3, dtype=torch.float64)
-    optimizer = build_optimizer({"body": [weight]}, OptimConfig(weight_decay=0.01), 0.2)
+    optimizer = build_optimizer({"body": Group([weight])}, OptimConfig(weight_decay=0.01), 0.2)
     for _ in range(3):
         weight.grad = torch.randn(2, 3)
         gradient = weight.grad.double() + 0.01 * w
@@ -115,13 +128,13 @@ def test_steps_equal_sgd_by_hand():
     torch.testing.assert_close(weight.detach().double(), w, atol=1e-6, rtol=1e-6)
 
 
-def test_a_state_goes_on_though_it_lies_otherwise_in_memory():
+def test_a_state_is_resumed_though_it_lies_otherwise_in_memory():
     """As one from a checkpoint of a network in another layout does."""
     start, gradients = torch.randn(4, 3, 5, 5), [torch.randn(4, 3, 5, 5) for _ in range(2)]
     results = []
     for layout, saved_layout in ((torch.contiguous_format,) * 2, (torch.channels_last, torch.contiguous_format)):
         parameter = nn.Parameter(start.clone(memory_format=layout))
-        optimizer = build_optimizer({"body": [parameter]}, OptimConfig(), 0.1)
+        optimizer = build_optimizer({"body": Group([parameter])}, OptimConfig(), 0.1)
         parameter.grad = gradients[0].contiguous(memory_format=layout)
         optimizer.step()
         state = optimizer.state_dict()

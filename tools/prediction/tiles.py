@@ -58,11 +58,6 @@ def spans(size: int, tile: int | None, overlap: int) -> list[Span]:
     return [Span(start, weights / total[start : start + length]) for start in starts]
 
 
-def count_tiles(height: int, width: int, tile: int | None, overlap: int) -> int:
-    """Tiles of an image."""
-    return len(spans(height, tile, overlap)) * len(spans(width, tile, overlap))
-
-
 def _strips(classify: Classify, images: Tensor, tile: int | None, overlap: int, batch_size: int) -> Iterator[Tensor]:
     """The logits (B,C,h,W) of strips as wide as the images, from top to bottom: what no later tile reaches.
 

@@ -1,7 +1,10 @@
-"""A run as a report shows it: from its results table, and from its journal and pictures where they lie beside it."""
+"""The runs of a report: one's own, from results table, journal and pictures, and what was published beside them."""
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,11 +13,14 @@ from dataset import DATASETS
 from dataset.voc import voc_palette
 from metrics.history import History, read_history
 from metrics.journal import read_journal
-from metrics.results import Row, count_first, forgetting, read_rows, summary
-from tasks import Task, get_task
-from tools.compare_seeds import harmonic_mean
+from metrics.results import Row, figures, forgetting, read_results
+from tasks import Step, get_task
 from trained import built_in
 from utils.errors import UserError
+
+PUBLISHED = Path(__file__).with_name("published.json")
+TITLES = {"harmonic": "harmonic mean", "average": "average over steps"}
+"""What figures are called in a report, where it is not their name."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +42,9 @@ class Run:
 
     @property
     def figures(self) -> dict[str, float]:
-        """What papers report, as fractions of 1; NaN for what there is not."""
-        found = summary(self.rows, self.num_first)
-        return {
-            "all": found.final,
-            "old": found.first,
-            "new": found.later,
-            "harmonic mean": harmonic_mean(found.first, found.later),
-            "average over steps": found.average,
-            "forgetting": forgetting(self.rows),
-        }
+        """What papers report, by title, as fractions of 1; NaN for what there is not."""
+        found = figures(self.rows, self.num_first)
+        return {TITLES.get(name, name): found[name] for name in ("all", "old", "new", *TITLES, "forgetting")}
 
     def forgetting_of(self, position: int) -> float:
         """How far a class fell from its best in the steps before the last; NaN where it was not known then."""
@@ -55,26 +54,24 @@ class Run:
 
 def read_run(path: Path, num_first: int | None = None) -> Run:
     """The run of the table at `path`. UserError where table or journal are none."""
-    rows = read_rows(path)
-    num_first = num_first or count_first(rows, path)
+    rows, num_first = read_results(path, num_first)
     journal = path.with_suffix(".jsonl")
     events = read_journal(journal) if journal.is_file() else []
-    about = next((event for event in reversed(events) if event["event"] == "run"), {})
-    dataset, task_name, name = _named(path.stem)
-    task = _task(about.get("dataset", dataset), about.get("task", task_name))
-    count = rows[0].num_classes
+    about = _named(path.stem) | next((event for event in reversed(events) if event["event"] == "run"), {})
+    last = _last_step(about["dataset"], about["task"], rows)
+    names, per_step = _classes(last, rows, num_first)
     try:
-        names = [str(name) for name in about.get("class_names") or _class_names(task, count)]
-        per_step = about.get("classes_per_step") or _classes_per_step(task, rows, num_first)
+        names = [str(name) for name in about.get("class_names") or names]
+        per_step = about.get("classes_per_step") or per_step
         arrival = [step for step, classes in enumerate(per_step) for _ in range(classes)]
-        if not len(names) == len(arrival) == count:
-            raise ValueError(f"{len(names)} classes, the table {count}")
+        if not len(names) == len(arrival) == rows[0].num_classes:
+            raise ValueError(f"{len(names)} classes, the table {rows[0].num_classes}")
         return Run(
-            name=str(about.get("name", name)),
+            name=str(about["name"]),
             path=path,
-            dataset=str(about.get("dataset", dataset)),
-            task=str(about.get("task", task.name if task else task_name)),
-            scenario=str(about.get("scenario", _scenario_in(name))),
+            dataset=str(about["dataset"]),
+            task=last.task.name if last else str(about["task"]),
+            scenario=str(about["scenario"]),
             rows=rows,
             num_first=num_first,
             class_names=names,
@@ -90,51 +87,74 @@ def read_run(path: Path, num_first: int | None = None) -> Run:
 def require_one_task(runs: Sequence[Run]) -> None:
     """UserError unless the runs can be compared."""
     kinds = [(run.dataset, run.task, run.rows[0].num_classes, run.num_first) for run in runs]
-    for run, kind in zip(runs, kinds, strict=True):
+    files = [run.path.resolve() for run in runs]
+    for run, kind, file in zip(runs, kinds, files, strict=True):
         if kind != kinds[0]:
             told = [f"{of} {task}, {count} classes, {first} in step 0" for of, task, count, first in (kind, kinds[0])]
             raise UserError(f"{run.path} is of {told[0]}; {runs[0].path} of {told[1]}: report runs of one task")
-    files = [run.path.resolve() for run in runs]
-    for run, file in zip(runs, files, strict=True):
         if files.count(file) > 1:
             raise UserError(f"{run.path} is named twice: name each run once")
 
 
-def _named(stem: str) -> tuple[str, str, str]:
-    """Data set, task and name of a run in the name of its table, DATE_DATASET_TASK_NAME; a data set may hold a _."""
+def _named(stem: str) -> dict[str, str]:
+    """What the name of a table says, DATE_DATASET_TASK_NAME, and the authors' names of runs of the scenario; a data set
+    may hold a _."""
     _, _, rest = stem.partition("_")
     known = max((name for name in DATASETS if rest.startswith(f"{name}_")), key=len, default=rest.partition("_")[0])
     task, _, name = rest.removeprefix(f"{known}_").partition("_")
-    return (known, task, name) if name else ("", "", stem)
+    if not name:
+        known, task, name = "", "", stem
+    scenario = "overlapped" if "overlap" in name else "disjoint" if "disjoint" in name else ""
+    return {"dataset": known, "task": task, "name": name, "scenario": scenario}
 
 
-def _task(dataset: str, name: str) -> Task | None:
-    """The task, where both are known."""
+def _last_step(dataset: str, task: str, rows: Sequence[Row]) -> Step | None:
+    """The last step of the task, where both are known and the task has the classes of the table."""
     spec = built_in(dataset)
     try:
-        return get_task(spec.facts, name) if spec else None
+        last = get_task(spec.facts, task).steps[-1] if spec else None
     except UserError:
         return None
+    return last if last and len(last.order) == rows[0].num_classes else None
 
 
-def _class_names(task: Task | None, count: int) -> list[str]:
-    spec = built_in(task.dataset) if task else None
-    order = task.order(task.num_steps - 1) if task else ()
-    if spec is None or len(order) != count:
-        return [f"class {position}" for position in range(count)]
-    return [spec.class_names[label] for label in order]
-
-
-def _classes_per_step(task: Task | None, rows: Sequence[Row], num_first: int) -> list[int]:
-    """From the task, else from how many classes each row knows."""
+def _classes(last: Step | None, rows: Sequence[Row], num_first: int) -> tuple[list[str], Sequence[int]]:
+    """Names of the classes and how many each step brings: from the task, else from how many each row knows."""
+    if last:
+        names = built_in(last.task.dataset).class_names
+        return [names[label] for label in last.order], last.classes_per_head
     count = rows[0].num_classes
-    if task and sum(heads := task.classes_per_head(task.num_steps - 1)) == count:
-        return list(heads)
-    known = [num_first, *(len(row.iou) for row in rows if row.step > 0)]
-    per_step = [num_first, *(later - before for before, later in pairwise(known))]
-    return per_step if sum(per_step) == count else [*per_step, count - sum(per_step)]
+    known = [0, num_first, *(len(row.iou) for row in rows if row.step > 0), count]
+    return [f"class {label}" for label in range(count)], [after - before for before, after in pairwise(known)]
 
 
-def _scenario_in(name: str) -> str:
-    """The scenario that the name of a run tells, in the manner of the authors' files."""
-    return "overlapped" if "overlap" in name else "disjoint" if "disjoint" in name else ""
+@cache
+def _published() -> dict[str, Any]:
+    return json.loads(PUBLISHED.read_text())
+
+
+def published_runs(dataset: str, task: str, scenario: str) -> dict[str, list[Row]]:
+    """The runs of RCIL's authors of that setting, by name and date. No scenario: as `published_finals`."""
+    setting = dataset, task, scenario or _only_scenario(dataset, task)
+    runs = [run for run in _published()["runs"] if (run["dataset"], run["task"], run["scenario"]) == setting]
+    return {f"{run['name']}, authors, {run['date']}": rows_of(run) for run in runs}
+
+
+def published_finals(dataset: str, task: str, scenario: str) -> dict[str, float]:
+    """mIoU after the last step by method, fractions of 1. No scenario: that of the task, if all figures are of one."""
+    table = _published()["final"].get(f"{dataset} {task} {scenario or _only_scenario(dataset, task)}", {})
+    return {method: percent / 100 for method, percent in table.items()}
+
+
+def _only_scenario(dataset: str, task: str) -> str:
+    start = f"{dataset} {task} "
+    found = [setting.removeprefix(start) for setting in _published()["final"] if setting.startswith(start)]
+    return found[0] if len(found) == 1 else ""
+
+
+def rows_of(run: dict[str, Any]) -> list[Row]:
+    """The results table of a published run."""
+    return [
+        Row(row["step"], tuple(math.nan if x is None else x for x in row["iou"]), run["num_classes"], row["miou"])
+        for row in run["rows"]
+    ]

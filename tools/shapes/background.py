@@ -5,19 +5,18 @@ from colorsys import hsv_to_rgb
 import numpy as np
 from PIL import Image, ImageDraw
 
-_HUES = (15, 32, 45, 75, 110, 150, 200, 215, 235, 280)
+HUES = (15, 32, 45, 75, 110, 150, 200, 215, 235, 280)
 """Brick, wood, sand, hay, grass, moss, sky, slate, dusk, heather; in degrees."""
-
-_OVERSIZE = 2
+OVERSIZE = 2
 """Distractors are drawn this many times larger and reduced, for smooth edges."""
 
 
 def background(rng: np.random.Generator, size: int) -> np.ndarray:
     """A background (size, size, 3) float32 in 0..1, of muted colours only."""
-    hue = _HUES[rng.integers(len(_HUES))]
+    hue = HUES[rng.integers(len(HUES))]
     dark, bright = _muted(rng, hue, 0.25, 0.6), _muted(rng, hue + rng.uniform(-50, 50), 0.5, 0.97)
     field = _noise(rng, size)
-    pattern = _PATTERNS[rng.integers(len(_PATTERNS))]
+    pattern = PATTERNS[rng.integers(len(PATTERNS))]
     field = np.clip(field + rng.uniform(0.12, 0.3) * pattern(rng, size), 0, 1)[..., None]
     return _with_distractors(rng, dark + field * (bright - dark), hue)
 
@@ -45,14 +44,6 @@ def _turned(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray
     return axis * cos + (axis * sin)[:, None], (axis * cos)[:, None] - axis * sin
 
 
-def _plain(rng: np.random.Generator, size: int) -> np.ndarray:
-    return np.zeros((size, size), np.float32)
-
-
-def _ramp(rng: np.random.Generator, size: int) -> np.ndarray:
-    return 2 * _turned(rng, size)[0] - 1
-
-
 def _planks(rng: np.random.Generator, size: int) -> np.ndarray:
     u, _ = _turned(rng, size)
     plank = np.floor(u * rng.uniform(4, 9)).astype(int)
@@ -71,26 +62,30 @@ def _waves(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.sin(u * rng.uniform(25, 70) + 2 * np.sin(v * rng.uniform(3, 12)))
 
 
-_PATTERNS = (_plain, _ramp, _planks, _tiles, _waves)
+PATTERNS = (
+    lambda rng, size: np.zeros((size, size), np.float32),
+    lambda rng, size: 2 * _turned(rng, size)[0] - 1,
+    _planks,
+    _tiles,
+    _waves,
+)
+"""What lies over the noise, (size, size) float32 in -1..1."""
 
 
 def _with_distractors(rng: np.random.Generator, canvas: np.ndarray, hue: float) -> np.ndarray:
     """The canvas with muted blots, bars and confetti on it, half of them in hues near its own."""
-    size = len(canvas) * _OVERSIZE
+    size = len(canvas) * OVERSIZE
     image = Image.fromarray((canvas * 255).astype(np.uint8)).resize((size, size), Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(image, "RGBA")
     for _ in range(rng.integers(3, 9)):
         draw.polygon(_blot(rng, size), fill=_ink(rng, hue))
     for _ in range(rng.integers(0, 5)):
-        draw.line(
-            (rng.uniform(-0.1, 1.1, 4) * size).tolist(),
-            fill=_ink(rng, hue),
-            width=int(size * rng.uniform(0.01, 0.05)),
-        )
+        ends = (rng.uniform(-0.1, 1.1, 4) * size).tolist()
+        draw.line(ends, fill=_ink(rng, hue), width=int(size * rng.uniform(0.01, 0.05)))
     for x, y in rng.uniform(0, size, (rng.integers(0, 14), 2)):
         radius = size * rng.uniform(0.008, 0.025)
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_ink(rng, hue))
-    return np.asarray(image.reduce(_OVERSIZE), dtype=np.float32) / 255
+    return np.asarray(image.reduce(OVERSIZE), dtype=np.float32) / 255
 
 
 def _ink(rng: np.random.Generator, hue: float) -> tuple[int, int, int, int]:
@@ -99,10 +94,10 @@ def _ink(rng: np.random.Generator, hue: float) -> tuple[int, int, int, int]:
     return *(int(c * 255) for c in _muted(rng, hue, 0.2, 0.95)), int(rng.integers(120, 240))
 
 
-def _blot(rng: np.random.Generator, size: int) -> list[tuple[float, float]]:
-    """An irregular polygon of three to nine corners."""
+def _blot(rng: np.random.Generator, size: int) -> list[float]:
+    """The corners x, y of an irregular polygon of three to nine."""
     corners = rng.integers(3, 10)
     angle = np.sort(rng.uniform(0, 2 * np.pi, corners))
     radius = size * rng.uniform(0.04, 0.2) * rng.uniform(0.6, 1.0, corners)
     x, y = rng.uniform(0, size, 2)
-    return [(x + r * np.cos(a), y + r * np.sin(a)) for r, a in zip(radius, angle, strict=True)]
+    return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], axis=1).ravel().tolist()

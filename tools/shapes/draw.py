@@ -1,15 +1,24 @@
-"""Pixels: a picture and its labels from a scene. Knows nothing of files and layouts."""
+"""A picture and its labels: first the scene, what is where, then its pixels. Knows nothing of files and layouts."""
 
 from colorsys import hsv_to_rgb
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from tools.shapes.background import background
-from tools.shapes.catalog import shape_class
-from tools.shapes.scene import PlacedObject, compose
-from tools.shapes.textures import TEXTURES
+from tools.shapes.catalog import CLASSES, NUM_SCENES, TEXTURES, Colour, shape_class
+
+MAX_OBJECTS = 4
+RADIUS = (0.135, 0.255)
+"""Smallest and largest object radius, in image sides."""
+SAME_SCENE = 6.0
+"""How much more readily a class joins one of its own scene."""
+
+_GOLDEN = (5**0.5 - 1) / 2
+_FREQUENCY = np.array([shape.frequency for shape in CLASSES])
+_COMPANY = np.array([shape.company for shape in CLASSES])
+_SCENE = np.arange(len(CLASSES)) % NUM_SCENES
 
 OUTLINE_SAMPLES, TEXTURE_SAMPLES = 4, 2
 """Samples a pixel and direction, averaged: edges and textures come out smooth, while labels stay crisp."""
@@ -17,9 +26,11 @@ OUTLINE_SAMPLES, TEXTURE_SAMPLES = 4, 2
 SHADOW_OFFSET, SHADOW_BLUR, SHADOW_STRENGTH = 0.16, 0.1, 0.45
 """In object radii, and the share of light that a shadow takes."""
 
+Window = tuple[int, int, int, int]
+"""Left, top, right and bottom, in pixels, of what one object and its shadow touch; may be empty."""
 
-@dataclass(frozen=True, eq=False)
-class Picture:
+
+class Picture(NamedTuple):
     """One drawn image with its labels."""
 
     image: np.ndarray  # (S, S, 3) uint8
@@ -27,18 +38,73 @@ class Picture:
     rim: np.ndarray  # (S, S) bool, the pixels on either side of an object's edge
 
 
-@dataclass(frozen=True)
-class _Window:
-    """The part of the canvas that one object and its shadow touch, in pixels; may be empty."""
+class PlacedObject(NamedTuple):
+    """One object; lengths in pixels, angle in radians. `label` is the class id, from 1."""
 
-    left: int
-    top: int
-    right: int
-    bottom: int
+    label: int
+    x: float
+    y: float
+    radius: float
+    angle: float
+    stretch: float  # width over height before turning
 
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+def compose(
+    rng: np.random.Generator, index: int, size: int, num_classes: int, company: float = 1.0
+) -> list[PlacedObject]:
+    """Objects of picture `index`, the lowest first; the first one is always there.
+
+    `company`: factor on the chance that a further class joins it.
+    """
+    placed: list[PlacedObject] = []
+    for label in _labels(rng, index, num_classes, company):
+        radius = rng.uniform(*RADIUS) * size
+        if spot := _free_spot(rng, placed, radius, size):
+            placed.append(PlacedObject(label, *spot, radius, rng.uniform(0, 2 * np.pi), rng.uniform(0.88, 1.14)))
+    return placed
+
+
+def _labels(rng: np.random.Generator, index: int, num_classes: int, company: float) -> list[int]:
+    """Class ids of the objects, at most MAX_OBJECTS.
+
+    The first pictures of a split begin with one class each, so that a few more pictures than classes show them all;
+    from there on the first shape follows the golden ratio sequence, in proportion to the frequencies.
+    """
+    if index < num_classes:
+        first = index % len(CLASSES)
+    else:
+        bounds = np.cumsum(_FREQUENCY)[:-1] / _FREQUENCY.sum()
+        first = int(np.searchsorted(bounds, (index * _GOLDEN) % 1, side="right"))
+    chosen = [first]
+    while len(chosen) < 3 and rng.random() < company * _COMPANY[first]:
+        readiness = _FREQUENCY * _COMPANY * np.where(_SCENE[first] == _SCENE, SAME_SCENE, 1.0)
+        readiness[chosen] = 0
+        chosen.append(int(rng.choice(len(CLASSES), p=readiness / readiness.sum())))
+    while len(chosen) < MAX_OBJECTS and rng.random() < 0.35:
+        chosen.append(chosen[rng.integers(len(set(chosen)))])
+    labels = [_variant(rng, shape, num_classes) for shape in chosen]
+    return [index + 1, *labels[1:]] if index < num_classes else labels
+
+
+def _variant(rng: np.random.Generator, shape: int, num_classes: int) -> int:
+    """The id of one of the classes that a shape, 0..19, is in; all are as likely."""
+    labels = range(shape + 1, num_classes + 1, len(CLASSES))
+    # With one class a shape nothing may be drawn from rng: those pictures are older than the variants.
+    return labels[0] if len(labels) == 1 else labels[rng.integers(len(labels))]
+
+
+def _free_spot(
+    rng: np.random.Generator, placed: list[PlacedObject], radius: float, size: int
+) -> tuple[float, float] | None:
+    """A centre where the object covers at most the edges of the others, or None after twenty tries.
+
+    Objects may stick out of the picture by a third of their radius or so.
+    """
+    for _ in range(20):
+        x, y = rng.uniform(0.7 * radius, size - 0.7 * radius, size=2)
+        if all(np.hypot(x - other.x, y - other.y) > 0.72 * (radius + other.radius) for other in placed):
+            return x, y
+    return None
 
 
 def draw_picture(seed: int, split: int, index: int, size: int, num_classes: int, company: float = 1.0) -> Picture:
@@ -53,26 +119,26 @@ def draw_picture(seed: int, split: int, index: int, size: int, num_classes: int,
     instances = np.zeros((size, size), np.uint8)
     light = rng.uniform(0, 2 * np.pi)
     for number, placed in enumerate(objects, start=1):
-        window, covered = _draw_object(rng, canvas, placed, light)
-        labels[window.slices][covered] = placed.label
-        instances[window.slices][covered] = number
+        covered = _draw_object(rng, canvas, placed, light)
+        labels[covered] = placed.label
+        instances[covered] = number
     return Picture(_photograph(rng, canvas), labels, _rim(instances))
 
 
-def _draw_object(
-    rng: np.random.Generator, canvas: np.ndarray, placed: PlacedObject, light: float
-) -> tuple[_Window, np.ndarray]:
+def _draw_object(rng: np.random.Generator, canvas: np.ndarray, placed: PlacedObject, light: float) -> np.ndarray:
     """Paint the object and its shadow into `canvas` (S, S, 3) float32, in place; light falls towards `light`.
 
-    Returns the window and which of its pixels (h, w) belong to the object: those it covers by half or more.
+    Returns which pixels (S, S) belong to the object: those it covers by half or more.
     """
     shape = shape_class(placed.label)
-    outline = _turned_outline(placed)
+    cos, sin = np.cos(placed.angle), np.sin(placed.angle)
+    outline = shape.outline * (placed.stretch, 1 / placed.stretch)
+    outline = outline @ np.array([(cos, sin), (-sin, cos)]) * placed.radius + (placed.x, placed.y)
     margin = placed.radius * (SHADOW_OFFSET + 2 * SHADOW_BLUR) + 1
-    left, top = np.maximum(outline.min(axis=0) - margin, 0).astype(int)
-    right, bottom = np.minimum(outline.max(axis=0) + margin, len(canvas)).astype(int)
-    window = _Window(int(left), int(top), int(right), int(bottom))
-    pixels = canvas[window.slices]
+    left, top = np.maximum(outline.min(axis=0) - margin, 0).astype(int).tolist()
+    right, bottom = np.minimum(outline.max(axis=0) + margin, len(canvas)).astype(int).tolist()
+    window = left, top, right, bottom
+    pixels = canvas[top:bottom, left:right]
 
     coverage = _coverage(outline, window)
     pixels *= 1 - SHADOW_STRENGTH * _shadow(coverage, placed.radius, light)[..., None]
@@ -80,23 +146,18 @@ def _draw_object(
     first, second = _jittered(rng, shape.colour), _jittered(rng, shape.second)
     paint = (first + blend[..., None] * (second - first)) * shade[..., None]
     pixels += (coverage[..., None] * np.float32(1 / 255)) * (paint - pixels)
-    return window, coverage >= 128
+    covered = np.zeros(canvas.shape[:2], bool)
+    covered[top:bottom, left:right] = coverage >= 128
+    return covered
 
 
-def _turned_outline(placed: PlacedObject) -> np.ndarray:
-    """Corners (N, 2) of the object on the canvas, in pixels."""
-    cos, sin = np.cos(placed.angle), np.sin(placed.angle)
-    outline = shape_class(placed.label).outline * (placed.stretch, 1 / placed.stretch)
-    return outline @ np.array([(cos, sin), (-sin, cos)]) * placed.radius + (placed.x, placed.y)
-
-
-def _coverage(outline: np.ndarray, window: _Window) -> np.ndarray:
+def _coverage(outline: np.ndarray, window: Window) -> np.ndarray:
     """How much of each pixel of the window the outline encloses: (h, w) uint8, 255 for all of it."""
-    n = OUTLINE_SAMPLES
-    mask = Image.new("L", ((window.right - window.left) * n, (window.bottom - window.top) * n))
-    corners = (outline - (window.left, window.top)) * n - 0.5
+    left, top, right, bottom = window
+    mask = Image.new("L", ((right - left) * OUTLINE_SAMPLES, (bottom - top) * OUTLINE_SAMPLES))
+    corners = (outline - (left, top)) * OUTLINE_SAMPLES - 0.5
     ImageDraw.Draw(mask).polygon(corners.ravel().tolist(), fill=255)
-    return np.asarray(mask.reduce(n))
+    return np.asarray(mask.reduce(OUTLINE_SAMPLES))
 
 
 def _shadow(coverage: np.ndarray, radius: float, light: float) -> np.ndarray:
@@ -107,12 +168,18 @@ def _shadow(coverage: np.ndarray, radius: float, light: float) -> np.ndarray:
 
 
 def _surface(
-    rng: np.random.Generator, placed: PlacedObject, window: _Window, light: float
+    rng: np.random.Generator, placed: PlacedObject, window: Window, light: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The window's share of the second colour, in 0..1, and brightness, around 1: both (h, w) float32."""
     n = TEXTURE_SAMPLES
-    x = _sample_positions(window.left, window.right, n, placed.x, placed.radius)
-    y = _sample_positions(window.top, window.bottom, n, placed.y, placed.radius)[:, None]
+    left, top, right, bottom = window
+
+    def positions(start: int, stop: int, centre: float) -> np.ndarray:
+        """Where n points in each pixel from `start` to `stop` lie, in object radii from the centre."""
+        pixels = (np.arange((stop - start) * n) + 0.5) / n + start
+        return ((pixels - centre) / placed.radius).astype(np.float32)
+
+    x, y = positions(left, right, placed.x), positions(top, bottom, placed.y)[:, None]
     pitch = rng.uniform(0.88, 1.12)
     cos, sin = np.float32(pitch * np.cos(placed.angle)), np.float32(pitch * np.sin(placed.angle))
     texture = TEXTURES[shape_class(placed.label).texture]
@@ -123,13 +190,7 @@ def _surface(
     return blend, 1.06 - 0.16 * towards_shadow - 0.08 * (x * x + y * y)
 
 
-def _sample_positions(start: int, stop: int, samples: int, centre: float, radius: float) -> np.ndarray:
-    """Where `samples` points in each pixel from `start` to `stop` lie, in object radii from the centre."""
-    pixels = (np.arange((stop - start) * samples) + 0.5) / samples + start
-    return ((pixels - centre) / radius).astype(np.float32)
-
-
-def _jittered(rng: np.random.Generator, colour: tuple[float, float, float]) -> np.ndarray:
+def _jittered(rng: np.random.Generator, colour: Colour) -> np.ndarray:
     """RGB (3,) float32 in 0..1 near an HSV colour."""
     hue, saturation, value = colour
     hue = (hue + rng.uniform(-9, 9)) % 360 / 360

@@ -1,6 +1,6 @@
-"""What a layout of the data set on disk is, and the files that several layouts share."""
+"""How pictures become files: as in VOC, ADE20K or Cityscapes (SPEC 2), or in the plain layout of one's own data."""
 
-from collections.abc import Callable
+from colorsys import hsv_to_rgb
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -8,43 +8,105 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from tools.shapes.catalog import CLASSES
 from tools.shapes.draw import Picture
 from utils.constants import IGNORE_INDEX
 
+# Names and ids are those of the data set code, repeated: to import them would cost each process a second for torch.
+CITIES = {
+    "train": (
+        "aachen", "bremen", "darmstadt", "erfurt", "hanover", "krefeld", "strasbourg", "tubingen", "weimar", "bochum",
+        "cologne", "dusseldorf", "hamburg", "jena", "monchengladbach", "stuttgart", "ulm", "zurich",
+    ),
+    "val": ("frankfurt", "lindau", "munster"),
+}  # fmt: skip
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33, 5, 6)
+"""By class: background is road, and the last two shapes are things that the benchmark ignores, dynamic and ground."""
 
-def _nothing_more(root: Path, counts: dict[str, int]) -> None:
-    """The `finish` of a layout that is images and masks only."""
+TINT = 0.4
+"""Saturation of the light in a city."""
+BRIGHTNESS, CONTRAST = (0.7, 1.3), (0.6, 1.2)
+"""Factors in the cities with the least and the most of it."""
+_R3 = 1.2207440846057596
+"""g with g**4 = g + 1: the fractions of n/g, n/g**2 and n/g**3 for n = 1, 2, .. fill a cube evenly (Roberts' R3)."""
 
 
 class Layout(NamedTuple):
-    """How pictures become files. A new layout is a file with one of these and a line in LAYOUTS."""
+    """Where images and masks lie below the root, and what a mask holds. Fields of the paths: see `paths`."""
 
-    num_classes: int  # to draw, background aside: 1..160, see catalog.shape_class
-    write_picture: Callable[[Path, str, int, Picture], None]  # (root, "train" | "val", index in the split, picture)
-    finish: Callable[[Path, dict[str, int]], None] = _nothing_more  # (root, pictures of each split), once all are there
-
-
-def write_jpeg(path: Path, image: np.ndarray) -> None:
-    """Write an image (S, S, 3) uint8."""
-    # Full colour resolution: textures are a few pixels wide.
-    _write(path, Image.fromarray(image), quality=92, subsampling=0)
+    image: str
+    mask: str
+    num_classes: int = len(CLASSES)  # to draw, background aside: 1..160, see catalog.shape_class
+    ids: tuple[int, ...] = tuple(range(161))  # label values by class
+    like_voc: bool = True  # masks with its palette, and 255 around objects; else grey, and 0, which is no class there
 
 
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write an image (S, S, 3) uint8, or labels (S, S) uint8 in grey."""
-    _write(path, Image.fromarray(pixels))
+LAYOUTS = {
+    "voc": Layout("JPEGImages/{split}_{index:05d}.jpg", "SegmentationClassAug/{split}_{index:05d}.png"),
+    "ade": Layout(
+        "ADEChallengeData2016/images/{folder}/ADE_{split}_{number:08d}.jpg",
+        "ADEChallengeData2016/annotations/{folder}/ADE_{split}_{number:08d}.png",
+        num_classes=150,
+        like_voc=False,
+    ),
+    "cityscapes": Layout(
+        "leftImg8bit/{split}/{city}/{city}_{turn:06d}_000019_leftImg8bit.png",
+        "gtFine/{split}/{city}/{city}_{turn:06d}_000019_gtFine_labelIds.png",
+        ids=CITYSCAPES_IDS,
+        like_voc=False,
+    ),
+    "folder": Layout("images/{split}/{index:05d}.jpg", "masks/{split}/{index:05d}.png"),
+}
 
 
-def write_palette_mask(path: Path, picture: Picture) -> None:
-    """Write the labels in the colours of VOC, with a rim of IGNORE_INDEX around objects."""
-    mask = Image.fromarray(np.where(picture.rim, np.uint8(IGNORE_INDEX), picture.labels))
-    mask.putpalette(voc_palette())
-    _write(path, mask)
+def paths(layout: str, split: str, index: int) -> tuple[str, str]:
+    """Image and mask of picture `index` of a split, "train" or "val", below the root. Cities take turns."""
+    turn, city = divmod(index, len(CITIES[split]))
+    fields = {"split": split, "index": index, "number": index + 1, "turn": turn, "city": CITIES[split][city]}
+    fields["folder"] = "training" if split == "train" else "validation"
+    return LAYOUTS[layout].image.format(**fields), LAYOUTS[layout].mask.format(**fields)
 
 
-def _write(path: Path, image: Image.Image, **options: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, **options)
+def write_picture(root: Path, layout: str, split: str, index: int, picture: Picture) -> None:
+    """Write both files of a picture; of each city in a light of its own."""
+    form, (image, mask) = LAYOUTS[layout], paths(layout, split, index)
+    pixels = picture.image
+    if layout == "cityscapes":
+        pixels = city_light(Path(image).parent.name)[pixels, np.arange(3)]
+    rim = IGNORE_INDEX if form.like_voc else 0
+    labels = np.where(picture.rim, rim, np.array(form.ids)[picture.labels]).astype(np.uint8)
+    drawn = {image: Image.fromarray(pixels), mask: Image.fromarray(labels)}
+    if form.like_voc:
+        drawn[mask].putpalette(voc_palette())
+    for name, file in drawn.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        # For JPEG. Full colour resolution: textures are a few pixels wide.
+        file.save(root / name, quality=92, subsampling=0)
+
+
+def write_lists(root: Path, layout: str, counts: dict[str, int]) -> None:
+    """Write what there is beside the pictures, of which each split has `counts`: the lists of VOC, or classes.txt."""
+    if layout == "voc":
+        (root / "list").mkdir()
+        for split, count in counts.items():
+            lines = ("/{} /{}\n".format(*paths(layout, split, index)) for index in range(count))
+            (root / "list" / ("train_aug.txt" if split == "train" else "val.txt")).write_text("".join(lines))
+    if layout == "folder":
+        names = ("background", *(shape.name for shape in CLASSES))
+        colours = (voc_palette()[3 * label : 3 * label + 3].hex() for label in range(len(names)))
+        lines = (f"{name} #{colour}\n" for name, colour in zip(names, colours, strict=True))
+        (root / "classes.txt").write_text("".join(lines))
+
+
+@cache
+def city_light(city: str) -> np.ndarray:
+    """What the tint, brightness and contrast of a city make of each value: (256, 3) uint8, by value and channel."""
+    number = (*CITIES["train"], *CITIES["val"]).index(city)
+    hue, bright, stark = ((number + 1) / _R3**power % 1 for power in (3, 2, 1))
+    brightness, contrast = np.interp(bright, (0, 1), BRIGHTNESS), np.interp(stark, (0, 1), CONTRAST)
+    values = 0.5 + contrast * np.linspace(-0.5, 0.5, 256)[:, None]
+    lit = values * brightness * np.array(hsv_to_rgb(hue, TINT, 1))
+    return (lit.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 @cache

@@ -1,4 +1,0 @@
-#!/bin/sh
-# FT on ADE20K, task 100-5, overlapped setting: sh scripts/ade/ft_100-5-overlap.sh [--test] [run.py options]
-DATASET=ade TASK=100-5 SETTING=overlap METHOD=FT
-. "$(dirname "$0")/../launch.sh"

@@ -1,4 +1,0 @@
-#!/bin/sh
-# LWF-MC on ADE20K, task 100-5, overlapped setting: sh scripts/ade/lwf-mc_100-5-overlap.sh [--test] [run.py options]
-DATASET=ade TASK=100-5 SETTING=overlap METHOD=LWF-MC
-. "$(dirname "$0")/../launch.sh"

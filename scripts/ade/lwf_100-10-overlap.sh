@@ -1,4 +1,0 @@
-#!/bin/sh
-# LWF on ADE20K, task 100-10, overlapped setting: sh scripts/ade/lwf_100-10-overlap.sh [--test] [run.py options]
-DATASET=ade TASK=100-10 SETTING=overlap METHOD=LWF
-. "$(dirname "$0")/../launch.sh"

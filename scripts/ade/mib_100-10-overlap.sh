@@ -1,4 +1,0 @@
-#!/bin/sh
-# MiB on ADE20K, task 100-10, overlapped setting: sh scripts/ade/mib_100-10-overlap.sh [--test] [run.py options]
-DATASET=ade TASK=100-10 SETTING=overlap METHOD=MiB
-. "$(dirname "$0")/../launch.sh"

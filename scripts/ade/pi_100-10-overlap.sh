@@ -1,4 +1,0 @@
-#!/bin/sh
-# PI on ADE20K, task 100-10, overlapped setting: sh scripts/ade/pi_100-10-overlap.sh [--test] [run.py options]
-DATASET=ade TASK=100-10 SETTING=overlap METHOD=PI
-. "$(dirname "$0")/../launch.sh"

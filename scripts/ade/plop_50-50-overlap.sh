@@ -1,4 +1,0 @@
-#!/bin/sh
-# PLOP on ADE20K, task 50-50, overlapped setting: sh scripts/ade/plop_50-50-overlap.sh [--test] [run.py options]
-DATASET=ade TASK=50-50 SETTING=overlap METHOD=PLOP
-. "$(dirname "$0")/../launch.sh"

@@ -1,4 +1,0 @@
-#!/bin/sh
-# LWF on Cityscapes, city by city, task 11-1: sh scripts/cityscapes_domain/lwf_11-1.sh [--test] [run.py options]
-DATASET=cityscapes_domain TASK=11-1 SETTING= METHOD=LWF
-. "$(dirname "$0")/../launch.sh"

@@ -1,4 +1,0 @@
-#!/bin/sh
-# RW on Cityscapes, city by city, task 1-1: sh scripts/cityscapes_domain/rw_1-1.sh [--test] [run.py options]
-DATASET=cityscapes_domain TASK=1-1 SETTING= METHOD=RW
-. "$(dirname "$0")/../launch.sh"

@@ -1,4 +1,0 @@
-#!/bin/sh
-# RW on Cityscapes, city by city, task 11-5: sh scripts/cityscapes_domain/rw_11-5.sh [--test] [run.py options]
-DATASET=cityscapes_domain TASK=11-5 SETTING= METHOD=RW
-. "$(dirname "$0")/../launch.sh"

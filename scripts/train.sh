@@ -1,0 +1,54 @@
+#!/bin/sh
+# Train a method on every step of a task: sh scripts/train.sh PLOP voc 15-1 overlap [--test] [run.py options]
+# The four words are --method, --dataset and --task of run.py, and the setting: overlap or disjoint. The images of
+# Cityscapes leave no choice of a setting: sh scripts/train.sh PLOP cityscapes_domain 11-1
+# The same command resumes a run that was cut off. A finished step is not run again.
+#
+# From the environment, with defaults of the paper (SGD, batch 24 in total, mixed precision):
+#   DATA_ROOT   folder of the data set (data/voc, data/ade, data/cityscapes)
+#   NAME        name of the run
+#   GPUS        processes, one a GPU            OPT_LEVEL    O1 mixed precision, O0 fp32
+#   BATCH_SIZE  images per process              NUM_WORKERS  loader processes per process
+#   VENV        Python environment              CHECKPOINT   folder of the checkpoints
+words=$*
+refuse() { # WHAT IS ALLOWED
+    printf 'error: train.sh %s: %s\n' "$words" "$1" >&2
+    exit 2
+}
+case ${1:--}:${2:--}:${3:--} in
+    -* | *:-*) refuse "give METHOD DATASET TASK SETTING, as PLOP voc 15-1 overlap, before the options of run.py" ;;
+esac
+method=$1 dataset=$2 task=$3 setting=
+shift 3
+case $dataset:${1:-} in
+    cityscape*:overlap | cityscape*:disjoint) refuse "$dataset leaves no choice of a setting; leave $1 out" ;;
+    cityscape*) ;;
+    *:overlap | *:disjoint)
+        setting=$1
+        shift
+        ;;
+    *) refuse "$dataset needs a setting after the task: overlap or disjoint" ;;
+esac
+
+if [ -n "${DATA_ROOT:-}" ]; then
+    set -- --data_root "$(realpath "$DATA_ROOT")" "$@" # as seen from here: setup.sh goes elsewhere
+fi
+[ "$setting" != overlap ] || set -- --overlap "$@"
+. "$(dirname "$0")/setup.sh"
+if [ -z "${GPUS:-}" ]; then
+    GPUS=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
+    [ "$GPUS" -gt 0 ] || GPUS=1
+fi
+case $GPUS in # bash would run what stands in brackets, in the quotient below
+    0* | *[!0-9]*)
+        echo "error: GPUS=$GPUS: a number of processes is needed, as GPUS=4" >&2
+        exit 2
+        ;;
+esac
+set -- --dataset "$dataset" --task "$task" --method "$method" --name "${NAME:-$method${setting:+-$setting}}" \
+    --batch_size "${BATCH_SIZE:-$((24 / GPUS))}" --opt_level "${OPT_LEVEL:-O1}" --num_workers "${NUM_WORKERS:-4}" \
+    --checkpoint "${CHECKPOINT:-checkpoints/step}" "$@"
+if [ "$GPUS" -eq 1 ]; then
+    exec python run.py "$@"
+fi
+exec torchrun --standalone --nproc_per_node "$GPUS" run.py "$@"

@@ -1,4 +1,0 @@
-#!/bin/sh
-# FT on Pascal VOC, task 10-1, overlapped setting: sh scripts/voc/ft_10-1-overlap.sh [--test] [run.py options]
-DATASET=voc TASK=10-1 SETTING=overlap METHOD=FT
-. "$(dirname "$0")/../launch.sh"

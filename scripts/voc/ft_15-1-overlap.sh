@@ -1,4 +1,0 @@
-#!/bin/sh
-# FT on Pascal VOC, task 15-1, overlapped setting: sh scripts/voc/ft_15-1-overlap.sh [--test] [run.py options]
-DATASET=voc TASK=15-1 SETTING=overlap METHOD=FT
-. "$(dirname "$0")/../launch.sh"

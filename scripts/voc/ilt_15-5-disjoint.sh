@@ -1,4 +1,0 @@
-#!/bin/sh
-# ILT on Pascal VOC, task 15-5, disjoint setting: sh scripts/voc/ilt_15-5-disjoint.sh [--test] [run.py options]
-DATASET=voc TASK=15-5 SETTING=disjoint METHOD=ILT
-. "$(dirname "$0")/../launch.sh"

@@ -1,4 +1,0 @@
-#!/bin/sh
-# LWF-MC on Pascal VOC, task 10-1, overlapped setting: sh scripts/voc/lwf-mc_10-1-overlap.sh [--test] [run.py options]
-DATASET=voc TASK=10-1 SETTING=overlap METHOD=LWF-MC
-. "$(dirname "$0")/../launch.sh"

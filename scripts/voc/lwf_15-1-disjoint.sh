@@ -1,4 +1,0 @@
-#!/bin/sh
-# LWF on Pascal VOC, task 15-1, disjoint setting: sh scripts/voc/lwf_15-1-disjoint.sh [--test] [run.py options]
-DATASET=voc TASK=15-1 SETTING=disjoint METHOD=LWF
-. "$(dirname "$0")/../launch.sh"

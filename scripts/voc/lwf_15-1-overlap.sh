@@ -1,4 +1,0 @@
-#!/bin/sh
-# LWF on Pascal VOC, task 15-1, overlapped setting: sh scripts/voc/lwf_15-1-overlap.sh [--test] [run.py options]
-DATASET=voc TASK=15-1 SETTING=overlap METHOD=LWF
-. "$(dirname "$0")/../launch.sh"

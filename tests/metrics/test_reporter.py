@@ -1,0 +1,111 @@
+"""Where the figures of a run go: journal, TensorBoard and, asked for, Weights & Biases."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from metrics.history import DrawnSample
+from metrics.journal import read_journal
+from metrics.report import Reporter
+from metrics.scores import Scores
+from tests.workplace import Workplace
+
+SCORES = Scores.from_matrix(np.array([[5, 1, 0], [0, 0, 0], [2, 0, 7]]))
+SAMPLE = DrawnSample(np.zeros((3, 6, 4), np.uint8), np.ones((6, 4), np.uint8), np.zeros((6, 4), np.uint8))
+
+
+def told(folder: Path, **options: Any) -> Reporter:
+    """A reporter that has been told of everything in a run."""
+    looks = {"class_names": ["background", "cat", "dog"], "palette": [(0, 0, 0), (1, 2, 3), (4, 5, 6)], "num_first": 2}
+    places = {"folder": folder / "b" / "a", "results": folder / "a.csv", "about": {"name": "a", "config": {}}}
+    report = Reporter(**looks, **places, **options)
+    report.images([["cat"], ["dog"]], [(3, 1, 1), (2, 1, 2)], "disjoint")
+    with report:
+        report.begin(1, iteration=0, epoch=0)
+        report.losses(1, 10, {"ce": 0.25}, lr=0.5)
+        report.validation(1, 3, SCORES)
+        report.samples(1, [SAMPLE])
+        report.test(1, SCORES, num_old=2)
+        report.close(pictures=True, latex=True)
+    return report
+
+
+def test_everything_arrives(tmp_path: Path):
+    report = told(tmp_path, is_main=True)
+    events = EventAccumulator(str(report.folder)).Reload()
+    shown = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    means = {"mIoU": SCORES.mean_iou, "overall accuracy": 0.8, "mean accuracy": SCORES.mean_accuracy}
+    assert shown == {
+        "loss_step1/ce": [(10, 0.25)],
+        "learning_rate/step1": [(10, 0.5)],
+        "validation_step1/mIoU": [(3, pytest.approx(SCORES.mean_iou))],
+        **{f"test/{name}": [(1, pytest.approx(mean))] for name, mean in (means | {"fw_iou": SCORES.fw_iou}).items()},
+    }
+    assert set(events.Tags()["images"]) == {"test/confusion", "samples", "strip"}
+    texts = {}
+    for name in ("images_per_step", "test/classes"):
+        [text] = events.Tensors(f"{name}/text_summary")
+        texts[name] = text.tensor_proto.string_val[0].decode()
+    assert "    0     1: cat      3    1     1" in texts["images_per_step"]
+    assert f"| dog | {100 * SCORES.iou[2]:.2f} | 77.78 | 9 |" in texts["test/classes"]
+    assert "| cat | - | - | 0 |" in texts["test/classes"]
+    losses, validation, test = read_journal(report.journal.path)[1:]
+    assert losses["ce"] == 0.25 and validation["fw_iou"] == test["fw_iou"] == SCORES.fw_iou
+    assert (report.folder / "pictures" / "miou.png").is_file() and report.row(1).mean_iou == SCORES.mean_iou
+
+
+def test_only_the_main_process_writes(tmp_path: Path):
+    assert told(tmp_path, is_main=False).row(1) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def wandb() -> Iterator[None]:
+    """The package, which is as if just imported afterwards."""
+    package = pytest.importorskip("wandb")
+    yield
+    package.tensorboard.unpatch()
+    package.teardown()
+
+
+@pytest.mark.usefixtures("wandb")
+def test_a_run_is_shown_in_wandb_too(
+    trained: Workplace, workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    workplace.take_checkpoints(trained, 0)
+    assert workplace.run("--step", 0, "--test", "--wandb") == 0
+    [folder] = workplace.logs().glob("wandb/offline-run-*")
+    assert f"wandb        {folder}/files\n" in capfd.readouterr().out
+    [record] = folder.glob("run-*.wandb")
+    parts = [b"test/mIoU", b"test/fw_iou", b"test/confusion", b"strip", b"resnet26"]
+    deadline = time.monotonic() + 30  # a process of the package's own writes it, in its time
+    while missing := [part for part in parts if part not in record.read_bytes()]:
+        assert time.monotonic() < deadline, missing
+        time.sleep(0.05)
+    assert len(list(folder.glob("files/media/images/**/*.png"))) == 3
+
+
+@pytest.mark.usefixtures("wandb")
+def test_a_run_is_refused_before_it_starts_where_wandb_is_missing_or_does_not_start(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
+    for name, value in {"HOME": workplace.folder / "home", "WANDB_MODE": "online", "WANDB_API_KEY": ""}.items():
+        monkeypatch.setenv(name, str(value))
+    assert workplace.run("--step", 0, "--wandb") == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: --wandb: it does not start: No API key") and error.count("\n") == 1
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert workplace.run("--step", 0, "--wandb") == 2
+    assert capfd.readouterr().err == (
+        "error: --wandb: the package wandb is not installed: pip install wandb, or leave it out\n"
+    )
+    assert not [
+        path for path in workplace.files() if path.suffix in (".pth", ".csv", ".jsonl") or "tfevents" in path.name
+    ]
