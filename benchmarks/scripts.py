@@ -28,7 +28,7 @@ NUM_TRAIN, NUM_VAL, SIDE = 170, 160, 64
 """Enough for each of the 150 classes of ADE20K to occur in both splits."""
 
 NETWORK = "--backbone resnet26 --width 8 --head_channels 16 --no_pretrained"
-RUN = "--crop_size 64 --epochs 1 --step 0 1 --no-visualize"
+RUN = "--crop_size 64 --epochs 1 --step 0 1 --no_visualize"
 
 
 def launches() -> dict[str, list]:

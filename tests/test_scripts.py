@@ -69,7 +69,7 @@ def test_a_launcher_runs_the_setting_of_its_name_with_the_defaults_of_the_paper(
     assert stem == "-".join([f"rcil_{task.name}", *setting_of(parsed)])
     assert config.name == "-".join(["RCIL", *setting_of(parsed)])
     assert (spec.folder, task.kind == "domain") == (folder.removesuffix("_domain"), folder.endswith("_domain"))
-    assert steps == tuple(range(task.num_steps)) and config.test and not provenance.notes
+    assert steps == task.steps and config.test and not provenance.notes
     assert config.method_name == "RCIL" and config.method.branches == 2
     assert (config.optim.lr, config.optim.epochs) == LEARNS.get(name, LEARNS[folder])
     assert config.data.batch_size == 24 and config.opt_level == "O1"
@@ -86,7 +86,7 @@ def test_one_launcher_runs_every_other_method(setting: str, tmp_path: Path):
         assert [config.data.dataset, task.name, *setting_of(parsed)] == setting.split()
         assert config.method_name == method and config.name == "-".join([method, *setting_of(parsed)])
         assert (config.optim.lr, config.optim.epochs) == ((0.01, 0.001), EPOCHS[config.data.dataset])
-        assert steps == tuple(range(task.num_steps)) and config.test and not provenance.notes
+        assert steps == task.steps and config.test and not provenance.notes
         assert config.data.batch_size == 24 and config.opt_level == "O1" and config.method.branches == 1
 
 
