@@ -5,7 +5,8 @@
 
 Each run trains two steps of about 20 iterations on the shapes data set, in fp32, from fixed seeds, with one thread. The
 record holds all losses, a digest of the weights and the results table. Other processors and other releases of PyTorch
-round otherwise: the record says which it was made on. Exit code 1 where a run differs.
+round otherwise: each has a record of its own. Its entry `before` has the runs that a repair changed, as they were.
+Exit code 1 where a run differs, 2 where this machine has no record.
 """
 
 import argparse
@@ -131,15 +132,22 @@ def differences(found: dict[str, Any], kept: dict[str, Any]) -> list[str]:
 def main(arguments: Sequence[str]) -> int:
     """Record, or compare."""
     parser = argparse.ArgumentParser("record", description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="write the record anew, in the place of comparing with it")
+    parser.add_argument("--write", action="store_true", help="write the record of this machine anew")
     parser.add_argument("--only", nargs="+", default=VARIANTS, metavar="VARIANT", help="some of the runs")
     options = parser.parse_args(arguments)
+    records = json.loads(RECORD.read_text())
+    here = {name: machine()[name] for name in ("processor", "gpu", "torch")}
+    kept = next((record for record in records if record["machine"] == here), {"machine": here, "runs": {}})
+    if not kept["runs"] and not options.write:
+        print(f"{RECORD} has no record of {here}; write one with --write, from code that is known to be right")
+        return 2
     found = record_all(options.only)
     if options.write:
+        others = [record for record in records if record["machine"] != here]
         with atomic_write(RECORD, "w") as file:
-            file.write(json.dumps({"machine": machine(), "runs": found}, indent=1) + "\n")
+            file.write(json.dumps([*others, kept | {"runs": kept["runs"] | found}], indent=1) + "\n")
         return 0
-    wrong = differences(found, json.loads(RECORD.read_text())["runs"])
+    wrong = differences(found, kept["runs"])
     print("\n".join(wrong) or f"{len(found)} runs: identical")
     return 1 if wrong else 0
 

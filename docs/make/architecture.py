@@ -7,11 +7,15 @@ there: a sentence about code that is gone ends this script, and a test.
 import ast
 import json
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.path import Path as Line
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, PICTURE = ROOT / "docs" / "ARCHITECTURE.md", ROOT / "docs" / "architecture.png"
@@ -120,32 +124,60 @@ def arrows() -> list[tuple[str, str]]:
     return found
 
 
+def placed() -> dict[Any, tuple[float, float]]:
+    """Room -> where its middle is drawn; and (room, other room, level) -> where an arrow passes a level between them.
+
+    Each level is a row, ordered so that what is joined lies close together.
+    """
+    height = levels()
+    rows: list[list[Any]] = [
+        sorted(room for room in height if height[room] == y) for y in range(max(height.values()) + 1)
+    ]
+    joined: dict[Any, list[Any]] = {room: [] for room in rooms()}
+    for room, other in arrows():
+        passes = [(room, other, y) for y in range(height[room] - 1, height[other], -1)]
+        for stop in passes:
+            rows[stop[2]].append(stop)
+        for above, below in pairwise([room, *passes, other]):
+            joined.setdefault(above, []).append(below)
+            joined.setdefault(below, []).append(above)
+    at: dict[Any, tuple[float, float]] = {}
+    for _ in range(8):
+        for y, row in enumerate(rows):
+            means = {
+                node: fmean(at[other][0] for other in known)
+                for node in row
+                if (known := [other for other in joined[node] if other in at])
+            }
+            row.sort(key=lambda node: means.get(node, 0.0))
+            widths = [2.7 if node in height else 0.9 for node in row]
+            lefts = [sum(widths[:column]) - sum(widths) / 2 for column in range(len(row))]
+            at |= {node: (left + width / 2, 1.4 * y) for node, left, width in zip(row, lefts, widths, strict=True)}
+    return at
+
+
 def draw(path: Path) -> None:
     """Write the picture; its description says what it shows."""
-    height = levels()
-    rows = [sorted(room for room in rooms() if height[room] == level) for level in range(max(height.values()) + 1)]
-    at = {
-        room: (3.0 * (column - (len(row) - 1) / 2), 1.5 * level)
-        for level, row in enumerate(rows)
-        for column, room in enumerate(row)
-    }
+    at, height = placed(), levels()
     figure = Figure(figsize=(11, 9), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for room, other in arrows():
-        (x, y), (to_x, to_y) = at[room], at[other]
-        # Long ones make a bow around the rooms between their ends.
-        bow = 0.0 if height[room] - height[other] == 1 else 0.3 if to_x + x > 0 else -0.3
-        style = {"arrowstyle": "-|>", "mutation_scale": 13, "color": FAINT, "linewidth": 1.2}
-        ends = (x, y - 0.36), (to_x, to_y + 0.36)
-        axes.add_patch(FancyArrowPatch(*ends, connectionstyle=f"arc3,rad={-bow}", shrinkA=0, shrinkB=0, **style))
-    for room, (x, y) in at.items():
+        passes = [at[room, other, y] for y in range(height[room] - 1, height[other], -1)]
+        # A level between is passed straight down.
+        beside = [(x, y + side) for x, y in passes for side in (0.36, -0.36)]
+        ends = (at[room][0], at[room][1] - 0.36), (at[other][0], at[other][1] + 0.36)
+        line = Line([ends[0], *beside, ends[1]])
+        style = {"arrowstyle": "-|>", "mutation_scale": 13, "color": FAINT, "fill": False, "linewidth": 1.2}
+        axes.add_patch(FancyArrowPatch(path=line, **style))
+    for room in height:
+        x, y = at[room]
         name = room + ("/" if (ROOT / room).is_dir() else ".py")
         corner, size = (x - 1.1, y - 0.3), (2.2, 0.6)
         axes.add_patch(FancyBboxPatch(corner, *size, boxstyle="round,pad=0.06", fc=ROOM, ec=INK, zorder=2))
         axes.text(x, y, name, ha="center", va="center", fontsize=11, color=INK, zorder=3)
     axes.set_xlim(-6, 6)
-    axes.set_ylim(-0.6, 1.5 * max(height.values()) + 0.6)
+    axes.set_ylim(-0.6, 1.4 * max(height.values()) + 0.6)
     axes.axis("off")
     figure.savefig(path, dpi=80, metadata={"Software": None, "Description": described()})
 
