@@ -13,7 +13,7 @@ from dataclasses import MISSING, Field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
+from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields, shown
 from dataset import DATASETS, open_dataset, open_task, scenario_of
 from dataset.base import DatasetSpec
 from methods import METHODS, preset
@@ -218,13 +218,6 @@ def _add(group: Any, spec: Field, hint: Any, default: Any, visible: bool) -> Non
     else:
         metavar = None if choices else {Path: "PATH", float: "X", str: "TEXT"}[hint]
         group.add_argument(f"--{name}", type=hint, choices=choices, metavar=metavar, help=text)
-
-
-def shown(value: Any) -> str:
-    """A value as it is typed."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _named(table: str, name: str) -> Any:

@@ -8,7 +8,7 @@ or of ours before it, have the authors' names of weights; they are read, too.
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
-from config import RunConfig, at_step
+from config import RunConfig, at_step, shown
 from dataset import TaskData, images_digest, scenario_of
 from dataset.base import DatasetSpec
 from modules.authors_names import from_authors
@@ -162,6 +162,7 @@ class CheckpointStore:
         """What the training of `step` depends on, in plain values. The batch is that of all processes."""
         config, data, model, optim = self.config, self.config.data, self.config.model, self.config.optim
         rates = {"lr": at_step(optim.lr, step.number), "epochs": at_step(optim.epochs, step.number)}
+        options = asdict(optim) | rates | asdict(config.method)
         of_first = {"pretrained": self._pretrained} if step.number == 0 else {}
         return {
             "method": config.method_name,
@@ -172,8 +173,7 @@ class CheckpointStore:
             "drop_path": model.drop_path,
             "freeze": model.freeze,
             "fix_bn": model.fix_bn,
-            **_plain(asdict(optim) | rates),
-            **_plain(asdict(config.method)),
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
             **of_first,
             "opt_level": config.opt_level,
             "random_seed": config.random_seed,
@@ -317,7 +317,7 @@ def check_settings(found: Any, expected: Settings, path: Path, *, step: Step, fi
     changed = [name for name in expected if None not in (found.get(name, None), expected[name])]
     changed = [name for name in changed if found[name] != expected[name]]
     if changed:
-        said = ", ".join(f"--{name} {_shown(found[name])} then and {_shown(expected[name])} now" for name in changed)
+        said = ", ".join(f"--{name} {shown(found[name])} then and {shown(expected[name])} now" for name in changed)
         raise UserError(
             f"{path} is a {'finished' if finished else 'half-done'} step {step} with other options: {said}; give those "
             "of then, or another --name, or train the step anew with --no_resume"
@@ -359,11 +359,3 @@ def _code_digest() -> str:
         for path in sorted((root / folder).glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def _plain(values: Mapping[str, Any]) -> Settings:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

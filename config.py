@@ -207,6 +207,13 @@ def at_step(values: tuple, step: int) -> Any:
     return values[min(step, len(values) - 1)]
 
 
+def shown(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def options_of(config: RunConfig) -> dict[str, Any]:
     """All options of a run and their values, as they are typed."""
     parts = (config, config.data, config.model, config.optim, config.method)

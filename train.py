@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from config import RunConfig, at_step
+from dataset import TrainBatches
 from dataset.transform import normalise
 from methods.base import Batch, Method
 from metrics.confusion import ConfusionMatrix
@@ -24,20 +25,6 @@ from utils.optim import require_all_grouped
 from utils.precision import Precision
 from utils.random_state import derive_seed, random_state, seed_everything, set_random_state
 from utils.updater import GRADIENT, Updater
-
-
-class Batches(Protocol):
-    """The training batches of a step, as dataset.TrainBatches has them."""
-
-    num_images: int
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, number: int, start: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
-        """The batches of an epoch from number `start` on: images uint8 (B,3,H,W), labels (B,H,W)."""
-
-    def names(self, batch: int, rank: int) -> list[str]:
-        """Names of the images of a batch of the last epoch asked for."""
 
 
 class Objective(nn.Module):
@@ -74,7 +61,7 @@ class Trainer:
         student: SegmentationNet,
         teacher: SegmentationNet | None,
         method: Method,
-        batches: Batches,
+        batches: TrainBatches,
         config: RunConfig,
         dist: Dist,
     ) -> None:
@@ -163,7 +150,7 @@ class Trainer:
 
     def begin(self) -> None:
         """Let the method see the data of the step. Only where the step starts."""
-        self.method.before(self.student, self.teacher, self._shown("before", epoch=0))
+        self.method.before(self.student, self.teacher, self._seen("before", epoch=0))
 
     def train_epoch(self) -> Iterator[dict[str, float]]:
         """Train what is left of the present epoch; yields at the end of each iteration.
@@ -199,7 +186,7 @@ class Trainer:
     def finish(self, load_previous: Callable[[], SegmentationNet | None]) -> None:
         """Let the method act after the last epoch, once: not again where the run is resumed after it."""
         if self._ended is None and type(self.method).finish is not Method.finish:
-            self.method.finish(self.student, load_previous(), self._shown("finish", epoch=self.epochs_done + 1))
+            self.method.finish(self.student, load_previous(), self._seen("finish", epoch=self.epochs_done + 1))
             self._ended = self.method.state_dict()
 
     def end_epoch(self) -> None:
@@ -303,7 +290,7 @@ class Trainer:
         position = (epoch, self.dist.rank, iteration) if iteration else (epoch, self.dist.rank)
         seed_everything(derive_seed(self.config.random_seed, self.step.number, *position))
 
-    def _shown(self, title: str, *, epoch: int) -> Iterator[Batch]:
+    def _seen(self, title: str, *, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, without training on them."""
         self._seed(epoch)
         for batch in self._bar(self.batches.epoch(epoch), f"step {self.step} {title}"):

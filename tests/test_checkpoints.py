@@ -128,7 +128,7 @@ def test_changed_settings_are_named_with_both_values(line: str):
     with pytest.raises(UserError) as caught:
         check_settings(settings(""), settings(line), PATH, step=1, finished=False)
     option, *values = line.removeprefix("--no_").removeprefix("--").split()
-    now = " ".join(values) if values else "False"
+    now = " ".join(values) if values else "off"
     message = str(caught.value)
     assert (
         message.startswith(f"{PATH} is a half-done step 1 with other options: --{option} ") and "--no_resume" in message

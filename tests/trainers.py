@@ -12,7 +12,7 @@ from methods.base import Method
 from segmentation_module import build_network, build_student
 from tasks import Step
 from tests.helpers import ALONE, randomise_, small_config
-from train import Batches, Trainer
+from train import Trainer
 from utils.distributed import Dist
 
 
@@ -40,7 +40,7 @@ class InMemory:
 def trainer_of(
     method: type[Method],
     step: Step,
-    batches: Batches,
+    batches: InMemory,
     *,
     inherited: dict[str, Tensor] | None = None,
     dist: Dist = ALONE,

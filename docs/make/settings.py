@@ -8,8 +8,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from argparser import GROUPS, RENAMED, method_groups, shown
-from config import at_step, option_fields
+from argparser import GROUPS, RENAMED, method_groups
+from config import at_step, option_fields, shown
 from dataset import DATASETS
 from methods import METHODS, preset
 from methods.base import MethodConfig
