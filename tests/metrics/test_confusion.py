@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.confusion import ConfusionMatrix
-from metrics.scores import IOU_EPSILON, Scores
+from metrics.scores import IOU_EPSILON, ConfusionMatrix, Scores
 from tests.helpers import run_processes
 from utils.constants import IGNORE_INDEX
 
