@@ -128,7 +128,7 @@ def figures(rows: Sequence[Row], num_first: int) -> dict[str, float]:
 
     `all`, `old` and `new`: mIoU after the last step, of all classes, of the `num_first` of step 0, background included,
     and of the later ones. `harmonic`: harmonic mean of old and new, which knowing only one of them does not raise.
-    `average`: mean of `all` over the steps. `forgetting`: see there.
+    `average`: mean of `all` over the steps. `forgetting`: mean of `forgetting` over the classes.
     """
     old, new = rows[-1].first_mean(num_first), rows[-1].later_mean(num_first)
     return {
@@ -137,20 +137,20 @@ def figures(rows: Sequence[Row], num_first: int) -> dict[str, float]:
         "old": old,
         "new": new,
         "harmonic": 2 * old * new / (old + new) if old + new != 0 else 0.0,
-        "forgetting": forgetting(rows),
+        "forgetting": present_mean(forgetting(rows)),
     }
 
 
-def forgetting(rows: Sequence[Row]) -> float:
-    """How far the classes known before the last step fell from their best: mean of max_t IoU_c(t) - IoU_c(T).
+def forgetting(rows: Sequence[Row]) -> np.ndarray:
+    """How far each class known after the last step fell from its best before: max_t IoU_c(t) - IoU_c(T).
 
-    Negative where they went on learning; NaN where no class was known before, or none occurs.
+    Negative where it went on learning; NaN where it was not known before, or does not occur.
     """
     best = np.full(len(rows[-1].iou), np.nan)
     for row in rows[:-1]:
         known = slice(len(row.iou))
         best[known] = np.fmax(best[known], row.iou)
-    return present_mean(best - rows[-1].iou)
+    return best - rows[-1].iou
 
 
 def _fields(row: Row) -> list[str]:

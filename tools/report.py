@@ -8,23 +8,26 @@ table. Published figures of the same setting stand beside yours.
 """
 
 import argparse
+import base64
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from torch.utils.tensorboard import SummaryWriter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from metrics.figures import INK, curve, curve_groups, heat_map, save_figure
+from metrics.figures import INK, curve, curve_groups, heat, heat_map, save_figure
 from metrics.history import draw_strip
 from metrics.pictures import save_picture
-from metrics.results import Row
+from metrics.results import Row, forgetting
+from metrics.tables import Grid, percent
 from tools.command import exit_code
 from tools.compare_csv import short_names
-from tools.reporting.page import markdown, render
 from tools.reporting.runs import Run, published_finals, published_runs, read_run, require_one_task
 from utils.files import atomic_write
 
@@ -64,25 +67,62 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
     references = {name: rows for name, rows in published.items() if all(rows != run.rows for run in runs)}
     title = options.title or " ".join(filter(None, setting)) or "Report"
     curves = {run.name: run.rows for run in runs} | references
-    pictures = ["curves.png"]
-    curve(out / "curves.png", {name: [rows] for name, rows in curves.items()}, first.num_first, title)
+    pictures = [out / "curves.png"]
+    curve(pictures[0], {name: [rows] for name, rows in curves.items()}, first.num_first, title, references)
     for run in runs:
-        pictures.append(f"heatmap_{run.name.replace('/', '_')}.png")
-        write_heat_map(out / pictures[-1], run)
+        pictures.append(out / f"heatmap_{run.name.replace('/', '_')}.png")
+        write_heat_map(pictures[-1], run)
     if histories := {run.name: run.samples for run in runs if run.samples}:
-        pictures.append("strip.png")
-        save_picture(draw_strip(histories, first.palette, first.class_names), out / "strip.png")
-    texts = {
-        "report.html": render(title, runs, references, finals),
-        "report.md": markdown(title, runs, finals, pictures),
+        pictures.append(out / "strip.png")
+        save_picture(draw_strip(histories, first.palette, first.class_names), pictures[-1])
+    loader = FileSystemLoader(Path(__file__).with_name("reporting"))
+    escaped = select_autoescape(["html.j2"])
+    templates = Environment(loader=loader, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True)
+    contents = {
+        "title": title,
+        "runs": runs,
+        "pictures": pictures,
+        "summary": summary_grid(runs),
+        "published": published_grid(runs, finals) if finals else None,
+        "forgotten": forgetting_grid(runs),
+        **{function.__name__: function for function in (embedded, heat, percent)},
     }
-    for name, text in texts.items():
-        with atomic_write(out / name) as file:
-            file.write(text.encode())
+    texts = [out / name for name in ("report.html", "report.md")]
+    for path in texts:
+        with atomic_write(path, "w") as file:
+            file.write(templates.get_template(f"{path.name}.j2").render(contents))
     if options.tensorboard:
         for name, rows in curves.items():
             write_curves(options.tensorboard / name, rows, first.num_first)
-    return [out / name for name in (*texts, *pictures)]
+    return texts + pictures
+
+
+def embedded(path: Path) -> str:
+    """A picture as an address that holds it."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def summary_grid(runs: Sequence[Run]) -> Grid:
+    """A row per run, in percent."""
+    cells = [[run.name, str(run.rows[-1].step), *map(percent, run.figures.values())] for run in runs]
+    return Grid(["run", "step", *runs[0].figures], cells, left=1)
+
+
+def published_grid(runs: Sequence[Run], finals: Mapping[str, float]) -> Grid:
+    """mIoU of all classes after the last step: that of the runs, and that of each published method."""
+    cells = [[run.name, "here", percent(run.figures["all"])] for run in runs]
+    cells += [[method, "published", percent(value)] for method, value in finals.items()]
+    return Grid(["run or method", "measured", "all"], cells, left=2)
+
+
+def forgetting_grid(runs: Sequence[Run]) -> Grid:
+    """A row per class that was known before the last step: how far it fell from its best, in points."""
+    missing, cells = [math.nan] * len(runs[0].class_names), []
+    columns = zip(*([*forgetting(run.rows), *missing][: len(missing)] for run in runs), strict=True)
+    for name, step, fallen in zip(runs[0].class_names, runs[0].arrival, columns, strict=True):
+        if not all(map(math.isnan, fallen)):
+            cells.append([name, str(step), *(percent(value, 1) for value in fallen)])
+    return Grid(["class", "arrives in step", *(run.name for run in runs)], cells, left=1)
 
 
 def write_heat_map(path: Path, run: Run) -> None:

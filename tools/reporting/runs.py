@@ -1,10 +1,8 @@
 """The runs of a report: one's own, from results table, journal and pictures, and what was published beside them."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,13 @@ from dataset import DATASETS
 from dataset.voc import voc_palette
 from metrics.history import History, read_history
 from metrics.journal import read_journal
-from metrics.results import Row, figures, forgetting, read_results
+from metrics.results import Row, figures, read_results
 from tasks import Step, get_task
 from trained import built_in
 from utils.errors import UserError
 
-PUBLISHED = Path(__file__).with_name("published.json")
+PUBLISHED = Path(__file__).with_name("published")
+"""Results tables of RCIL's authors, and the figures of their paper (arXiv 2203.05402)."""
 TITLES = {"harmonic": "harmonic mean", "average": "average over steps"}
 """What figures are called in a report, where it is not their name."""
 
@@ -45,11 +44,6 @@ class Run:
         """What papers report, by title, as fractions of 1; NaN for what there is not."""
         found = figures(self.rows, self.num_first)
         return {TITLES.get(name, name): found[name] for name in ("all", "old", "new", *TITLES, "forgetting")}
-
-    def forgetting_of(self, position: int) -> float:
-        """How far a class fell from its best in the steps before the last; NaN where it was not known then."""
-        known = [row for row in self.rows if position < len(row.iou)]
-        return forgetting([Row(row.step, (row.iou[position],), 1, row.mean_iou) for row in known])
 
 
 def read_run(path: Path, num_first: int | None = None) -> Run:
@@ -128,33 +122,26 @@ def _classes(last: Step | None, rows: Sequence[Row], num_first: int) -> tuple[li
     return [f"class {label}" for label in range(count)], [after - before for before, after in pairwise(known)]
 
 
-@cache
-def _published() -> dict[str, Any]:
-    return json.loads(PUBLISHED.read_text())
-
-
 def published_runs(dataset: str, task: str, scenario: str) -> dict[str, list[Row]]:
     """The runs of RCIL's authors of that setting, by name and date. No scenario: as `published_finals`."""
     setting = dataset, task, scenario or _only_scenario(dataset, task)
-    runs = [run for run in _published()["runs"] if (run["dataset"], run["task"], run["scenario"]) == setting]
-    return {f"{run['name']}, authors, {run['date']}": rows_of(run) for run in runs}
+    runs = [read_run(path) for path in sorted(PUBLISHED.glob("*.csv"))]
+    settings = [(run.dataset, run.task, run.scenario or _only_scenario(run.dataset, run.task)) for run in runs]
+    found = [run for run, of_run in zip(runs, settings, strict=True) if of_run == setting]
+    return {f"RCIL, authors, {run.path.name.partition('_')[0]}": run.rows for run in found}
 
 
 def published_finals(dataset: str, task: str, scenario: str) -> dict[str, float]:
     """mIoU after the last step by method, fractions of 1. No scenario: that of the task, if all figures are of one."""
-    table = _published()["final"].get(f"{dataset} {task} {scenario or _only_scenario(dataset, task)}", {})
+    table = _finals().get(f"{dataset} {task} {scenario or _only_scenario(dataset, task)}", {})
     return {method: percent / 100 for method, percent in table.items()}
+
+
+def _finals() -> dict[str, dict[str, float]]:
+    return json.loads((PUBLISHED / "finals.json").read_text())["final"]
 
 
 def _only_scenario(dataset: str, task: str) -> str:
     start = f"{dataset} {task} "
-    found = [setting.removeprefix(start) for setting in _published()["final"] if setting.startswith(start)]
+    found = [setting.removeprefix(start) for setting in _finals() if setting.startswith(start)]
     return found[0] if len(found) == 1 else ""
-
-
-def rows_of(run: dict[str, Any]) -> list[Row]:
-    """The results table of a published run."""
-    return [
-        Row(row["step"], tuple(math.nan if x is None else x for x in row["iou"]), run["num_classes"], row["miou"])
-        for row in run["rows"]
-    ]
