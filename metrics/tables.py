@@ -3,17 +3,16 @@
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from metrics.results import Row, figures
+from metrics.results import Row
 from metrics.scores import Scores, present_mean
 
 WIDTH = 100
 MAX_NAME = 14
 """Characters of a class name that are shown, so that four columns fit."""
-MAX_RUN_NAME, MAX_COMPARED_NAME = 58, 32
 MAX_LIST = 66
 
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -120,26 +119,6 @@ def run_table(rows: Sequence[Row], num_first: int) -> Grid:
         means = row.first_mean(num_first), row.later_mean(num_first), row.mean_iou, average
         cells.append((str(row.step), str(len(row.iou)), *map(percent, means)))
     return Grid(header, cells, left=0)
-
-
-def runs_table(runs: Mapping[str, tuple[Sequence[Row], int]], *, differences: bool = False) -> Grid:
-    """A row per run, by name: last step, and mIoU after it, with the `differences` from the first run in points.
-
-    Each run is its rows and the number of classes of step 0.
-    """
-    titles = {"first": "old", "later": "new", "all": "all", "average": "average"}
-    columns = [name for title in titles for name in ([title, "diff"] if differences else [title])]
-    width = MAX_COMPARED_NAME if differences else MAX_RUN_NAME
-    reference, cells = figures(*next(iter(runs.values()))), []
-    for number, (name, (rows, num_first)) in enumerate(runs.items()):
-        row, found = [shorten_middle(name, width), str(rows[-1].step)], figures(rows, num_first)
-        for figure in titles.values():
-            row.append(percent(found[figure]))
-            if differences:
-                points = 100 * (found[figure] - reference[figure])
-                row.append("" if number == 0 else "-" if math.isnan(points) else f"{points:+.2f}")
-        cells.append(row)
-    return Grid(["", "step", *columns], cells, left=1)
 
 
 def in_columns(cells: Sequence[str]) -> list[str]:

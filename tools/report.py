@@ -27,7 +27,7 @@ from metrics.pictures import save_picture
 from metrics.results import Row, forgetting
 from metrics.tables import Grid, percent
 from tools.command import exit_code
-from tools.compare_csv import short_names
+from tools.compare import short_names
 from tools.reporting.runs import Run, published_finals, published_runs, read_run, require_one_task
 from utils.files import atomic_write
 
