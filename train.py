@@ -13,8 +13,8 @@ from tqdm import tqdm
 from config import RunConfig, at_step
 from dataset.transform import normalise
 from methods.base import Batch, Method
-from metrics.history import DrawnSample
 from metrics.meter import Fault, LossMeter
+from metrics.pictures import DrawnSample
 from metrics.scores import ConfusionMatrix
 from segmentation_module import SegmentationNet, require_two_values
 from utils.distributed import Dist, all_gather_state, broadcast_buffers

@@ -13,9 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config import RunConfig, options_of
 from metrics.figures import confusion_figure, curve
-from metrics.history import DrawnSample, draw_strip, read_history, save_samples
 from metrics.journal import Event, Journal, plain, read_journal
-from metrics.pictures import draw_samples, save_picture
+from metrics.pictures import DrawnSample, draw_samples, draw_strip, read_history, save_picture, save_samples
 from metrics.results import Row, read_rows, results_of, rows_to_extend, write_row
 from metrics.scores import Scores
 from metrics.tables import Grid, images_table, percent, run_table, step_table

@@ -22,8 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metrics.figures import INK, curve, curve_groups, heat, heat_map, save_figure
-from metrics.history import draw_strip
-from metrics.pictures import save_picture
+from metrics.pictures import draw_strip, save_picture
 from metrics.results import Row, forgetting
 from metrics.tables import Grid, percent
 from tools.command import exit_code

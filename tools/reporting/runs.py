@@ -9,8 +9,8 @@ from typing import Any
 
 from dataset import DATASETS
 from dataset.voc import voc_palette
-from metrics.history import History, read_history
 from metrics.journal import read_journal
+from metrics.pictures import History, read_history
 from metrics.results import Row, figures, read_results
 from tasks import Step, get_task
 from trained import built_in
