@@ -13,9 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config import RunConfig, options_of
 from metrics.figures import confusion_figure, curve
-from metrics.journal import Event, Journal, plain, read_journal
 from metrics.pictures import DrawnSample, draw_samples, draw_strip, read_history, save_picture, save_samples
-from metrics.results import Row, read_rows, results_of, rows_to_extend, write_row
+from metrics.results import Journal, Row, plain, read_journal, read_rows, results_of, rows_to_extend, write_row
 from metrics.scores import Scores
 from metrics.tables import Grid, images_table, percent, run_table, step_table
 from tasks import Task
@@ -23,14 +22,10 @@ from utils.distributed import Dist
 from utils.errors import UserError
 from utils.log import log
 
-PROTOCOL_NOTES = {
-    "plop": "",
-    "mib": (
-        "labels of MiB: ignored pixels trained as background, classes not seen yet are left out of the scores; "
-        "figures before the last step are not comparable with those under the labels of PLOP"
-    ),
-}
-"""What is to be said of results by label protocol."""
+MIB_NOTE = (
+    "labels of MiB: ignored pixels trained as background, classes not seen yet are left out of the scores; "
+    "figures before the last step are not comparable with those under the labels of PLOP"
+)
 
 
 def of_main_process(report: Callable[..., None]) -> Callable[..., None]:
@@ -115,14 +110,12 @@ class Reporter:
     def begin(self, step: int, *, iteration: int, epoch: int) -> None:
         """The training of `step` begins, or resumes after so many iterations and validated epochs: what was told of
         later ones will be told again."""
-
-        def comes_again(event: Event) -> bool:
-            if event.get("step") != step:
-                return False
-            later = event["event"] == "losses" and event["iteration"] > iteration
-            return later or (event["event"] == "validation" and event["epoch"] > epoch)
-
-        self.journal.drop(comes_again)
+        self.journal.drop(
+            lambda event: (
+                event.get("step") == step
+                and (event.get("iteration", iteration) > iteration or event.get("epoch", epoch) > epoch)
+            )
+        )
 
     @of_main_process
     def losses(self, step: int, iteration: int, losses: dict[str, float], lr: float) -> None:
@@ -136,7 +129,7 @@ class Reporter:
     def validation(self, step: int, epoch: int, scores: Scores) -> None:
         """Scores on the step's validation set after `epoch` epochs."""
         self.writer.add_scalar(f"validation_step{step}/mIoU", scores.mean_iou, epoch)
-        self.journal.write("validation", step=step, epoch=epoch, **_means(scores))
+        self.journal.write("validation", step=step, epoch=epoch, **scores.means)
         log.info(f"step {step}, epoch {epoch}: validation mIoU {100 * scores.mean_iou:.2f}")
 
     def row(self, step: int) -> Row | None:
@@ -147,7 +140,7 @@ class Reporter:
     @of_main_process
     def test(self, step: int, scores: Scores, num_old: int) -> None:
         """Scores on the test set after `step`: to the console, TensorBoard and the results table."""
-        names, means = self.class_names[: scores.num_classes], _means(scores)
+        names, means = self.class_names[: scores.num_classes], scores.means
         log.info("\n" + step_table(scores, names, num_old, title=f"step {step}: test IoU in percent") + "\n")
         titles = {"miou": "mIoU", "overall_accuracy": "overall accuracy", "mean_accuracy": "mean accuracy"}
         for name, value in means.items():
@@ -164,7 +157,8 @@ class Reporter:
         self.journal.write("test", step=step, **means, **groups, iou=iou)
         self.flush()
         # Last: a step with a row is done, and is not scored again.
-        write_row(self.results, Row.from_scores(step, scores, len(self.class_names)), self.note)
+        row = Row(step, tuple(scores.iou), len(self.class_names), scores.mean_iou)
+        write_row(self.results, row, self.note)
 
     @of_main_process
     def samples(self, step: int, samples: Sequence[DrawnSample]) -> None:
@@ -204,15 +198,6 @@ class Reporter:
             log.info(f"pictures     {path.parent}")
 
 
-def _means(scores: Scores) -> dict[str, float]:
-    return {
-        "miou": scores.mean_iou,
-        "overall_accuracy": scores.overall_accuracy,
-        "mean_accuracy": scores.mean_accuracy,
-        "fw_iou": scores.fw_iou,
-    }
-
-
 def require_wandb() -> Any:
     """The package. UserError if it is not installed."""
     try:
@@ -232,7 +217,7 @@ def build_report(
         palette=palette,
         num_first=task.step(0).num_seen,
         is_main=dist.is_main,
-        note=PROTOCOL_NOTES[config.data.label_protocol],
+        note=MIB_NOTE if config.data.label_protocol == "mib" else "",
         about={
             "dataset": task.dataset,
             "task": task.name,

@@ -96,6 +96,12 @@ class Scores:
         """Mean accuracy over the classes that occur in the ground truth."""
         return present_mean(self.accuracy)
 
+    @property
+    def means(self) -> dict[str, float]:
+        """The figures over all classes, by the names of the journal."""
+        names = ("overall_accuracy", "mean_accuracy", "fw_iou")
+        return {"miou": self.mean_iou, **{name: getattr(self, name) for name in names}}
+
     def mean_over(self, positions: Iterable[int]) -> float:
         """Mean IoU over the classes at `positions` that occur in the ground truth; NaN if none does."""
         return present_mean(self.iou[list(positions)])

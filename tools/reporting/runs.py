@@ -9,9 +9,8 @@ from typing import Any
 
 from dataset import DATASETS
 from dataset.voc import voc_palette
-from metrics.journal import read_journal
 from metrics.pictures import History, read_history
-from metrics.results import Row, figures, read_results
+from metrics.results import Row, figures, read_journal, read_results
 from tasks import Step, get_task
 from trained import built_in
 from utils.errors import UserError
