@@ -63,7 +63,10 @@ class Reporter:
         places = {"samples": relpath(self.samples_folder, self.results.parent)}
         self.journal = Journal(self.results.with_suffix(".jsonl"), {**self.about, **looks, **places})
         # What does not serve is to be told now, and not after days of training.
-        self.mirror = require_wandb() if self.wandb else None
+        try:
+            self.mirror = importlib.import_module("wandb") if self.wandb else None
+        except ImportError:
+            raise UserError("--wandb: the package wandb is not installed: pip install wandb, or leave it out") from None
         rows_to_extend(self.results, len(self.class_names))
         if self.journal.path.exists():
             read_journal(self.journal.path)
@@ -74,13 +77,10 @@ class Reporter:
             return self
         self.folder.mkdir(parents=True, exist_ok=True)
         names = {"project": "rcil", "name": self.about["name"], "group": self.folder.parent.name}
+        told = {"dir": str(self.folder), "config": plain(self.about["config"])}
         try:
-            settings = self.mirror.Settings(silent=True)
-            config = plain(self.about["config"])
-            # It copies what TensorBoard gets from every SummaryWriter that is made after it.
-            run = self.mirror.init(
-                **names, dir=str(self.folder), config=config, settings=settings, sync_tensorboard=True
-            )
+            # sync_tensorboard: it copies what TensorBoard gets from every SummaryWriter that is made after it.
+            run = self.mirror.init(**names, **told, settings={"silent": True}, sync_tensorboard=True)
         except (self.mirror.Error, ValueError) as error:
             reason, cure = " ".join(str(error).split()), "wandb login, WANDB_MODE=offline, or leave it out"
             raise UserError(f"--wandb: it does not start: {reason}; {cure}") from None
@@ -196,14 +196,6 @@ class Reporter:
             path = self.folder / "pictures" / "miou.png"
             curve(path, {self.folder.name: [rows]}, self.num_first)
             log.info(f"pictures     {path.parent}")
-
-
-def require_wandb() -> Any:
-    """The package. UserError if it is not installed."""
-    try:
-        return importlib.import_module("wandb")
-    except ImportError:
-        raise UserError("--wandb: the package wandb is not installed: pip install wandb, or leave it out") from None
 
 
 def build_report(

@@ -48,17 +48,21 @@ class Run:
 def read_run(path: Path, num_first: int | None = None) -> Run:
     """The run of the table at `path`. UserError where table or journal are none."""
     rows, num_first = read_results(path, num_first)
-    journal = path.with_suffix(".jsonl")
+    count, journal = rows[0].num_classes, path.with_suffix(".jsonl")
     events = read_journal(journal) if journal.is_file() else []
     about = _named(path.stem) | next((event for event in reversed(events) if event["event"] == "run"), {})
-    last = _last_step(about["dataset"], about["task"], rows)
-    names, per_step = _classes(last, rows, num_first)
+    if last := _last_step(about["dataset"], about["task"], count):
+        class_names = built_in(about["dataset"]).class_names
+        names, per_step = [class_names[label] for label in last.order], last.classes_per_head
+    else:
+        known = [0, num_first, *(len(row.iou) for row in rows if row.step > 0), count]
+        names, per_step = [f"class {label}" for label in range(count)], [b - a for a, b in pairwise(known)]
     try:
         names = [str(name) for name in about.get("class_names") or names]
         per_step = about.get("classes_per_step") or per_step
         arrival = [step for step, classes in enumerate(per_step) for _ in range(classes)]
-        if not len(names) == len(arrival) == rows[0].num_classes:
-            raise ValueError(f"{len(names)} classes, the table {rows[0].num_classes}")
+        if not len(names) == len(arrival) == count:
+            raise ValueError(f"{len(names)} classes, the table {count}")
         return Run(
             name=str(about["name"]),
             path=path,
@@ -79,12 +83,12 @@ def read_run(path: Path, num_first: int | None = None) -> Run:
 
 def require_one_task(runs: Sequence[Run]) -> None:
     """UserError unless the runs can be compared."""
-    kinds = [(run.dataset, run.task, run.rows[0].num_classes, run.num_first) for run in runs]
     files = [run.path.resolve() for run in runs]
-    for run, kind, file in zip(runs, kinds, files, strict=True):
-        if kind != kinds[0]:
-            told = [f"{of} {task}, {count} classes, {first} in step 0" for of, task, count, first in (kind, kinds[0])]
-            raise UserError(f"{run.path} is of {told[0]}; {runs[0].path} of {told[1]}: report runs of one task")
+    kinds = [(run.dataset, run.task, run.rows[0].num_classes, run.num_first) for run in runs]
+    told = ["{} {}, {} classes, {} in step 0".format(*kind) for kind in kinds]
+    for run, file, said in zip(runs, files, told, strict=True):
+        if said != told[0]:
+            raise UserError(f"{run.path} is of {said}; {runs[0].path} of {told[0]}: report runs of one task")
         if files.count(file) > 1:
             raise UserError(f"{run.path} is named twice: name each run once")
 
@@ -101,46 +105,34 @@ def _named(stem: str) -> dict[str, str]:
     return {"dataset": known, "task": task, "name": name, "scenario": scenario}
 
 
-def _last_step(dataset: str, task: str, rows: Sequence[Row]) -> Step | None:
-    """The last step of the task, where both are known and the task has the classes of the table."""
+def _last_step(dataset: str, task: str, num_classes: int) -> Step | None:
+    """The last step of the task, where both are known and the task has so many classes."""
     spec = built_in(dataset)
     try:
         last = get_task(spec.facts, task).steps[-1] if spec else None
     except UserError:
         return None
-    return last if last and len(last.order) == rows[0].num_classes else None
-
-
-def _classes(last: Step | None, rows: Sequence[Row], num_first: int) -> tuple[list[str], Sequence[int]]:
-    """Names of the classes and how many each step brings: from the task, else from how many each row knows."""
-    if last:
-        names = built_in(last.task.dataset).class_names
-        return [names[label] for label in last.order], last.classes_per_head
-    count = rows[0].num_classes
-    known = [0, num_first, *(len(row.iou) for row in rows if row.step > 0), count]
-    return [f"class {label}" for label in range(count)], [after - before for before, after in pairwise(known)]
+    return last if last and len(last.order) == num_classes else None
 
 
 def published_runs(dataset: str, task: str, scenario: str) -> dict[str, list[Row]]:
     """The runs of RCIL's authors of that setting, by name and date. No scenario: as `published_finals`."""
-    setting = dataset, task, scenario or _only_scenario(dataset, task)
+    setting = _setting(dataset, task, scenario)
     runs = [read_run(path) for path in sorted(PUBLISHED.glob("*.csv"))]
-    settings = [(run.dataset, run.task, run.scenario or _only_scenario(run.dataset, run.task)) for run in runs]
-    found = [run for run, of_run in zip(runs, settings, strict=True) if of_run == setting]
+    found = [run for run in runs if _setting(run.dataset, run.task, run.scenario) == setting]
     return {f"RCIL, authors, {run.path.name.partition('_')[0]}": run.rows for run in found}
 
 
 def published_finals(dataset: str, task: str, scenario: str) -> dict[str, float]:
     """mIoU after the last step by method, fractions of 1. No scenario: that of the task, if all figures are of one."""
-    table = _finals().get(f"{dataset} {task} {scenario or _only_scenario(dataset, task)}", {})
-    return {method: percent / 100 for method, percent in table.items()}
+    return {method: percent / 100 for method, percent in _finals().get(_setting(dataset, task, scenario), {}).items()}
 
 
 def _finals() -> dict[str, dict[str, float]]:
     return json.loads((PUBLISHED / "finals.json").read_text())["final"]
 
 
-def _only_scenario(dataset: str, task: str) -> str:
-    start = f"{dataset} {task} "
-    found = [setting.removeprefix(start) for setting in _finals() if setting.startswith(start)]
-    return found[0] if len(found) == 1 else ""
+def _setting(dataset: str, task: str, scenario: str) -> str:
+    """`DATASET TASK SCENARIO`, as in finals.json; without a scenario the only one that is there."""
+    found = [setting for setting in _finals() if setting.startswith(f"{dataset} {task} {scenario}")]
+    return found[0] if not scenario and len(found) == 1 else f"{dataset} {task} {scenario}"
