@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from metrics.results import Row
+from metrics.scores import present_mean
 from metrics.tables import shorten
 from utils.files import atomic_write
 
@@ -114,8 +115,8 @@ def curve_groups(num_first: int, num_classes: int) -> list[Group]:
     def named(of: str, start: int, end: int) -> str:
         return f"classes {of}  ({start}–{end - 1})" if end - start > 1 else f"class {of}  ({start})"
 
-    first = (named("of step 0", 0, num_first), lambda row: row.first_mean(num_first))
-    later = (named("of later steps", num_first, num_classes), lambda row: row.later_mean(num_first))
+    first = (named("of step 0", 0, num_first), lambda row: present_mean(row.iou[:num_first]))
+    later = (named("of later steps", num_first, num_classes), lambda row: present_mean(row.iou[num_first:]))
     every = ("all classes so far", lambda row: row.mean_iou)
     return [every] if num_first == num_classes else [first, later, every]
 

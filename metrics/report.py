@@ -15,7 +15,7 @@ from config import RunConfig, options_of
 from metrics.figures import confusion_figure, curve
 from metrics.pictures import DrawnSample, draw_samples, draw_strip, read_history, save_picture, save_samples
 from metrics.results import Journal, Row, plain, read_journal, read_rows, results_of, rows_to_extend, write_row
-from metrics.scores import Scores
+from metrics.scores import Scores, present_mean
 from metrics.tables import Grid, images_table, percent, run_table, step_table
 from tasks import Task
 from utils.distributed import Dist
@@ -110,12 +110,8 @@ class Reporter:
     def begin(self, step: int, *, iteration: int, epoch: int) -> None:
         """The training of `step` begins, or resumes after so many iterations and validated epochs: what was told of
         later ones will be told again."""
-        self.journal.drop(
-            lambda event: (
-                event.get("step") == step
-                and (event.get("iteration", iteration) > iteration or event.get("epoch", epoch) > epoch)
-            )
-        )
+        done = {"iteration": iteration, "epoch": epoch}
+        self.journal.drop(lambda e: e.get("step") == step and any(e.get(name, 0) > done[name] for name in done))
 
     @of_main_process
     def losses(self, step: int, iteration: int, losses: dict[str, float], lr: float) -> None:
@@ -140,18 +136,17 @@ class Reporter:
     @of_main_process
     def test(self, step: int, scores: Scores, num_old: int) -> None:
         """Scores on the test set after `step`: to the console, TensorBoard and the results table."""
-        names, means = self.class_names[: scores.num_classes], scores.means
+        names, means = self.class_names[: len(scores.iou)], scores.means
         log.info("\n" + step_table(scores, names, num_old, title=f"step {step}: test IoU in percent") + "\n")
         titles = {"miou": "mIoU", "overall_accuracy": "overall accuracy", "mean_accuracy": "mean accuracy"}
         for name, value in means.items():
             self.writer.add_scalar(f"test/{titles.get(name, name)}", value, step)
         figures = zip(names, map(percent, scores.iou), map(percent, scores.accuracy), scores.matrix.sum(1), strict=True)
         cells = [[name, iou, accuracy, f"{pixels:,}"] for name, iou, accuracy, pixels in figures]
-        self.writer.add_text(
-            "test/classes", Grid(["class", "IoU", "accuracy", "pixels"], cells, left=1).markdown(), step
-        )
+        classes = Grid(["class", "IoU", "accuracy", "pixels"], cells, left=1)
+        self.writer.add_text("test/classes", classes.markdown(), step)
         self.writer.add_figure("test/confusion", confusion_figure(scores.matrix, names), step)
-        groups = {"old": scores.mean_over(range(num_old)), "new": scores.mean_over(range(num_old, len(names)))}
+        groups = {"old": present_mean(scores.iou[:num_old]), "new": present_mean(scores.iou[num_old:])}
         self.journal.drop(lambda event: event["event"] == "test" and event.get("step") == step)
         iou = dict(zip(names, map(float, scores.iou), strict=True))
         self.journal.write("test", step=step, **means, **groups, iou=iou)

@@ -41,14 +41,6 @@ class Row(NamedTuple):
     num_classes: int  # of the whole task, seen or not
     mean_iou: float  # NaN where no class occurs in the ground truth
 
-    def first_mean(self, num_first: int) -> float:
-        """Mean IoU over the first step's classes, background included; NaN if none occurs."""
-        return present_mean(self.iou[:num_first])
-
-    def later_mean(self, num_first: int) -> float:
-        """Mean IoU over the classes that came after the first step; NaN if none occurs."""
-        return present_mean(self.iou[num_first:])
-
 
 def results_of(config: RunConfig, dataset: str, task: str) -> Path:
     """The results table of a run: of `--date`, else the newest one of this name where it resumes, else of today."""
@@ -127,7 +119,7 @@ def figures(rows: Sequence[Row], num_first: int) -> dict[str, float]:
     and of the later ones. `harmonic`: harmonic mean of old and new, which knowing only one of them does not raise.
     `average`: mean of `all` over the steps. `forgetting`: mean of `forgetting` over the classes.
     """
-    old, new = rows[-1].first_mean(num_first), rows[-1].later_mean(num_first)
+    old, new = present_mean(rows[-1].iou[:num_first]), present_mean(rows[-1].iou[num_first:])
     return {
         "all": rows[-1].mean_iou,
         "average": present_mean([row.mean_iou for row in rows]),

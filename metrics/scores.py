@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,11 +81,6 @@ class Scores:
         return cls(iou, accuracy, float(overall), float(fw_iou), matrix)
 
     @property
-    def num_classes(self) -> int:
-        """C, the classes seen so far."""
-        return len(self.iou)
-
-    @property
     def mean_iou(self) -> float:
         """Mean IoU over the classes that occur in the ground truth."""
         return present_mean(self.iou)
@@ -101,7 +95,3 @@ class Scores:
         """The figures over all classes, by the names of the journal."""
         names = ("overall_accuracy", "mean_accuracy", "fw_iou")
         return {"miou": self.mean_iou, **{name: getattr(self, name) for name in names}}
-
-    def mean_over(self, positions: Iterable[int]) -> float:
-        """Mean IoU over the classes at `positions` that occur in the ground truth; NaN if none does."""
-        return present_mean(self.iou[list(positions)])

@@ -78,14 +78,14 @@ def step_table(scores: Scores, class_names: Sequence[str], num_old: int, title: 
     `class_names` in label order; the first `num_old` are of earlier steps, the others are marked `+`
     (in step 0, where all are new, none is).
     """
-    count = scores.num_classes
+    count = len(scores.iou)
     names = [shorten(name, MAX_NAME) for name in class_names[:count]]
     width = max(map(len, names))
     cells = [
         f"{'+' if 0 < num_old <= position else ' '} {name:<{width}} {percent(scores.iou[position], 1):>5}"
         for position, name in enumerate(names)
     ]
-    old, new = scores.mean_over(range(num_old)), scores.mean_over(range(num_old, count))
+    old, new = present_mean(scores.iou[:num_old]), present_mean(scores.iou[num_old:])
     groups = f"mIoU {percent(scores.mean_iou)}"
     if 0 < num_old < count:
         groups += f"   old classes {percent(old)}   + new classes {percent(new)}"
@@ -116,7 +116,7 @@ def run_table(rows: Sequence[Row], num_first: int) -> Grid:
     cells = []
     for count, row in enumerate(rows, start=1):
         average = present_mean([earlier.mean_iou for earlier in rows[:count]])
-        means = row.first_mean(num_first), row.later_mean(num_first), row.mean_iou, average
+        means = present_mean(row.iou[:num_first]), present_mean(row.iou[num_first:]), row.mean_iou, average
         cells.append((str(row.step), str(len(row.iou)), *map(percent, means)))
     return Grid(header, cells, left=0)
 
