@@ -130,16 +130,18 @@ def figures(rows: Sequence[Row], num_first: int) -> dict[str, float]:
     }
 
 
+def iou_matrix(rows: Sequence[Row]) -> np.ndarray:
+    """(T,C) IoU of each class of the task after each step; NaN where it was not seen yet, or does not occur."""
+    return np.array([row.iou + (math.nan,) * (row.num_classes - len(row.iou)) for row in rows])
+
+
 def forgetting(rows: Sequence[Row]) -> np.ndarray:
-    """How far each class known after the last step fell from its best before: max_t IoU_c(t) - IoU_c(T).
+    """(C,) how far each class fell from its best before the last step: max_t IoU_c(t) - IoU_c(T).
 
     Negative where it went on learning; NaN where it was not known before, or does not occur.
     """
-    best = np.full(len(rows[-1].iou), np.nan)
-    for row in rows[:-1]:
-        known = slice(len(row.iou))
-        best[known] = np.fmax(best[known], row.iou)
-    return best - rows[-1].iou
+    *before, last = iou_matrix(rows)
+    return np.fmax.reduce(before, axis=0, initial=math.nan) - last
 
 
 def _fields(row: Row) -> list[str]:

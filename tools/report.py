@@ -9,7 +9,6 @@ table. Published figures of the same setting stand beside yours.
 
 import argparse
 import base64
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metrics.figures import INK, curve, curve_groups, heat, heat_map, save_figure
 from metrics.pictures import draw_strip, save_picture
-from metrics.results import Row, forgetting
+from metrics.results import Row, forgetting, iou_matrix
 from metrics.tables import Grid, percent
 from tools.command import exit_code
 from tools.compare import short_names
-from tools.reporting.runs import Run, published_finals, published_runs, read_run, require_one_task
+from tools.reporting.runs import Run, published, read_run, require_one_task
 from utils.files import atomic_write
 
 
@@ -61,9 +60,9 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
     """Write all files of the report; their paths, that of the page first."""
     out, first = options.out, runs[0]
     setting = first.dataset, first.task, first.scenario
-    published, finals = ({}, {}) if options.no_published else (published_runs(*setting), published_finals(*setting))
+    authors, finals = ({}, {}) if options.no_published else published(*setting)
     # A report of the authors' own runs shows each once.
-    references = {name: rows for name, rows in published.items() if all(rows != run.rows for run in runs)}
+    references = {name: rows for name, rows in authors.items() if all(rows != run.rows for run in runs)}
     title = options.title or " ".join(filter(None, setting)) or "Report"
     curves = {run.name: run.rows for run in runs} | references
     pictures = [out / "curves.png"]
@@ -88,8 +87,8 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
     }
     texts = [out / name for name in ("report.html", "report.md")]
     for path in texts:
-        with atomic_write(path, "w") as file:
-            file.write(templates.get_template(f"{path.name}.j2").render(contents))
+        with atomic_write(path) as file:
+            file.write(templates.get_template(f"{path.name}.j2").render(contents).encode())
     if options.tensorboard:
         for name, rows in curves.items():
             write_curves(options.tensorboard / name, rows, first.num_first)
@@ -116,20 +115,16 @@ def published_grid(runs: Sequence[Run], finals: Mapping[str, float]) -> Grid:
 
 def forgetting_grid(runs: Sequence[Run]) -> Grid:
     """A row per class that was known before the last step: how far it fell from its best, in points."""
-    missing, cells = [math.nan] * len(runs[0].class_names), []
-    columns = zip(*([*forgetting(run.rows), *missing][: len(missing)] for run in runs), strict=True)
+    cells, columns = [], np.stack([forgetting(run.rows) for run in runs], axis=1)
     for name, step, fallen in zip(runs[0].class_names, runs[0].arrival, columns, strict=True):
-        if not all(map(math.isnan, fallen)):
+        if not np.isnan(fallen).all():
             cells.append([name, str(step), *(percent(value, 1) for value in fallen)])
     return Grid(["class", "arrives in step", *(run.name for run in runs)], cells, left=1)
 
 
 def write_heat_map(path: Path, run: Run) -> None:
     """The IoU of each class, a column, after each step, a row."""
-    values = np.full((len(run.rows), len(run.class_names)), np.nan)
-    for number, row in enumerate(run.rows):
-        values[number, : len(row.iou)] = row.iou
-    figure = heat_map(values, [f"step {row.step}" for row in run.rows], run.class_names)
+    figure = heat_map(iou_matrix(run.rows), [f"step {row.step}" for row in run.rows], run.class_names)
     figure.axes[0].set_title(run.name, loc="left", color=INK)
     save_figure(figure, path)
 

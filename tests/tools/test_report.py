@@ -15,7 +15,7 @@ from metrics.results import Row, forgetting, write_row
 from tests.published import FIGURES, write_published
 from tests.workplace import Workplace
 from tools.report import main, summary_grid
-from tools.reporting.runs import published_finals, published_runs, read_run
+from tools.reporting.runs import published, read_run
 
 OVERLAPPED = "2022-10-17_voc_15-5s_RCIL_overlap"
 
@@ -31,14 +31,14 @@ def test_the_published_files_give_the_published_figures(tmp_path: Path):
 
 
 def test_published_figures_stand_beside_a_run_of_the_same_setting():
-    assert published_finals("voc", "15-1", "overlapped")["RCIL"] == pytest.approx(0.594)
-    assert published_finals("cityscapes_domain", "1-1", "by domain")["RCIL"] == pytest.approx(0.489)
-    assert not published_finals("voc", "15-1", "partitioned")
+    runs, finals = published("voc", "15-1", "overlapped")
+    assert finals["RCIL"] == pytest.approx(0.594)
+    assert list(runs) == ["RCIL, authors, 2022-08-26", "RCIL, authors, 2022-10-17"]
+    assert published("cityscapes_domain", "1-1", "by domain")[1]["RCIL"] == pytest.approx(0.489)
+    assert published("voc", "15-1", "partitioned") == published("voc", "15-1", "") == ({}, {})
     # Where no scenario is told, that of the task, if it was published for one alone.
-    assert published_finals("ade", "100-5", "")["RCIL"] == pytest.approx(0.296) and not published_finals(
-        "voc", "15-1", ""
-    )
-    assert len(published_runs("ade", "100-5", "")) == 1 and not published_runs("voc", "15-1", "")
+    runs, finals = published("ade", "100-5", "")
+    assert finals["RCIL"] == pytest.approx(0.296) and len(runs) == 1
 
 
 def test_figures_by_hand(tmp_path: Path):
@@ -84,15 +84,15 @@ def test_text_on_a_heat_map_can_be_read():
 def reports(trained: Workplace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Reports of one run, of ten, and of one with a journal and pictures beside itself under another name."""
     folder = tmp_path_factory.mktemp("reports")
-    [published] = write_published(folder / "one", OVERLAPPED)
+    [authors] = write_published(folder / "one", OVERLAPPED)
     ten = []
     for number in range(10):
         ten.append(folder / "ten" / f"2026-01-31_voc_15-1_run{number}.csv")
-        for row in read_run(published).rows:
+        for row in read_run(authors).rows:
             iou = tuple(value * (1 - number / 20) for value in row.iou)
             write_row(ten[-1], Row(row.step, iou, row.num_classes, row.mean_iou * (1 - number / 20)))
     own = trained.results()
-    for name, paths in {"one": [published], "ten": ten, "own": [own]}.items():
+    for name, paths in {"one": [authors], "ten": ten, "own": [own]}.items():
         assert main([*map(str, paths), "--out", str(folder / name / "report")]) == 0
     return {name: folder / name / "report" for name in ("one", "ten", "own")}
 

@@ -115,24 +115,18 @@ def _last_step(dataset: str, task: str, num_classes: int) -> Step | None:
     return last if last and len(last.order) == num_classes else None
 
 
-def published_runs(dataset: str, task: str, scenario: str) -> dict[str, list[Row]]:
-    """The runs of RCIL's authors of that setting, by name and date. No scenario: as `published_finals`."""
-    setting = _setting(dataset, task, scenario)
+def published(dataset: str, task: str, scenario: str) -> tuple[dict[str, list[Row]], dict[str, float]]:
+    """What was published of a setting: the runs of RCIL's authors, by name and date, and mIoU after the last step by
+    method, fractions of 1. No scenario: that of the task, if all figures are of one."""
+    finals = json.loads((PUBLISHED / "finals.json").read_text())["final"]
+
+    def setting_of(dataset: str, task: str, scenario: str) -> str:
+        found = [setting for setting in finals if setting.startswith(f"{dataset} {task} {scenario}")]
+        return found[0] if not scenario and len(found) == 1 else f"{dataset} {task} {scenario}"
+
+    wanted = setting_of(dataset, task, scenario)
     runs = [read_run(path) for path in sorted(PUBLISHED.glob("*.csv"))]
-    found = [run for run in runs if _setting(run.dataset, run.task, run.scenario) == setting]
-    return {f"RCIL, authors, {run.path.name.partition('_')[0]}": run.rows for run in found}
-
-
-def published_finals(dataset: str, task: str, scenario: str) -> dict[str, float]:
-    """mIoU after the last step by method, fractions of 1. No scenario: that of the task, if all figures are of one."""
-    return {method: percent / 100 for method, percent in _finals().get(_setting(dataset, task, scenario), {}).items()}
-
-
-def _finals() -> dict[str, dict[str, float]]:
-    return json.loads((PUBLISHED / "finals.json").read_text())["final"]
-
-
-def _setting(dataset: str, task: str, scenario: str) -> str:
-    """`DATASET TASK SCENARIO`, as in finals.json; without a scenario the only one that is there."""
-    found = [setting for setting in _finals() if setting.startswith(f"{dataset} {task} {scenario}")]
-    return found[0] if not scenario and len(found) == 1 else f"{dataset} {task} {scenario}"
+    found = [run for run in runs if setting_of(run.dataset, run.task, run.scenario) == wanted]
+    names = [f"RCIL, authors, {run.path.name.partition('_')[0]}" for run in found]
+    rows = {name: run.rows for name, run in zip(names, found, strict=True)}
+    return rows, {method: percent / 100 for method, percent in finals.get(wanted, {}).items()}
