@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import ArrayLike
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from metrics.tables import shorten
 from utils.constants import IGNORE_INDEX
@@ -81,7 +81,7 @@ def _read(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             return np.array(picture)
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:
         raise UserError(f"{path} is no picture of a run: {error}; delete its folder, and test the run again") from None
 
 

@@ -27,8 +27,7 @@ from metrics.scores import present_mean
 from utils.errors import UserError
 from utils.files import atomic_write
 
-NOT_SEEN = "x"
-ABSENT = "X"
+NOT_SEEN, ABSENT = "x", "X"
 LONGEST_STEP = 6
 """Digits of the number of a step."""
 
@@ -179,9 +178,6 @@ def _shown(field: str) -> str:
     return repr(field) if len(field) <= 40 else f"{field[:40]!r}..."
 
 
-Event = dict[str, Any]
-
-
 class Journal:
     """Writes to `path`; `about` is what its `run` event says, before any other."""
 
@@ -202,7 +198,7 @@ class Journal:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def drop(self, unwanted: Callable[[Event], bool]) -> None:
+    def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
         """Remove the lines of events that are `unwanted`, because they will come again; and one that was cut off."""
         if not self.path.exists():
             return
@@ -213,7 +209,7 @@ class Journal:
                 file.writelines(json.dumps(event) + "\n" for event in kept)
 
 
-def read_journal(path: Path) -> list[Event]:
+def read_journal(path: Path) -> list[dict[str, Any]]:
     """The events of the file, but for a last line that was cut off. UserError where it is no journal."""
     try:
         *whole, _ = path.read_text(encoding="utf-8").split("\n")

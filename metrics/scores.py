@@ -63,6 +63,8 @@ class Scores:
 
     iou: np.ndarray  # (C,) float64, in label order
     accuracy: np.ndarray  # (C,) float64: the part of a class's pixels that were found
+    mean_iou: float  # over the classes that occur in the ground truth
+    mean_accuracy: float  # over these, too
     overall_accuracy: float  # pixels that are right, over all pixels that are not ignored
     fw_iou: float  # frequency-weighted: the IoU of each class, weighted by its part of the ground truth
     matrix: np.ndarray  # (C,C) int64 counts: rows are ground truth, columns predictions
@@ -78,17 +80,7 @@ class Scores:
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: no ground truth
             accuracy, overall = correct / ground_truth, correct.sum() / matrix.sum()
             fw_iou = np.nansum(ground_truth * iou) / matrix.sum()
-        return cls(iou, accuracy, float(overall), float(fw_iou), matrix)
-
-    @property
-    def mean_iou(self) -> float:
-        """Mean IoU over the classes that occur in the ground truth."""
-        return present_mean(self.iou)
-
-    @property
-    def mean_accuracy(self) -> float:
-        """Mean accuracy over the classes that occur in the ground truth."""
-        return present_mean(self.accuracy)
+        return cls(iou, accuracy, present_mean(iou), present_mean(accuracy), float(overall), float(fw_iou), matrix)
 
     @property
     def means(self) -> dict[str, float]:

@@ -15,6 +15,7 @@ import argparse
 import csv
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare runs of one task, or methods over seeds, in percent.")
     text = "DATE_DATASET_TASK_NAME.csv; or folders, one per seed, with results/*.csv"
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=text)
-    text = "classes of step 0, background included (default: from its row)"
-    parser.add_argument("--first", type=int, metavar="N", help=text)
+    parser.add_argument("--first", type=int, metavar="N", help="classes of step 0, background included [from its row]")
     text = "sum up each file by itself, under its whole name and without differences; they may be of several tasks"
     parser.add_argument("--each", action="store_true", help=text)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table in Markdown")
@@ -101,7 +101,9 @@ def read_seeds(folders: Sequence[Path], num_first: int | None = None) -> dict[st
         paths = sorted((folder / "results").glob("*.csv"))
         if not paths:
             raise UserError(f"{folder}/results holds no results file; name the folders that scripts/compare.sh wrote")
-        minutes = read_minutes(folder / "minutes.csv")
+        minutes, file = Counter(), folder / "minutes.csv"
+        for name, value in csv.reader(file.read_text().splitlines() if file.is_file() else []):
+            minutes[name] += float(value)  # a run that was cut off has several parts
         for path in paths:
             rows, first = read_results(path, num_first)
             name = path.stem.split("_", 3)[-1]
@@ -112,15 +114,6 @@ def read_seeds(folders: Sequence[Path], num_first: int | None = None) -> dict[st
         if step != max(last_steps.values()):
             raise UserError(f"{path} ends at step {step}, others at step {max(last_steps.values())}: finish it first")
     return dict(sorted(runs.items(), key=lambda item: present_mean([found["all"] for _, found in item[1]])))
-
-
-def read_minutes(path: Path) -> dict[str, float]:
-    """Minutes by method, the parts of a run that was cut off added up; empty without such a file."""
-    minutes: dict[str, float] = {}
-    if path.is_file():
-        for name, value in csv.reader(path.read_text().splitlines()):
-            minutes[name] = minutes.get(name, 0.0) + float(value)
-    return minutes
 
 
 def comparison(runs: Mapping[str, Sequence[Run]], *, seeds: bool = False, differences: bool = False) -> Grid:

@@ -36,10 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results/DATE_DATASET_TASK_NAME.csv")
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder [report]")
     parser.add_argument("--title", default="", help="of the page")
-    text = "classes of step 0, background included (default: from its row)"
-    parser.add_argument("--first", type=int, metavar="N", help=text)
-    text = "leave out the published figures of the same setting"
-    parser.add_argument("--no_published", action="store_true", help=text)
+    parser.add_argument("--first", type=int, metavar="N", help="classes of step 0, background included [from its row]")
+    parser.add_argument("--no_published", action="store_true", help="leave out published figures of the same setting")
     text = "also write the curves for TensorBoard, a folder per run, under the tags of run.py"
     parser.add_argument("--tensorboard", type=Path, metavar="DIR", help=text)
     return exit_code(report, parser.parse_args(arguments))
@@ -83,7 +81,9 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
         "summary": summary_grid(runs),
         "published": published_grid(runs, finals) if finals else None,
         "forgotten": forgetting_grid(runs),
-        **{function.__name__: function for function in (embedded, heat, percent)},
+        "base64": lambda path: base64.b64encode(path.read_bytes()).decode(),
+        "heat": heat,
+        "percent": percent,
     }
     texts = [out / name for name in ("report.html", "report.md")]
     for path in texts:
@@ -93,11 +93,6 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
         for name, rows in curves.items():
             write_curves(options.tensorboard / name, rows, first.num_first)
     return texts + pictures
-
-
-def embedded(path: Path) -> str:
-    """A picture as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def summary_grid(runs: Sequence[Run]) -> Grid:
