@@ -1,10 +1,8 @@
 """Tables, at most 100 columns wide in the terminal. Figures in percent, `-` for none."""
 
 import math
-import re
 import statistics
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 from metrics.results import Row
@@ -16,7 +14,7 @@ MAX_NAME = 14
 MAX_LIST = 66
 
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
+LATEX = str.maketrans(LATEX | {sign: f"\\{sign}" for sign in "&%$#_{}"})
 
 
 class Grid(NamedTuple):
@@ -42,10 +40,10 @@ class Grid(NamedTuple):
     def latex(self) -> str:
         """For a paper; wants the package booktabs."""
         columns = "l" * self.left + "r" * (len(self.header) - self.left)
-        escape = partial(re.sub, r"[\\&%$#_{}~^±–]", lambda sign: LATEX[sign[0]])
-        header, *rows = (" & ".join(map(escape, row)) + r" \\" for row in (self.header, *self.cells))
-        lines = [f"\\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
-        return "\n".join([*lines, r"\end{tabular}"])
+        lines = ([field.translate(LATEX) for field in row] for row in (self.header, *self.cells))
+        header, *rows = (" & ".join(line) + r" \\" for line in lines)
+        start, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+        return "\n".join([start, r"\toprule", header, r"\midrule", *rows, r"\bottomrule", end])
 
 
 def percent(value: float, digits: int = 2) -> str:

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(options: argparse.Namespace) -> None:
     """Print the table, write and draw what is asked for."""
-    seeds = all(path.is_dir() for path in options.paths)
+    seeds = not any(path.is_file() or path.suffix == ".csv" for path in options.paths)
     runs = read_seeds(options.paths, options.first) if seeds else read_files(options)
     table = comparison(runs, seeds=seeds, differences=len(runs) > 1 and not seeds and not options.each)
     print(table.latex() if options.latex else table)

@@ -88,7 +88,6 @@ def test_seeds_for_a_paper(folders: list[Path], capsys: pytest.CaptureFixture):
 
 
 def test_seeds_that_cannot_be_compared_are_refused(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture):
-    (tmp_path / "none").mkdir()
     assert main([str(tmp_path / "none")]) == 2
     assert "holds no results file" in capsys.readouterr().err
     path = folders[1] / "results" / "shapes_voc_2-1_FT.csv"
