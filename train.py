@@ -14,9 +14,9 @@ from config import RunConfig, at_step
 from dataset import TrainBatches
 from dataset.transform import normalise
 from methods.base import Batch, Method
-from metrics.confusion import ConfusionMatrix
-from metrics.history import DrawnSample
 from metrics.meter import Fault, LossMeter
+from metrics.pictures import DrawnSample
+from metrics.scores import ConfusionMatrix
 from segmentation_module import SegmentationNet, require_two_values
 from utils.distributed import Dist, all_gather_state, broadcast_buffers
 from utils.errors import NonFiniteError, UserError, one_line

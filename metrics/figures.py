@@ -1,6 +1,5 @@
 """Diagrams, made with matplotlib's objects alone: no pyplot, hence no global state and nothing to close."""
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -12,21 +11,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from metrics.results import Row
+from metrics.scores import present_mean
 from metrics.tables import shorten
 from utils.files import atomic_write
 
 MAX_NAMED = 60
 """Classes whose names, and figures in the cells, fit into a heat map; beyond that the axes count them."""
-COLOURMAP = "YlGnBu"
-INK, FAINT = "#24292f", "#d0d7de"
-COLOURS = (
+COLOURMAP, DARK_FROM = "YlGnBu", 173 / 256
+"""From that value on, white text has a greater contrast than black, as WCAG measures it."""
+INK, FAINT, REFERENCE = "#24292f", "#d0d7de", "#8b949e"
+COLOURS = [
     *("#0969da", "#d1442f", "#1a7f37", "#8250df", "#bf8700"),
     *("#0a7d8c", "#bf3989", "#57606a", "#7c3f00", "#4c4fd6"),
-)
+]
 """Of the runs, in their order; told apart by colour-blind readers through the markers too."""
 MARKERS = "os^Dv*PhX<"
-REFERENCE = "#8b949e"
-"""Of lines to compare with."""
+LABEL_GAP = 5.5
+"""Least distance of the labels at the ends of the lines, in points of mIoU."""
 
 Group = tuple[str, Callable[[Row], float]]
 """What a panel of `curve` is called, and which figure of a row it shows."""
@@ -46,8 +47,7 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     totals = matrix.sum(axis=1, keepdims=True)
     parts = np.where(totals > 0, matrix / np.maximum(totals, 1), np.nan)
     figure = heat_map(parts, class_names, class_names, least=0.005)
-    figure.axes[0].set_xlabel("prediction")
-    figure.axes[0].set_ylabel("ground truth")
+    figure.axes[0].set(xlabel="prediction", ylabel="ground truth")
     return figure
 
 
@@ -57,54 +57,53 @@ def heat_map(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], le
     cell = 0.42 if num_columns <= MAX_NAMED else 0.08  # inches
     size = 2.2 + cell * num_columns, 2.2 + (cell if num_rows > MAX_NAMED else 0.42) * num_rows
     figure = Figure(figsize=size, dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("#e6e6e6")
+    axes = figure.add_subplot(facecolor="#e6e6e6")
     image = axes.imshow(100 * values, cmap=COLOURMAP, vmin=0, vmax=100, aspect="auto", interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.05, label="percent")
     bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    axes.tick_params(length=0)
+    axes.spines[:].set_color(FAINT)
     for names, axis, turned in ((columns, axes.xaxis, 90), (rows, axes.yaxis, 0)):
         if len(names) <= MAX_NAMED:
             axis.set_ticks(range(len(names)), [shorten(name, 16) for name in names], rotation=turned, fontsize=8)
         else:
             axis.set_ticks(range(0, len(names), 10))
-    for axes_of_any in figure.axes:
-        axes_of_any.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_color(FAINT)
     if num_columns <= MAX_NAMED:
-        for y, x in zip(*np.nonzero(np.nan_to_num(values, nan=-1) >= least), strict=True):
-            text = f"{100 * values[y, x]:.0f}"
-            axes.text(x, y, text, ha="center", va="center", fontsize=8, color=heat(values[y, x])[1])
+        for y, x in np.argwhere(values >= least):
+            _, colour = heat(values[y, x])
+            axes.text(x, y, f"{100 * values[y, x]:.0f}", ha="center", va="center", fontsize=8, color=colour)
     return figure
 
 
 def heat(value: float) -> tuple[str, str]:
-    """Colour of a cell for a figure, 0..1, and of the text on it."""
-    if math.isnan(value):
-        return "transparent", "inherit"
-    colour = colormaps[COLOURMAP](value)[:3]
-    # Relative luminance, as WCAG has it: below 0.179 white has the greater contrast, above it black.
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
-    dark = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.179
-    return to_hex(colour), "#ffffff" if dark else "#000000"
+    """Colour of a cell for a figure, 0..1 or NaN, which is transparent, and of the text on it."""
+    return to_hex(colormaps[COLOURMAP](value), keep_alpha=True), "#ffffff" if value >= DARK_FROM else "#000000"
 
 
-def curve(path: Path, seeds_by_run: Mapping[str, Sequence[Sequence[Row]]], num_first: int, title: str = "") -> None:
+def curve(
+    path: Path,
+    seeds_by_run: Mapping[str, Sequence[Sequence[Row]]],
+    num_first: int,
+    title: str = "",
+    references: Collection[str] = (),
+) -> None:
     """Write a PNG of the mIoU after each step, a line per run, in three panels of one scale.
 
     A run is the rows of one seed, or of several that have the same steps: then the line is their mean, in a band from
-    the lowest to the highest. Panels: see `curve_groups`; `num_first` classes, background included, are of step 0.
+    the lowest to the highest; runs that are `references` are grey and dashed. Panels: see `curve_groups`; `num_first`
+    classes, background included, are of step 0.
     """
     groups = curve_groups(num_first, next(iter(seeds_by_run.values()))[0][0].num_classes)
     figure = Figure(figsize=(0.8 + 3.4 * len(groups), 3.7), dpi=160, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)
     panels = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
     for axes, group in zip(panels, groups, strict=True):
-        draw_panel(axes, group, seeds_by_run)
+        draw_panel(axes, group, seeds_by_run, references)
     panels[0].set_ylabel("mIoU in percent", color=INK)
-    handles, labels = panels[-1].get_legend_handles_labels()
     if len(seeds_by_run) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+        handles = panels[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=min(len(seeds_by_run), 6), frameon=False)
     if title:
         figure.suptitle(title, color=INK, fontsize=12, fontweight="bold")
     save_figure(figure, path)
@@ -116,12 +115,10 @@ def curve_groups(num_first: int, num_classes: int) -> list[Group]:
     def named(of: str, start: int, end: int) -> str:
         return f"classes {of}  ({start}–{end - 1})" if end - start > 1 else f"class {of}  ({start})"
 
+    first = (named("of step 0", 0, num_first), lambda row: present_mean(row.iou[:num_first]))
+    later = (named("of later steps", num_first, num_classes), lambda row: present_mean(row.iou[num_first:]))
     every = ("all classes so far", lambda row: row.mean_iou)
-    if num_first == num_classes:
-        return [every]
-    first = (named("of step 0", 0, num_first), lambda row: row.first_mean(num_first))
-    later = (named("of later steps", num_first, num_classes), lambda row: row.later_mean(num_first))
-    return [first, later, every]
+    return [every] if num_first == num_classes else [first, later, every]
 
 
 def draw_panel(
@@ -130,42 +127,32 @@ def draw_panel(
     seeds_by_run: Mapping[str, Sequence[Sequence[Row]]],
     references: Collection[str] = (),
 ) -> None:
-    """One diagram of `curve`: a line per run and its last value beside its end; `references` are grey and dashed."""
+    """One diagram of `curve`: a line per run and its last value beside its end."""
     name, figure_of = group
-    ends: list[tuple[int, float, str]] = []
+    ends: list[tuple[float, int, str]] = []
     for index, (run, seeds) in enumerate(seeds_by_run.items()):
         steps = [row.step for row in seeds[0]]
         values = 100 * np.array([[figure_of(row) for row in rows] for rows in seeds])
         usual = {"color": COLOURS[index % len(COLOURS)], "linewidth": 2, "markersize": 5}
         grey = {"color": REFERENCE, "linewidth": 1.2, "markersize": 3, "linestyle": "--"}
         style = grey if run in references else usual
-        marker = MARKERS[index % len(MARKERS)]
-        axes.plot(steps, values.mean(0), label=run, marker=marker, clip_on=False, **style)
+        axes.plot(steps, values.mean(0), label=run, marker=MARKERS[index % len(MARKERS)], clip_on=False, **style)
         if len(values) > 1:
             axes.fill_between(steps, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0)
-        ends.append((steps[-1], values[:, -1].mean(), style["color"]))
+        if not np.isnan(values[:, -1].mean()):
+            ends.append((values[:, -1].mean(), steps[-1], style["color"]))
     axes.set_title(name, color=INK, fontsize=10, loc="left")
     axes.set_xlabel("step", color=INK)
-    axes.set_ylim(0, 100)
-    axes.set_yticks(range(0, 101, 20))
+    axes.set(ylim=(0, 100), yticks=range(0, 101, 20), axisbelow=True)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=11, min_n_ticks=1))
     axes.grid(axis="y", color=FAINT, linewidth=0.7)
-    axes.set_axisbelow(True)
     axes.tick_params(length=0, colors=INK)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(FAINT)
-    label = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
-    for step, value, colour, height in _spread(ends):
-        axes.annotate(f"{value:.1f}", (step, height), fontsize=9, fontweight="bold", color=colour, **label)
-
-
-def _spread(ends: list[tuple[int, float, str]], gap: float = 5.5) -> list[tuple[int, float, str, float]]:
-    """`ends` (step, value, colour), each with the height of its label, `gap` points apart or more; none for NaN."""
-    shown = sorted((end for end in ends if not np.isnan(end[1])), key=lambda end: end[1])
-    heights: list[float] = []
-    for _, value, _ in shown:
-        heights.append(max(value, heights[-1] + gap) if heights else value)
-    # What would grow out of the panel goes down instead, so that all panels keep their height.
-    limits = (100 - above * gap for above in reversed(range(len(shown))))
-    return [(*end, min(height, limit)) for end, height, limit in zip(shown, heights, limits, strict=True)]
+    axes.spines[["left", "top", "right"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+    height = -np.inf
+    for above, (value, step, colour) in zip(reversed(range(len(ends))), sorted(ends), strict=True):
+        height = max(value, height + LABEL_GAP)
+        # What would grow out of the panel goes down instead, so that all panels keep their height.
+        at = step, min(height, 100 - above * LABEL_GAP)
+        axes.annotate(f"{value:.1f}", at, fontsize=9, fontweight="bold", color=colour, **place)

@@ -1,31 +1,121 @@
-"""Pictures of labels: beside the image or on it, and which colour is which class; and of how sure a network is."""
+"""Pictures of labels: beside the image or on it, and which colour is which class; and of how sure a network is.
+
+A folder of samples keeps what a network says of the same test images after every step (SPEC 9), for sample K and
+step T: `K_image.png`, and as palette pictures `K_truth.png` and `K_stepT.png`, whose values are the positions of the
+classes in their order of arrival, 255 for what is not labelled.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import ArrayLike
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from metrics.tables import shorten
 from utils.constants import IGNORE_INDEX
+from utils.errors import UserError
 from utils.files import atomic_write
 
 PANEL, LARGEST_PANEL = 240, 1000
 """Sides, in pixels: that a small picture is scaled up to, about, and that a large one is scaled down to."""
-MARGIN, GAP, HEADER, SWATCH = 16, 8, 26, 14
-COLUMN = 90
-"""Least width of a column of `draw_samples`, so that its title has room."""
-LEGEND_WIDTH = 240
-"""Least width of what stands below a single picture."""
+STRIP_SIDE = 128
+"""Longer side of a picture in a strip, in pixels."""
+MARGIN, GAP, HEADER, SWATCH = 16, 8, 28, 14
+COLUMN, LEGEND_WIDTH = 100, 240
+"""Least widths: of a column with text, and of what stands below a single picture."""
 READABLE = 1000
 """Width of a picture, in pixels, that text of the usual size goes with; below a larger one it grows."""
 OPACITY = 0.6
 """Of the colours that lie on an image."""
 PAPER, INK, IGNORED = (255, 255, 255), (36, 41, 47), (225, 225, 225)
 FRAME = (175, 184, 193)
+
+
+class DrawnSample(NamedTuple):
+    """A test image after a step, uint8."""
+
+    image: np.ndarray  # (3,h,w)
+    truth: np.ndarray  # (h,w), 255 is not labelled
+    prediction: np.ndarray  # (h,w)
+
+
+class History(NamedTuple):
+    """A test image over the steps, uint8."""
+
+    image: np.ndarray  # (3,h,w)
+    truth: np.ndarray  # (h,w), 255 is not labelled
+    predictions: dict[int, np.ndarray]  # step -> (h,w)
+
+
+def save_samples(folder: Path, step: int, samples: Sequence[DrawnSample], palette: ArrayLike) -> None:
+    """Put what is seen after `step` into `folder`, empty until now or with the same samples after other steps.
+
+    `palette` as `colour_mask` takes it. Of other samples, say of another `--sample_num`, nothing is kept.
+    """
+    before = [history.image for history in read_history(folder)]
+    same = len(before) == len(samples) and all(map(np.array_equal, before, [sample.image for sample in samples]))
+    for path in () if same else folder.glob("[0-9]*_*.png"):
+        path.unlink()
+    for number, sample in enumerate(samples):
+        save_picture(Image.fromarray(sample.image.transpose(1, 2, 0)), folder / f"{number}_image.png")
+        save_picture(colour_mask(sample.truth, palette), folder / f"{number}_truth.png")
+        save_picture(colour_mask(sample.prediction, palette), folder / f"{number}_step{step}.png")
+
+
+def read_history(folder: Path) -> list[History]:
+    """The samples in `folder`, none where there is no such folder. UserError for a file that is no picture."""
+    histories: list[History] = []
+    while (image := folder / f"{len(histories)}_image.png").is_file():
+        number = len(histories)
+        steps = {path: path.stem.rpartition("step")[2] for path in folder.glob(f"{number}_step*.png")}
+        predictions = {int(step): _read(path) for path, step in steps.items() if step.isdecimal()}
+        histories.append(History(_read(image).transpose(2, 0, 1), _read(folder / f"{number}_truth.png"), predictions))
+    return histories
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture)
+    except OSError as error:
+        raise UserError(f"{path} is no picture of a run: {error}; delete its folder, and test the run again") from None
+
+
+def save_picture(image: Image.Image, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    with atomic_write(path) as file:
+        image.save(file, format="PNG")
+
+
+def colour_mask(labels: np.ndarray, palette: ArrayLike) -> Image.Image:
+    """Labels uint8 (H,W) as an image with a palette, mode P, whose pixels are the label values."""
+    mask = Image.fromarray(np.asarray(labels))
+    mask.putpalette(_full_palette(palette).tobytes())
+    return mask
+
+
+def draw_strip(runs: Mapping[str, Sequence[History]], palette: ArrayLike, class_names: Sequence[str]) -> Image.Image:
+    """A block of rows per sample, a row per run: image | ground truth | run | step 0 | ... ; below, the classes that
+    occur.
+
+    `runs`: samples by name of the run. The images are those of the first run; of another run, what it says of other
+    images is left out. `palette` (up to 256,3): colours in label order, as `class_names`.
+    """
+    steps = sorted({step for samples in runs.values() for sample in samples for step in sample.predictions})
+    rows = []
+    for block in zip(*runs.values(), strict=False):
+        image, truth, _ = block[0]
+        shared = [image, truth]
+        for name, sample in zip(runs, block, strict=True):
+            if np.array_equal(sample.image, image):
+                rows.append([*shared, name, *map(sample.predictions.get, steps)])
+                shared = [None, None]
+    titles = ["image", "ground truth", "", *(f"step {step}" for step in steps)]
+    return draw_samples(rows, titles, palette, class_names, side=STRIP_SIDE)
 
 
 def draw_samples(
@@ -43,59 +133,10 @@ def draw_samples(
     """
     colours = _full_palette(palette)
     maps = [cell for row in rows for cell in row if isinstance(cell, np.ndarray) and cell.ndim == 2]
-    cells = [[None if cell is None else _cell(cell, colours, side) for cell in row] for row in rows]
-    return _page(cells, titles, lambda width: _legend(occurring(maps), colours, class_names, width))
-
-
-def occurring(maps: Sequence[np.ndarray]) -> list[int]:
-    """The labels in any of the label `maps`, ascending."""
-    return sorted({int(label) for labels in maps for label in np.unique(labels)})
-
-
-def _page(
-    cells: Sequence[Sequence[Image.Image | None]],
-    titles: Sequence[str],
-    below: Callable[[int], Image.Image],
-    least_width: int = 0,
-) -> Image.Image:
-    """Rows of pictures under the titles of their columns, if any; at the foot what `below` draws in the width given."""
-    widths = [
-        max([COLUMN if title else 0, *(cell.width for cell in column if cell)])
-        for title, column in zip(titles, zip(*cells, strict=True), strict=True)
-    ]
-    heights = [max((cell.height for cell in row if cell), default=0) for row in cells]
-    width = max(sum(widths) + GAP * (len(widths) - 1), least_width)
-    foot, top = below(width), MARGIN + (HEADER if any(titles) else 0)
-    height = top + sum(heights) + GAP * (len(cells) + 1) + foot.height + MARGIN
-    page = Image.new("RGB", (2 * MARGIN + width, height), PAPER)
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(15)
-    lefts = [MARGIN + sum(widths[:column]) + GAP * column for column in range(len(widths))]
-    for left, title in zip(lefts, titles, strict=True):
-        draw.text((left, MARGIN), title, INK, font)
-    for row, row_height in zip(cells, heights, strict=True):
-        for left, cell in zip(lefts, row, strict=True):
-            if cell:
-                page.paste(cell, (left, top))
-        top += row_height + GAP
-    page.paste(foot, (MARGIN, height - MARGIN - foot.height))
-    return page
-
-
-def _cell(cell: np.ndarray | str, colours: np.ndarray, side: int | None) -> Image.Image:
-    """What stands in a cell of `draw_samples`."""
-    if isinstance(cell, str):
-        font = ImageFont.load_default(15)
-        _, _, right, bottom = ImageDraw.Draw(Image.new("RGB", (1, 1))).textbbox((0, 4), cell, font)
-        picture = Image.new("RGB", (math.ceil(right) + GAP, max(HEADER, math.ceil(bottom) + GAP)), PAPER)
-        ImageDraw.Draw(picture).text((0, 4), cell, INK, font)
-        return picture
-    photo = cell.ndim == 3
-    height, width = cell.shape[-2:]
-    longer = max(height, width)
-    factor = side / longer if side else min(_enlargement(cell.shape[-2:]), LARGEST_PANEL / longer)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    picture = Image.fromarray(np.ascontiguousarray(cell.transpose(1, 2, 0)) if photo else colours[cell])
-    return picture.resize(size, Image.Resampling.BICUBIC if photo else Image.Resampling.NEAREST)
+    samples = _grid([[_cell(cell, colours, side) for cell in row] for row in [titles, *rows]])
+    return _page(
+        samples, _legend(np.unique(np.concatenate([*map(np.unique, maps)])), colours, class_names, samples.width)
+    )
 
 
 def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: ArrayLike, class_names: Sequence[str]) -> Image.Image:
@@ -115,36 +156,31 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: ArrayLike, clas
     edge[1:] |= labels[1:] != labels[:-1]
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     photo.paste(PAPER, mask=Image.fromarray(edge))
-    shown = [label for label in occurring([labels]) if coloured[label]] or occurring([labels])
-    return _single(photo, lambda width, text: _legend(shown, colours, class_names, width, text))
+    shown = np.unique(labels)
+    return _page(
+        photo, _legend(shown[coloured[shown]] if coloured[shown].any() else shown, colours, class_names, *_foot(photo))
+    )
 
 
 def draw_confidence(confidence: np.ndarray) -> Image.Image:
     """A map of the largest softmax probability, (H,W) in 0..1, with the scale of its colours below."""
-    height, width = confidence.shape
-    factor = _enlargement(confidence.shape)
-    picture = Image.fromarray(_heat(confidence)).resize((width * factor, height * factor), Image.Resampling.NEAREST)
-    return _single(picture, lambda width, text: _scale("largest softmax probability", width, text))
-
-
-def colour_mask(labels: np.ndarray, palette: ArrayLike) -> Image.Image:
-    """Labels uint8 (H,W) as an image with a palette, mode P, whose pixels are the label values."""
-    mask = Image.fromarray(np.asarray(labels))
-    mask.putpalette(_full_palette(palette).tobytes())
-    return mask
-
-
-def save_picture(image: Image.Image, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
-    with atomic_write(path) as file:
-        image.save(file, format="PNG")
+    colours = Image.fromarray(_heat(confidence))
+    picture = ImageOps.scale(colours, _enlargement(confidence.shape), Image.Resampling.NEAREST)
+    width, text = _foot(picture)
+    font, line, bar = ImageFont.load_default(13 * text), 20 * text, SWATCH * text
+    scale = Image.new("RGB", (width, 2 * line + bar), PAPER)
+    draw = ImageDraw.Draw(scale)
+    draw.text((0, 0), "largest softmax probability", INK, font)
+    scale.paste(Image.fromarray(_heat(np.tile(np.linspace(0, 1, width), (bar, 1)))), (0, line))
+    for value, anchor in ((0.0, "la"), (0.25, "ma"), (0.5, "ma"), (0.75, "ma"), (1.0, "ra")):
+        draw.text((value * (width - 1), line + bar + 3 * text), f"{value:g}", INK, font, anchor=anchor)
+    return _page(picture, scale)
 
 
 def _full_palette(palette: ArrayLike) -> np.ndarray:
     """(256,3) uint8: the colours of `palette`, black for labels without one, light grey for what is ignored."""
-    colours = np.zeros((256, 3), np.uint8)
     given = np.array(palette, dtype=np.uint8).reshape(-1, 3)
-    colours[: len(given)] = given
+    colours = np.pad(given, ((0, 256 - len(given)), (0, 0)))
     colours[IGNORE_INDEX] = IGNORED
     return colours
 
@@ -154,27 +190,50 @@ def _enlargement(shape: tuple[int, int]) -> int:
     return max(1, round(PANEL / max(shape)))
 
 
-def _single(picture: Image.Image, below: Callable[[int, int], Image.Image]) -> Image.Image:
-    """A page of one picture; `below`, of a width and the size of text as a multiple of the usual, draws its foot."""
-    text = max(1, round(picture.width / READABLE))
-    return _page([[picture]], [""], lambda width: below(width, text), LEGEND_WIDTH * text)
-
-
 def _heat(values: np.ndarray) -> np.ndarray:
     """Colours, uint8 with an axis of 3 more, of values in 0..1: from dark blue to yellow, evenly to the eye."""
     return colormaps["viridis"](values, bytes=True)[..., :3]
 
 
-def _scale(title: str, width: int, text: int) -> Image.Image:
-    """The colours of 0..1 from left to right, with figures below and `title` above."""
-    font, line, bar = ImageFont.load_default(13 * text), 20 * text, SWATCH * text
-    scale = Image.new("RGB", (width, 2 * line + bar), PAPER)
-    draw = ImageDraw.Draw(scale)
-    draw.text((0, 0), title, INK, font)
-    scale.paste(Image.fromarray(_heat(np.tile(np.linspace(0, 1, width), (bar, 1)))), (0, line))
-    for value, anchor in ((0.0, "la"), (0.25, "ma"), (0.5, "ma"), (0.75, "ma"), (1.0, "ra")):
-        draw.text((value * (width - 1), line + bar + 3 * text), f"{value:g}", INK, font, anchor=anchor)
-    return scale
+def _cell(cell: np.ndarray | str | None, colours: np.ndarray, side: int | None) -> Image.Image | None:
+    """What stands in a cell of `draw_samples`."""
+    if isinstance(cell, str) and cell:
+        font = ImageFont.load_default(15)
+        _, _, right, bottom = ImageDraw.Draw(Image.new("RGB", (1, 1))).textbbox((0, 0), cell, font)
+        text = Image.new("RGB", (max(COLUMN, math.ceil(right)), max(HEADER - GAP, math.ceil(bottom))), PAPER)
+        ImageDraw.Draw(text).text((0, 0), cell, INK, font)
+        return text
+    if not isinstance(cell, np.ndarray):
+        return None
+    photo, longer = cell.ndim == 3, max(cell.shape[-2:])
+    factor = side / longer if side else min(_enlargement(cell.shape[-2:]), LARGEST_PANEL / longer)
+    picture = Image.fromarray(np.ascontiguousarray(cell.transpose(1, 2, 0)) if photo else colours[cell])
+    size = [max(1, round(length * factor)) for length in picture.size]
+    return picture.resize(size, Image.Resampling.BICUBIC if photo else Image.Resampling.NEAREST)
+
+
+def _grid(cells: Sequence[Sequence[Image.Image | None]], gap: int = GAP) -> Image.Image:
+    """Pictures in rows and columns that are `gap` pixels apart."""
+    widths = [max((cell.width for cell in column if cell), default=0) for column in zip(*cells, strict=True)]
+    heights = [max((cell.height for cell in row if cell), default=0) for row in cells]
+    size = [sum(lengths) + gap * (len(lengths) - 1) for lengths in (widths, heights)]
+    grid = Image.new("RGB", size, PAPER)
+    for row, line in enumerate(cells):
+        for column, cell in enumerate(line):
+            if cell:
+                grid.paste(cell, (sum(widths[:column]) + gap * column, sum(heights[:row]) + gap * row))
+    return grid
+
+
+def _page(picture: Image.Image, foot: Image.Image) -> Image.Image:
+    """A picture and what stands below it, with a margin."""
+    return ImageOps.expand(_grid([[picture], [foot]], gap=MARGIN), MARGIN, PAPER)
+
+
+def _foot(picture: Image.Image) -> tuple[int, int]:
+    """Width of what stands below a single picture, and the size of its text as a multiple of the usual."""
+    text = max(1, round(picture.width / READABLE))
+    return max(picture.width, LEGEND_WIDTH * text), text
 
 
 def _legend(
@@ -187,8 +246,7 @@ def _legend(
     font, swatch = ImageFont.load_default(13 * text), SWATCH * text
     names = ["not labelled" if label == IGNORE_INDEX else shorten(class_names[label], 22) for label in shown]
     entry = swatch + math.ceil(max(map(font.getlength, names))) + 24 * text
-    num_columns = max(1, width // entry)
-    num_lines = math.ceil(len(names) / num_columns)
+    num_lines = math.ceil(len(names) / max(1, width // entry))
     line_height = swatch + 7 * text
     legend = Image.new("RGB", (width, num_lines * line_height), PAPER)
     draw = ImageDraw.Draw(legend)

@@ -13,25 +13,19 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config import RunConfig, options_of
 from metrics.figures import confusion_figure, curve
-from metrics.history import DrawnSample, draw_strip, read_history, save_samples
-from metrics.journal import Event, Journal, plain, read_journal
-from metrics.pictures import draw_samples, save_picture
-from metrics.results import Row, read_rows, results_of, rows_to_extend, write_row
-from metrics.scores import Scores
+from metrics.pictures import DrawnSample, draw_samples, draw_strip, read_history, save_picture, save_samples
+from metrics.results import Journal, Row, plain, read_journal, read_rows, results_of, rows_to_extend, write_row
+from metrics.scores import Scores, present_mean
 from metrics.tables import Grid, images_table, percent, run_table, step_table
 from tasks import Task
 from utils.distributed import Dist
 from utils.errors import UserError
 from utils.log import log
 
-PROTOCOL_NOTES = {
-    "plop": "",
-    "mib": (
-        "labels of MiB: ignored pixels trained as background, classes not seen yet are left out of the scores; "
-        "figures before the last step are not comparable with those under the labels of PLOP"
-    ),
-}
-"""What is to be said of results by label protocol."""
+MIB_NOTE = (
+    "labels of MiB: ignored pixels trained as background, classes not seen yet are left out of the scores; "
+    "figures before the last step are not comparable with those under the labels of PLOP"
+)
 
 
 def of_main_process(report: Callable[..., None]) -> Callable[..., None]:
@@ -69,7 +63,10 @@ class Reporter:
         places = {"samples": relpath(self.samples_folder, self.results.parent)}
         self.journal = Journal(self.results.with_suffix(".jsonl"), {**self.about, **looks, **places})
         # What does not serve is to be told now, and not after days of training.
-        self.mirror = require_wandb() if self.wandb else None
+        try:
+            self.mirror = importlib.import_module("wandb") if self.wandb else None
+        except ImportError:
+            raise UserError("--wandb: the package wandb is not installed: pip install wandb, or leave it out") from None
         rows_to_extend(self.results, len(self.class_names))
         if self.journal.path.exists():
             read_journal(self.journal.path)
@@ -80,13 +77,10 @@ class Reporter:
             return self
         self.folder.mkdir(parents=True, exist_ok=True)
         names = {"project": "rcil", "name": self.about["name"], "group": self.folder.parent.name}
+        told = {"dir": str(self.folder), "config": plain(self.about["config"])}
         try:
-            settings = self.mirror.Settings(silent=True)
-            config = plain(self.about["config"])
-            # It copies what TensorBoard gets from every SummaryWriter that is made after it.
-            run = self.mirror.init(
-                **names, dir=str(self.folder), config=config, settings=settings, sync_tensorboard=True
-            )
+            # sync_tensorboard: it copies what TensorBoard gets from every SummaryWriter that is made after it.
+            run = self.mirror.init(**names, **told, settings={"silent": True}, sync_tensorboard=True)
         except (self.mirror.Error, ValueError) as error:
             reason, cure = " ".join(str(error).split()), "wandb login, WANDB_MODE=offline, or leave it out"
             raise UserError(f"--wandb: it does not start: {reason}; {cure}") from None
@@ -116,14 +110,8 @@ class Reporter:
     def begin(self, step: int, *, iteration: int, epoch: int) -> None:
         """The training of `step` begins, or resumes after so many iterations and validated epochs: what was told of
         later ones will be told again."""
-
-        def comes_again(event: Event) -> bool:
-            if event.get("step") != step:
-                return False
-            later = event["event"] == "losses" and event["iteration"] > iteration
-            return later or (event["event"] == "validation" and event["epoch"] > epoch)
-
-        self.journal.drop(comes_again)
+        done = {"iteration": iteration, "epoch": epoch}
+        self.journal.drop(lambda e: e.get("step") == step and any(e.get(name, 0) > done[name] for name in done))
 
     @of_main_process
     def losses(self, step: int, iteration: int, losses: dict[str, float], lr: float) -> None:
@@ -137,7 +125,7 @@ class Reporter:
     def validation(self, step: int, epoch: int, scores: Scores) -> None:
         """Scores on the step's validation set after `epoch` epochs."""
         self.writer.add_scalar(f"validation_step{step}/mIoU", scores.mean_iou, epoch)
-        self.journal.write("validation", step=step, epoch=epoch, **_means(scores))
+        self.journal.write("validation", step=step, epoch=epoch, **scores.means)
         log.info(f"step {step}, epoch {epoch}: validation mIoU {100 * scores.mean_iou:.2f}")
 
     def row(self, step: int) -> Row | None:
@@ -148,24 +136,24 @@ class Reporter:
     @of_main_process
     def test(self, step: int, scores: Scores, num_old: int) -> None:
         """Scores on the test set after `step`: to the console, TensorBoard and the results table."""
-        names, means = self.class_names[: scores.num_classes], _means(scores)
+        names, means = self.class_names[: len(scores.iou)], scores.means
         log.info("\n" + step_table(scores, names, num_old, title=f"step {step}: test IoU in percent") + "\n")
         titles = {"miou": "mIoU", "overall_accuracy": "overall accuracy", "mean_accuracy": "mean accuracy"}
         for name, value in means.items():
             self.writer.add_scalar(f"test/{titles.get(name, name)}", value, step)
         figures = zip(names, map(percent, scores.iou), map(percent, scores.accuracy), scores.matrix.sum(1), strict=True)
         cells = [[name, iou, accuracy, f"{pixels:,}"] for name, iou, accuracy, pixels in figures]
-        self.writer.add_text(
-            "test/classes", Grid(["class", "IoU", "accuracy", "pixels"], cells, left=1).markdown(), step
-        )
+        classes = Grid(["class", "IoU", "accuracy", "pixels"], cells, left=1)
+        self.writer.add_text("test/classes", classes.markdown(), step)
         self.writer.add_figure("test/confusion", confusion_figure(scores.matrix, names), step)
-        groups = {"old": scores.mean_over(range(num_old)), "new": scores.mean_over(range(num_old, len(names)))}
+        groups = {"old": present_mean(scores.iou[:num_old]), "new": present_mean(scores.iou[num_old:])}
         self.journal.drop(lambda event: event["event"] == "test" and event.get("step") == step)
         iou = dict(zip(names, map(float, scores.iou), strict=True))
         self.journal.write("test", step=step, **means, **groups, iou=iou)
         self.flush()
         # Last: a step with a row is done, and is not scored again.
-        write_row(self.results, Row.from_scores(step, scores, len(self.class_names)), self.note)
+        row = Row(step, tuple(scores.iou), len(self.class_names), scores.mean_iou)
+        write_row(self.results, row, self.note)
 
     @of_main_process
     def samples(self, step: int, samples: Sequence[DrawnSample]) -> None:
@@ -205,23 +193,6 @@ class Reporter:
             log.info(f"pictures     {path.parent}")
 
 
-def _means(scores: Scores) -> dict[str, float]:
-    return {
-        "miou": scores.mean_iou,
-        "overall_accuracy": scores.overall_accuracy,
-        "mean_accuracy": scores.mean_accuracy,
-        "fw_iou": scores.fw_iou,
-    }
-
-
-def require_wandb() -> Any:
-    """The package. UserError if it is not installed."""
-    try:
-        return importlib.import_module("wandb")
-    except ImportError:
-        raise UserError("--wandb: the package wandb is not installed: pip install wandb, or leave it out") from None
-
-
 def build_report(
     config: RunConfig, task: Task, class_names: Sequence[str], palette: Sequence, scenario: str, dist: Dist
 ) -> Reporter:
@@ -233,7 +204,7 @@ def build_report(
         palette=palette,
         num_first=task.step(0).num_seen,
         is_main=dist.is_main,
-        note=PROTOCOL_NOTES[config.data.label_protocol],
+        note=MIB_NOTE if config.data.label_protocol == "mib" else "",
         about={
             "dataset": task.dataset,
             "task": task.name,

@@ -1,28 +1,33 @@
-"""The results file of a run, `DATE_DATASET_TASK_NAME.csv` (SPEC 8).
+"""The files of a run in the results folder: its table, for people and tools, and its journal, for other programs.
 
-No header, but maybe lines that start with # and say under which labels was scored. A row a step:
-`step,IoU_0,...,IoU_{n-1},mIoU`, the n classes of the task in its label order. `x` stands for a class that no step has
-brought yet, `X` for one that was seen but does not occur in the ground truth. Figures are fractions of 1, written so
-that reading gives the same float.
+`DATE_DATASET_TASK_NAME.csv` (SPEC 8) has no header, but maybe lines that start with # and say under which labels was
+scored. A row a step: `step,IoU_0,...,IoU_{n-1},mIoU`, the n classes of the task in its label order. `x` stands for a
+class that no step has brought yet, `X` for one that was seen but does not occur in the ground truth. Figures are
+fractions of 1, written so that reading gives the same float.
+
+`DATE_DATASET_TASK_NAME.jsonl` has a line of JSON for all that was measured, with `event` and `time` (seconds since
+1970). Events: `run` (what ran: data set, task, class names, options), `losses` (step, iteration, lr and each loss),
+`validation` (step, epoch and scores) and `test` (step, scores and the IoU of each class). Null stands for no figure.
 """
 
 import csv
 import glob
+import json
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from config import RunConfig
-from metrics.scores import Scores, present_mean
+from metrics.scores import present_mean
 from utils.errors import UserError
 from utils.files import atomic_write
 
-NOT_SEEN = "x"
-ABSENT = "X"
+NOT_SEEN, ABSENT = "x", "X"
 LONGEST_STEP = 6
 """Digits of the number of a step."""
 
@@ -35,28 +40,13 @@ class Row(NamedTuple):
     num_classes: int  # of the whole task, seen or not
     mean_iou: float  # NaN where no class occurs in the ground truth
 
-    @classmethod
-    def from_scores(cls, step: int, scores: Scores, num_classes: int) -> "Row":
-        """The row of `step` in a task of `num_classes` classes, of which `scores` covers the first ones."""
-        assert scores.num_classes <= num_classes, (scores.num_classes, num_classes)
-        return cls(step, tuple(map(float, scores.iou)), num_classes, scores.mean_iou)
-
-    def first_mean(self, num_first: int) -> float:
-        """Mean IoU over the first step's classes, background included; NaN if none occurs."""
-        return present_mean(self.iou[:num_first])
-
-    def later_mean(self, num_first: int) -> float:
-        """Mean IoU over the classes that came after the first step; NaN if none occurs."""
-        return present_mean(self.iou[num_first:])
-
 
 def results_of(config: RunConfig, dataset: str, task: str) -> Path:
     """The results table of a run: of `--date`, else the newest one of this name where it resumes, else of today."""
     name = f"_{dataset}_{task}_{config.name}.csv"
-    if config.date is None and (config.resume or config.test):
-        started = sorted(config.results_dir.glob(f"????-??-??{glob.escape(name)}"))
-        if started:
-            return started[-1]
+    started = sorted(config.results_dir.glob(f"????-??-??{glob.escape(name)}"))
+    if started and config.date is None and (config.resume or config.test):
+        return started[-1]
     return config.results_dir / f"{config.date or date.today().isoformat()}{name}"
 
 
@@ -65,9 +55,7 @@ def write_row(path: Path, row: Row, note: str = "") -> None:
 
     UserError if the file is malformed or belongs to a task with another number of classes.
     """
-    path = Path(path)
-    rows = rows_to_extend(path, row.num_classes)
-    rows = sorted([other for other in rows if other.step != row.step] + [row], key=lambda other: other.step)
+    rows = sorted([other for other in rows_to_extend(path, row.num_classes) if other.step != row.step] + [row])
     with atomic_write(path, "w") as file:
         file.write(f"# {note}\n" if note else "")
         csv.writer(file, lineterminator="\n").writerows(map(_fields, rows))
@@ -99,17 +87,17 @@ def read_rows(path: Path) -> list[Row]:
         raise UserError(f"{path} is not a results file: it is not plain text of comma-separated values") from error
     if not lines:
         raise UserError(f"{path} is empty: a results file has a row a step, step,IoU_0,...,mIoU")
-    rows = []
+    rows: dict[int, Row] = {}
     for number, fields in lines:
         try:
-            rows.append(_row(fields))
+            row = _row(fields)
         except ValueError as error:
             raise UserError(f"{path}, line {number}: {error}; a row is step,IoU_0,...,mIoU") from error
-        if rows[-1].num_classes != rows[0].num_classes:
+        if len(fields) != len(lines[0][1]):
             raise UserError(f"{path}, line {number}: {len(fields)} fields, the first row has {len(lines[0][1])}")
-    if len({row.step for row in rows}) != len(rows):
-        raise UserError(f"{path}: two rows of the same step; keep one of them")
-    return sorted(rows, key=lambda row: row.step)
+        if rows.setdefault(row.step, row) is not row:
+            raise UserError(f"{path}: two rows of the same step; keep one of them")
+    return [rows[step] for step in sorted(rows)]
 
 
 def read_results(path: Path, num_first: int | None = None) -> tuple[list[Row], int]:
@@ -128,35 +116,36 @@ def figures(rows: Sequence[Row], num_first: int) -> dict[str, float]:
 
     `all`, `old` and `new`: mIoU after the last step, of all classes, of the `num_first` of step 0, background included,
     and of the later ones. `harmonic`: harmonic mean of old and new, which knowing only one of them does not raise.
-    `average`: mean of `all` over the steps. `forgetting`: see there.
+    `average`: mean of `all` over the steps. `forgetting`: mean of `forgetting` over the classes.
     """
-    old, new = rows[-1].first_mean(num_first), rows[-1].later_mean(num_first)
+    old, new = present_mean(rows[-1].iou[:num_first]), present_mean(rows[-1].iou[num_first:])
     return {
         "all": rows[-1].mean_iou,
         "average": present_mean([row.mean_iou for row in rows]),
         "old": old,
         "new": new,
         "harmonic": 2 * old * new / (old + new) if old + new != 0 else 0.0,
-        "forgetting": forgetting(rows),
+        "forgetting": present_mean(forgetting(rows)),
     }
 
 
-def forgetting(rows: Sequence[Row]) -> float:
-    """How far the classes known before the last step fell from their best: mean of max_t IoU_c(t) - IoU_c(T).
+def iou_matrix(rows: Sequence[Row]) -> np.ndarray:
+    """(T,C) IoU of each class of the task after each step; NaN where it was not seen yet, or does not occur."""
+    return np.array([row.iou + (math.nan,) * (row.num_classes - len(row.iou)) for row in rows])
 
-    Negative where they went on learning; NaN where no class was known before, or none occurs.
+
+def forgetting(rows: Sequence[Row]) -> np.ndarray:
+    """(C,) how far each class fell from its best before the last step: max_t IoU_c(t) - IoU_c(T).
+
+    Negative where it went on learning; NaN where it was not known before, or does not occur.
     """
-    best = np.full(len(rows[-1].iou), np.nan)
-    for row in rows[:-1]:
-        known = slice(len(row.iou))
-        best[known] = np.fmax(best[known], row.iou)
-    return present_mean(best - rows[-1].iou)
+    *before, last = iou_matrix(rows)
+    return np.fmax.reduce(before, axis=0, initial=math.nan) - last
 
 
 def _fields(row: Row) -> list[str]:
-    figures = [ABSENT if math.isnan(value) else repr(float(value)) for value in (*row.iou, row.mean_iou)]
-    unseen = [NOT_SEEN] * (row.num_classes - len(row.iou))
-    return [str(row.step), *figures[:-1], *unseen, figures[-1]]
+    *iou, mean = (ABSENT if math.isnan(value) else repr(float(value)) for value in (*row.iou, row.mean_iou))
+    return [str(row.step), *iou, *[NOT_SEEN] * (row.num_classes - len(iou)), mean]
 
 
 def _row(fields: list[str]) -> Row:
@@ -175,13 +164,11 @@ def _row(fields: list[str]) -> Row:
 
 
 def _figure(field: str) -> float:
-    if field == ABSENT:
-        return math.nan
     try:
         value = float(field)
     except ValueError:
         value = math.nan
-    if not 0 <= value <= 1:
+    if not (0 <= value <= 1 or field == ABSENT):
         raise ValueError(f"{_shown(field)} is neither a fraction from 0 to 1 nor {ABSENT!r} or {NOT_SEEN!r}")
     return value
 
@@ -189,3 +176,52 @@ def _figure(field: str) -> float:
 def _shown(field: str) -> str:
     """In quotes, and not the whole of a field that fills a page."""
     return repr(field) if len(field) <= 40 else f"{field[:40]!r}..."
+
+
+class Journal:
+    """Writes to `path`; `about` is what its `run` event says, before any other."""
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self.path = path
+        self.about = about
+        self._introduced = False
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Add a line. OSError where that cannot be done."""
+        if not self._introduced:
+            # Not before it is needed: a run that is refused leaves no file.
+            self._introduced = True
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.drop(lambda _: False)
+            self.write("run", **self.about)
+        line = json.dumps({"event": event, "time": round(time.time(), 3)} | plain(facts), allow_nan=False)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Remove the lines of events that are `unwanted`, because they will come again; and one that was cut off."""
+        if not self.path.exists():
+            return
+        events = read_journal(self.path)
+        kept = [event for event in events if not unwanted(event)]
+        if len(kept) < len(events) or not self.path.read_bytes().endswith(b"\n"):
+            with atomic_write(self.path, "w") as file:
+                file.writelines(json.dumps(event) + "\n" for event in kept)
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The events of the file, but for a last line that was cut off. UserError where it is no journal."""
+    try:
+        *whole, _ = path.read_text(encoding="utf-8").split("\n")
+        events = [json.loads(line) for line in whole]
+    except ValueError as error:
+        raise UserError(f"{path} is no journal of a run: {error}; move it away, and the run writes a new one") from None
+    for number, event in enumerate(events, start=1):
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise UserError(f"{path}, line {number}: no event; move the file away, and the run writes a new one")
+    return events
+
+
+def plain(value: Any) -> Any:
+    """What JSON knows: what is not finite becomes null, and what is neither figure nor text its spelling."""
+    return json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)

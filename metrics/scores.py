@@ -1,14 +1,53 @@
-"""The figures of one evaluation."""
+"""Counts of (ground truth, prediction) pairs, and the scores that they amount to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from utils.constants import IGNORE_INDEX
+from utils.distributed import all_reduce_sum
 
 IOU_EPSILON = 1e-6
 """Added to the union (SPEC 8)."""
+
+
+class ConfusionMatrix:
+    """Counts of `num_classes` classes, kept on the device: rows are ground truth, columns predictions."""
+
+    def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
+        self.num_classes = num_classes
+        # Slot 0 takes the ignored pixels, so that they need not be picked out: picking gives a size that
+        # depends on the data, for which the host would have to wait.
+        self._counts = torch.zeros(1 + num_classes**2, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def update(self, labels: Tensor, predictions: Tensor) -> None:
+        """Add a batch: `labels` (B,H,W), any integer type, in [0,C) or 255; `predictions` (B,H,W) in [0,C).
+
+        The host does not wait for the device: torch.bincount would, to learn its largest value. A label
+        that is neither a class nor 255 points past the end of the counts, which raises.
+        """
+        labels = labels.flatten()
+        slots = 1 + self.num_classes * labels.long() + predictions.flatten()
+        slots = slots.masked_fill_(labels == IGNORE_INDEX, 0)
+        self._counts.scatter_add_(0, slots, torch.ones_like(slots))
+
+    @property
+    def matrix(self) -> Tensor:
+        """The counts, (C,C) int64, without the ignored pixels."""
+        return self._counts[1:].view(self.num_classes, self.num_classes)
+
+    def all_reduce(self) -> None:
+        """Sum over all processes. Call it once, after the last batch, in every process."""
+        all_reduce_sum(self._counts)
+
+    def scores(self) -> Scores:
+        """What the counts amount to; waits for the device."""
+        return Scores.from_matrix(self.matrix.cpu().numpy())
 
 
 def present_mean(values: np.ndarray) -> float:
@@ -24,6 +63,8 @@ class Scores:
 
     iou: np.ndarray  # (C,) float64, in label order
     accuracy: np.ndarray  # (C,) float64: the part of a class's pixels that were found
+    mean_iou: float  # over the classes that occur in the ground truth
+    mean_accuracy: float  # over these, too
     overall_accuracy: float  # pixels that are right, over all pixels that are not ignored
     fw_iou: float  # frequency-weighted: the IoU of each class, weighted by its part of the ground truth
     matrix: np.ndarray  # (C,C) int64 counts: rows are ground truth, columns predictions
@@ -32,34 +73,17 @@ class Scores:
     def from_matrix(cls, matrix: np.ndarray) -> Scores:
         """Scores of a confusion matrix (C,C); rows are ground truth, ignored pixels are not in it."""
         matrix = np.asarray(matrix, dtype=np.int64)
-        true_positive = matrix.diagonal().astype(np.float64)
+        correct = matrix.diagonal().astype(np.float64)
         ground_truth, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
-        total = ground_truth.sum()
-        occurs = ground_truth > 0
-        iou = np.where(occurs, true_positive / (ground_truth + predicted - true_positive + IOU_EPSILON), np.nan)
-        return cls(
-            iou=iou,
-            accuracy=np.where(occurs, true_positive / np.maximum(ground_truth, 1), np.nan),
-            overall_accuracy=float(true_positive.sum() / total) if total else float("nan"),
-            fw_iou=float((ground_truth[occurs] / total * iou[occurs]).sum()) if total else float("nan"),
-            matrix=matrix,
-        )
+        union = ground_truth + predicted - correct
+        iou = np.where(ground_truth > 0, correct / (union + IOU_EPSILON), np.nan)
+        with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: no ground truth
+            accuracy, overall = correct / ground_truth, correct.sum() / matrix.sum()
+            fw_iou = np.nansum(ground_truth * iou) / matrix.sum()
+        return cls(iou, accuracy, present_mean(iou), present_mean(accuracy), float(overall), float(fw_iou), matrix)
 
     @property
-    def num_classes(self) -> int:
-        """C, the classes seen so far."""
-        return len(self.iou)
-
-    @property
-    def mean_iou(self) -> float:
-        """Mean IoU over the classes that occur in the ground truth."""
-        return present_mean(self.iou)
-
-    @property
-    def mean_accuracy(self) -> float:
-        """Mean accuracy over the classes that occur in the ground truth."""
-        return present_mean(self.accuracy)
-
-    def mean_over(self, positions: Iterable[int]) -> float:
-        """Mean IoU over the classes at `positions` that occur in the ground truth; NaN if none does."""
-        return present_mean(self.iou[list(positions)])
+    def means(self) -> dict[str, float]:
+        """The figures over all classes, by the names of the journal."""
+        names = ("overall_accuracy", "mean_accuracy", "fw_iou")
+        return {"miou": self.mean_iou, **{name: getattr(self, name) for name in names}}

@@ -1,23 +1,20 @@
 """Tables, at most 100 columns wide in the terminal. Figures in percent, `-` for none."""
 
 import math
-import re
 import statistics
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from metrics.results import Row, figures
+from metrics.results import Row
 from metrics.scores import Scores, present_mean
 
 WIDTH = 100
 MAX_NAME = 14
 """Characters of a class name that are shown, so that four columns fit."""
-MAX_RUN_NAME, MAX_COMPARED_NAME = 58, 32
 MAX_LIST = 66
 
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
+LATEX = str.maketrans(LATEX | {sign: f"\\{sign}" for sign in "&%$#_{}"})
 
 
 class Grid(NamedTuple):
@@ -43,10 +40,10 @@ class Grid(NamedTuple):
     def latex(self) -> str:
         """For a paper; wants the package booktabs."""
         columns = "l" * self.left + "r" * (len(self.header) - self.left)
-        escape = partial(re.sub, r"[\\&%$#_{}~^±–]", lambda sign: LATEX[sign[0]])
-        header, *rows = (" & ".join(map(escape, row)) + r" \\" for row in (self.header, *self.cells))
-        lines = [f"\\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
-        return "\n".join([*lines, r"\end{tabular}"])
+        lines = ([field.translate(LATEX) for field in row] for row in (self.header, *self.cells))
+        header, *rows = (" & ".join(line) + r" \\" for line in lines)
+        start, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+        return "\n".join([start, r"\toprule", header, r"\midrule", *rows, r"\bottomrule", end])
 
 
 def percent(value: float, digits: int = 2) -> str:
@@ -79,14 +76,14 @@ def step_table(scores: Scores, class_names: Sequence[str], num_old: int, title: 
     `class_names` in label order; the first `num_old` are of earlier steps, the others are marked `+`
     (in step 0, where all are new, none is).
     """
-    count = scores.num_classes
+    count = len(scores.iou)
     names = [shorten(name, MAX_NAME) for name in class_names[:count]]
     width = max(map(len, names))
     cells = [
         f"{'+' if 0 < num_old <= position else ' '} {name:<{width}} {percent(scores.iou[position], 1):>5}"
         for position, name in enumerate(names)
     ]
-    old, new = scores.mean_over(range(num_old)), scores.mean_over(range(num_old, count))
+    old, new = present_mean(scores.iou[:num_old]), present_mean(scores.iou[num_old:])
     groups = f"mIoU {percent(scores.mean_iou)}"
     if 0 < num_old < count:
         groups += f"   old classes {percent(old)}   + new classes {percent(new)}"
@@ -117,29 +114,9 @@ def run_table(rows: Sequence[Row], num_first: int) -> Grid:
     cells = []
     for count, row in enumerate(rows, start=1):
         average = present_mean([earlier.mean_iou for earlier in rows[:count]])
-        means = row.first_mean(num_first), row.later_mean(num_first), row.mean_iou, average
+        means = present_mean(row.iou[:num_first]), present_mean(row.iou[num_first:]), row.mean_iou, average
         cells.append((str(row.step), str(len(row.iou)), *map(percent, means)))
     return Grid(header, cells, left=0)
-
-
-def runs_table(runs: Mapping[str, tuple[Sequence[Row], int]], *, differences: bool = False) -> Grid:
-    """A row per run, by name: last step, and mIoU after it, with the `differences` from the first run in points.
-
-    Each run is its rows and the number of classes of step 0.
-    """
-    titles = {"first": "old", "later": "new", "all": "all", "average": "average"}
-    columns = [name for title in titles for name in ([title, "diff"] if differences else [title])]
-    width = MAX_COMPARED_NAME if differences else MAX_RUN_NAME
-    reference, cells = figures(*next(iter(runs.values()))), []
-    for number, (name, (rows, num_first)) in enumerate(runs.items()):
-        row, found = [shorten_middle(name, width), str(rows[-1].step)], figures(rows, num_first)
-        for figure in titles.values():
-            row.append(percent(found[figure]))
-            if differences:
-                points = 100 * (found[figure] - reference[figure])
-                row.append("" if number == 0 else "-" if math.isnan(points) else f"{points:+.2f}")
-        cells.append(row)
-    return Grid(["", "step", *columns], cells, left=1)
 
 
 def in_columns(cells: Sequence[str]) -> list[str]:

@@ -100,4 +100,4 @@ done
 folders=
 for seed in $SEEDS; do folders="$folders $OUT/seed$seed"; done
 echo
-python tools/compare_seeds.py $folders --markdown "$OUT/table.md" --png "$OUT/curves.png" --title "shapes, $TASK overlapped"
+python tools/compare.py $folders --markdown "$OUT/table.md" --png "$OUT/curves.png" --title "shapes, $TASK overlapped"

@@ -1,12 +1,11 @@
 """The published runs as results files, for the tests that read some."""
 
-import json
 from pathlib import Path
 
-from metrics.results import write_row
-from tools.reporting.runs import PUBLISHED, rows_of
+from metrics.results import read_rows, write_row
+from tools.reporting.runs import PUBLISHED
 
-RUNS = {run["file"]: rows_of(run) for run in json.loads(PUBLISHED.read_text())["runs"]}
+RUNS = {path.stem: read_rows(path) for path in sorted(PUBLISHED.glob("*.csv"))}
 """Rows by the name of the file."""
 
 FIGURES = {  # classes of step 0, then last step, final, average, first, later in percent

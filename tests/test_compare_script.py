@@ -55,7 +55,7 @@ def test_all_methods_run_with_all_seeds_in_two_parts(tmp_path: Path):
         takes = first.config.method_name in TAKE_THAT_OF_FT
         assert first.config.step_ckpt == (checkpoints / "15-1-voc_FT_0.pth" if takes else None)
         assert first.config.checkpoint == checkpoints
-    assert table.startswith("tools/compare_seeds.py") and all(f"seed{seed} " in table for seed in (42, 43, 44))
+    assert table.startswith("tools/compare.py") and all(f"seed{seed} " in table for seed in (42, 43, 44))
     rates = {run.config.method_name: run.config.optim.lr[1] for run in runs[1::2]}
     assert (rates["PI"], rates["FT"], rates["MiB"]) == (0.005, 0.015, 0.03)  # what suits each
     minutes = (tmp_path / "out" / "seed42" / "minutes.csv").read_text().splitlines()
@@ -140,4 +140,4 @@ def test_the_commands_of_the_results_are_ones_that_work(tmp_path: Path):
         assert done.returncode == 0, done.stderr
         *lines, table = filter(None, done.stdout.splitlines())
         runs = [parse(shlex.split(line)[1:]) for line in lines if line.startswith("run.py")]
-        assert runs and table.startswith("tools/compare_seeds.py")
+        assert runs and table.startswith("tools/compare.py")

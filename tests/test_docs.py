@@ -99,7 +99,7 @@ TOOL_LINES = [
     line
     for text in (*PAGES.values(), README)
     for line in dict.fromkeys([*commands(text), *re.findall(r"`(?:\.venv/bin/)?(python tools/[^`]+)`", text)])
-    if re.match(r"python tools/(average_csv|compare_csv|convert|export|predict|report)\.py .", line)
+    if re.match(r"python tools/(compare|convert|export|predict|report)\.py .", line)
 ]
 MEANT = {"...": "", "IMAGE": "picture.jpg", "PICTURE": "picture.jpg", "DIR": "folder", "AUTHORS.pth": "authors.pth"}
 """What stands in the pages for files of the reader's own."""
@@ -124,7 +124,7 @@ def own_files(trained: Workplace, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_the_pages_have_commands_of_tools():
     assert {re.search(r"tools/(\w+)", line)[1] for line in TOOL_LINES} == {
-        *("average_csv", "compare_csv", "convert", "export", "predict", "report")
+        *("compare", "convert", "export", "predict", "report")
     }
 
 

@@ -13,10 +13,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from checkpoints import CheckpointStore
-from metrics.history import read_history
-from metrics.journal import read_journal
+from metrics.pictures import read_history
 from metrics.report import Reporter
-from metrics.results import read_rows
+from metrics.results import read_journal, read_rows
 from modules.authors_names import PREFIX, to_authors
 from tasks import Step
 from tests.helpers import task_of

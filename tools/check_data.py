@@ -12,7 +12,9 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,23 +22,44 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import DataConfig
-from dataset import DATASETS, open_dataset, open_task, scenario_of
-from dataset.base import DatasetSpec
-from dataset.index import ranges
+from dataset import DATASETS, make_split, open_dataset, open_task, scenario_of
+from dataset.base import DatasetSpec, Sample
+from dataset.index import map_in_threads, ranges, scan_sample
 from dataset.labels import map_labels, training_lut
-from dataset.reading import read_image, read_mask
-from dataset.splits import SplitRules, StepSets
+from dataset.reading import probe, read_image, read_mask
+from dataset.splits import Split, SplitRules, StepSets
 from metrics.pictures import draw_samples, save_picture
 from metrics.tables import MAX_NAME, images_table, in_columns, shorten
-from tasks import Task
+from tasks import Task, get_task
 from tools.command import exit_code
-from tools.inspection import Survey, against_published, count_files, empty_steps, missing_classes, shared_images, survey
+from utils.constants import IGNORE_INDEX
+from utils.errors import UserError
 
 SHAPES_MARKER = "shapes.json"
 PER_STEP = 4
 """Images of the contact sheet."""
 SHEET_SIDE = 150
 """Longer side of a picture there, in pixels."""
+FEW_FOLDERS = 8
+"""More are counted together: Cityscapes has one for each city."""
+
+
+class Finding(NamedTuple):
+    """What one sample holds."""
+
+    sample: Sample  # with its size where nothing is wrong
+    counts: np.ndarray | None  # (256,) pixels per label value, None where something is wrong with a file
+    kinds: list[str]  # format and mode of image and mask
+    problems: list[str]
+
+
+class Survey(NamedTuple):
+    """A split as it lies on disk."""
+
+    findings: list[Finding]
+    problems: list[str]  # those of the split as a whole, then those of its files
+    counts: np.ndarray  # (N,256) pixels of each label value in the masks of the samples that can be used
+    split: Split  # these samples as the loaders would see them
 
 
 def check(options: argparse.Namespace) -> int:
@@ -59,8 +82,7 @@ def check(options: argparse.Namespace) -> int:
     arriving, counts = [spec.arriving(step) for step in task.steps], [tuple(map(len, of_step)) for of_step in sets]
     title = f"{spec.name} {task.name}, {rules.scenario}: images per step"
     print(f"{images_table(arriving, counts, title)}\n\n{classes_table(spec, task, train, val)}\n")
-    problems = train.problems + val.problems + shared_images(train, val)
-    problems += missing_classes(spec, train.split, train.counts.any(axis=0)) + empty_steps(sets, task)
+    problems = train.problems + val.problems + inconsistencies(spec, task, train, val, sets)
     if (root / SHAPES_MARKER).is_file():
         print("drawn by tools/make_shapes.py: not compared with the published numbers")
     else:
@@ -74,12 +96,84 @@ def check(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def survey(spec: DatasetSpec, root: Path, name: str) -> Survey:
+    """Read every image and mask of split `name` on all cores. UserError where folders or lists lack."""
+    samples = spec.list_samples(root, name)
+    findings = map_in_threads(partial(examine, label_values=spec.label_values), samples, f"{spec.name} {name}")
+    twice = [path for path, count in Counter(sample.image for sample in samples).items() if count > 1]
+    problems = [f"image {path} is listed more than once in {name}" for path in twice]
+    problems += [problem for finding in findings for problem in finding.problems]
+    sound = [finding for finding in findings if not finding.problems]
+    counts = np.array([finding.counts for finding in sound]).reshape(-1, 256)
+    return Survey(findings, problems, counts, make_split(spec, [finding.sample for finding in sound], counts > 0))
+
+
+def examine(sample: Sample, label_values: frozenset[int]) -> Finding:
+    """Open and decode both files of a sample."""
+    problems, kinds, counts = [], [], None
+    try:
+        counts, size = scan_sample(sample, label_values)
+        sample = sample._replace(size=size)
+    except UserError as error:
+        problems.append(str(error))
+    for path, role in ((sample.image, "image"), (sample.mask, "mask")):
+        try:
+            kinds.append(f"{role} {probe(path, role)}")
+        except UserError as error:
+            problems.append(str(error))
+    return Finding(sample, counts, kinds, list(dict.fromkeys(problems)))
+
+
+def inconsistencies(spec: DatasetSpec, task: Task, train: Survey, val: Survey, sets: Sequence[StepSets]) -> list[str]:
+    """Images that serve both splits, classes that no training mask shows, steps with nothing to train or test on."""
+    trained = {finding.sample.image for finding in train.findings}
+    both = [finding.sample.image for finding in val.findings if finding.sample.image in trained]
+    problems = [f"image {path} is listed for training and for validation" for path in both]
+    expected = {spec.class_of[value] for value in spec.label_values} - {IGNORE_INDEX}
+    if missing := sorted(label for label in expected if not train.split.classes[:, label].any()):
+        named = ", ".join(f"{label} ({spec.class_names[label]})" for label in missing)
+        if np.flatnonzero(train.counts.any(axis=0)).tolist() in ([IGNORE_INDEX], [0, IGNORE_INDEX]):
+            named += "; the masks hold 0 and 255 alone, and 255 is ignored: number the classes from 1"
+        problems.append(f"no training mask shows class {named}")
+    for step, of_step in enumerate(sets):
+        empty = [role for role, samples in of_step._asdict().items() if not samples]
+        problems += [f"{task.name}, step {step}: no image in the {role} set" for role in empty]
+    return problems
+
+
+def against_published(spec: DatasetSpec, train: Split, val: Split) -> list[str]:
+    """Problems: numbers of images, in all and per step, that differ from those of a complete copy (SPEC 2)."""
+    problems = []
+    for name, split, expected in zip(("training", "validation"), (train, val), spec.num_images or (), strict=False):
+        if len(split.samples) != expected:
+            problems.append(f"{len(split.samples):,} {name} images; a complete {spec.name} has {expected:,}")
+    if problems:
+        return problems  # the steps would differ too, and say nothing new
+    for sizes in spec.step_sizes if spec.num_images else ():
+        for step in get_task(spec.facts, sizes.task).steps:
+            sets = spec.select(train, val, step, SplitRules(scenario=sizes.scenario))
+            for role in ("train", "test"):
+                found, expected = len(getattr(sets, role)), getattr(sizes, role)[step.number]
+                if found != expected:
+                    problems.append(
+                        f"{sizes.task} {sizes.scenario}, step {step}: {found:,} {role} images; a complete "
+                        f"{spec.name} has {expected:,}: some masks are not the published ones"
+                    )
+    return problems
+
+
 def print_files(spec: DatasetSpec, train: Survey, val: Survey) -> None:
     """How many files there are, and of what kinds, sizes and label values."""
     findings = train.findings + val.findings
     print(f"{spec.name}: {len(train.findings):,} training and {len(val.findings):,} validation images with masks")
-    for folder, (there, used) in count_files(findings).items():
-        print(f"  {folder}: {there:,} files" + ("" if used == there else f", {used:,} of them used"))
+    named = Counter(path.parent for finding in findings for path in set(finding.sample[:2]))
+    there, used = Counter(), Counter()
+    for folder in filter(Path.is_dir, sorted(named)):
+        place = folder if len(named) <= FEW_FOLDERS else folder.parent
+        there[place] += sum(path.is_file() for path in folder.iterdir())
+        used[place] += named[folder]
+    for place, count in there.items():
+        print(f"  {place}: {count:,} files" + ("" if used[place] == count else f", {used[place]:,} of them used"))
     kinds = Counter(kind for finding in findings for kind in finding.kinds)
     print("  kinds: " + ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common()))
     sizes = Counter(f"{size[1]} x {size[0]}" for finding in findings if (size := finding.sample.size)).most_common()

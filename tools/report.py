@@ -8,24 +8,25 @@ table. Published figures of the same setting stand beside yours.
 """
 
 import argparse
+import base64
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from torch.utils.tensorboard import SummaryWriter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from metrics.figures import INK, curve, curve_groups, heat_map, save_figure
-from metrics.history import draw_strip
-from metrics.pictures import save_picture
-from metrics.results import Row
+from metrics.figures import INK, curve, curve_groups, heat, heat_map, save_figure
+from metrics.pictures import draw_strip, save_picture
+from metrics.results import Row, forgetting, iou_matrix
+from metrics.tables import Grid, percent
 from tools.command import exit_code
-from tools.compare_csv import short_names
-from tools.reporting.page import markdown, render
-from tools.reporting.runs import Run, published_finals, published_runs, read_run, require_one_task
+from tools.compare import short_names
+from tools.reporting.runs import Run, published, read_run, require_one_task
 from utils.files import atomic_write
 
 
@@ -35,10 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results/DATE_DATASET_TASK_NAME.csv")
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder [report]")
     parser.add_argument("--title", default="", help="of the page")
-    text = "classes of step 0, background included (default: from its row)"
-    parser.add_argument("--first", type=int, metavar="N", help=text)
-    text = "leave out the published figures of the same setting"
-    parser.add_argument("--no_published", action="store_true", help=text)
+    parser.add_argument("--first", type=int, metavar="N", help="classes of step 0, background included [from its row]")
+    parser.add_argument("--no_published", action="store_true", help="leave out published figures of the same setting")
     text = "also write the curves for TensorBoard, a folder per run, under the tags of run.py"
     parser.add_argument("--tensorboard", type=Path, metavar="DIR", help=text)
     return exit_code(report, parser.parse_args(arguments))
@@ -59,38 +58,68 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
     """Write all files of the report; their paths, that of the page first."""
     out, first = options.out, runs[0]
     setting = first.dataset, first.task, first.scenario
-    published, finals = ({}, {}) if options.no_published else (published_runs(*setting), published_finals(*setting))
+    authors, finals = ({}, {}) if options.no_published else published(*setting)
     # A report of the authors' own runs shows each once.
-    references = {name: rows for name, rows in published.items() if all(rows != run.rows for run in runs)}
+    references = {name: rows for name, rows in authors.items() if all(rows != run.rows for run in runs)}
     title = options.title or " ".join(filter(None, setting)) or "Report"
     curves = {run.name: run.rows for run in runs} | references
-    pictures = ["curves.png"]
-    curve(out / "curves.png", {name: [rows] for name, rows in curves.items()}, first.num_first, title)
+    pictures = [out / "curves.png"]
+    curve(pictures[0], {name: [rows] for name, rows in curves.items()}, first.num_first, title, references)
     for run in runs:
-        pictures.append(f"heatmap_{run.name.replace('/', '_')}.png")
-        write_heat_map(out / pictures[-1], run)
+        pictures.append(out / f"heatmap_{run.name.replace('/', '_')}.png")
+        write_heat_map(pictures[-1], run)
     if histories := {run.name: run.samples for run in runs if run.samples}:
-        pictures.append("strip.png")
-        save_picture(draw_strip(histories, first.palette, first.class_names), out / "strip.png")
-    texts = {
-        "report.html": render(title, runs, references, finals),
-        "report.md": markdown(title, runs, finals, pictures),
+        pictures.append(out / "strip.png")
+        save_picture(draw_strip(histories, first.palette, first.class_names), pictures[-1])
+    loader = FileSystemLoader(Path(__file__).with_name("reporting"))
+    escaped = select_autoescape(["html.j2"])
+    templates = Environment(loader=loader, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True)
+    contents = {
+        "title": title,
+        "runs": runs,
+        "pictures": pictures,
+        "summary": summary_grid(runs),
+        "published": published_grid(runs, finals) if finals else None,
+        "forgotten": forgetting_grid(runs),
+        "base64": lambda path: base64.b64encode(path.read_bytes()).decode(),
+        "heat": heat,
+        "percent": percent,
     }
-    for name, text in texts.items():
-        with atomic_write(out / name) as file:
-            file.write(text.encode())
+    texts = [out / name for name in ("report.html", "report.md")]
+    for path in texts:
+        with atomic_write(path) as file:
+            file.write(templates.get_template(f"{path.name}.j2").render(contents).encode())
     if options.tensorboard:
         for name, rows in curves.items():
             write_curves(options.tensorboard / name, rows, first.num_first)
-    return [out / name for name in (*texts, *pictures)]
+    return texts + pictures
+
+
+def summary_grid(runs: Sequence[Run]) -> Grid:
+    """A row per run, in percent."""
+    cells = [[run.name, str(run.rows[-1].step), *map(percent, run.figures.values())] for run in runs]
+    return Grid(["run", "step", *runs[0].figures], cells, left=1)
+
+
+def published_grid(runs: Sequence[Run], finals: Mapping[str, float]) -> Grid:
+    """mIoU of all classes after the last step: that of the runs, and that of each published method."""
+    cells = [[run.name, "here", percent(run.figures["all"])] for run in runs]
+    cells += [[method, "published", percent(value)] for method, value in finals.items()]
+    return Grid(["run or method", "measured", "all"], cells, left=2)
+
+
+def forgetting_grid(runs: Sequence[Run]) -> Grid:
+    """A row per class that was known before the last step: how far it fell from its best, in points."""
+    cells, columns = [], np.stack([forgetting(run.rows) for run in runs], axis=1)
+    for name, step, fallen in zip(runs[0].class_names, runs[0].arrival, columns, strict=True):
+        if not np.isnan(fallen).all():
+            cells.append([name, str(step), *(percent(value, 1) for value in fallen)])
+    return Grid(["class", "arrives in step", *(run.name for run in runs)], cells, left=1)
 
 
 def write_heat_map(path: Path, run: Run) -> None:
     """The IoU of each class, a column, after each step, a row."""
-    values = np.full((len(run.rows), len(run.class_names)), np.nan)
-    for number, row in enumerate(run.rows):
-        values[number, : len(row.iou)] = row.iou
-    figure = heat_map(values, [f"step {row.step}" for row in run.rows], run.class_names)
+    figure = heat_map(iou_matrix(run.rows), [f"step {row.step}" for row in run.rows], run.class_names)
     figure.axes[0].set_title(run.name, loc="left", color=INK)
     save_figure(figure, path)
 

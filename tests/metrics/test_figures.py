@@ -1,11 +1,12 @@
 """Diagrams: the right figures in the right places."""
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from metrics.figures import confusion_figure, curve, curve_groups, draw_panel
@@ -47,3 +48,15 @@ def test_labels_at_the_ends_keep_apart_and_inside_the_panel():
     heights = sorted(text.xy[1] for text in axes.texts)
     assert len(heights) == 4 and heights[0] == pytest.approx(50) and heights[-1] <= 100
     assert all(high - low >= 5.5 - 1e-9 for low, high in pairwise(heights))
+
+
+def test_no_text_of_a_panel_lies_on_another():
+    figure = Figure(figsize=(4, 3.7), layout="constrained")
+    runs = {f"run {n}": [[Row(row.step, (), 21, row.mean_iou * (1 - n / 20)) for row in ROWS]] for n in range(10)}
+    draw_panel(figure.add_subplot(), curve_groups(21, 21)[0], runs)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    assert len(boxes) > 20
+    for one, other in combinations(boxes, 2):
+        wide, high = min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0)
+        assert wide <= 1 or high <= 4

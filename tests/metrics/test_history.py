@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metrics.history import STRIP_SIDE, DrawnSample, draw_strip, read_history, save_samples
-from metrics.pictures import GAP, HEADER, MARGIN
+from metrics.pictures import GAP, HEADER, MARGIN, STRIP_SIDE, DrawnSample, draw_strip, read_history, save_samples
 from utils.errors import UserError
 
 NAMES = ["background", "cat", "dog"]

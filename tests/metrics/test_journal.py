@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metrics.journal import Journal, read_journal
+from metrics.results import Journal, read_journal
 from utils.errors import UserError
 
 ABOUT = {"name": "run", "classes": ("cat", "dog"), "path": Path("a/b")}

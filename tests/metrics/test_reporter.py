@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metrics.history import DrawnSample
-from metrics.journal import read_journal
+from metrics.pictures import DrawnSample
 from metrics.report import Reporter
+from metrics.results import read_journal
 from metrics.scores import Scores
 from tests.workplace import Workplace
 

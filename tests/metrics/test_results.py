@@ -46,7 +46,7 @@ def test_round_trip_is_bit_for_bit(tmp_path):
 def test_marks_of_unseen_and_absent_classes(tmp_path):
     path = tmp_path / "results.csv"
     scores = Scores.from_matrix(np.array([[1, 0, 1], [0, 0, 0], [0, 0, 5]]))
-    write_row(path, Row.from_scores(7, scores, num_classes=5))
+    write_row(path, Row(7, tuple(scores.iou), 5, scores.mean_iou))
     fields = path.read_text().strip().split(",")
     assert len(fields) == 7
     assert fields[0] == "7" and fields[2] == "X" and fields[4:6] == ["x", "x"]

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from metrics.confusion import ConfusionMatrix
-from metrics.scores import IOU_EPSILON, Scores
+from metrics.scores import IOU_EPSILON, ConfusionMatrix, Scores
 from tests.properties.strategies import IGNORED
 
 

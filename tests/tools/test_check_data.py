@@ -15,8 +15,7 @@ from dataset.index import Index, fingerprint
 from dataset.splits import Split
 from metrics.pictures import GAP, HEADER, IGNORED, MARGIN
 from tests.helpers import SPECS, task_of
-from tools.check_data import SHEET_SIDE, main
-from tools.inspection import against_published
+from tools.check_data import SHEET_SIDE, against_published, main
 from tools.make_shapes import make_shapes
 
 

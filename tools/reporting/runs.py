@@ -1,24 +1,22 @@
 """The runs of a report: one's own, from results table, journal and pictures, and what was published beside them."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from dataset import DATASETS
 from dataset.voc import voc_palette
-from metrics.history import History, read_history
-from metrics.journal import read_journal
-from metrics.results import Row, figures, forgetting, read_results
+from metrics.pictures import History, read_history
+from metrics.results import Row, figures, read_journal, read_results
 from tasks import Step, get_task
 from trained import built_in
 from utils.errors import UserError
 
-PUBLISHED = Path(__file__).with_name("published.json")
+PUBLISHED = Path(__file__).with_name("published")
+"""Results tables of RCIL's authors, and the figures of their paper (arXiv 2203.05402)."""
 TITLES = {"harmonic": "harmonic mean", "average": "average over steps"}
 """What figures are called in a report, where it is not their name."""
 
@@ -46,26 +44,25 @@ class Run:
         found = figures(self.rows, self.num_first)
         return {TITLES.get(name, name): found[name] for name in ("all", "old", "new", *TITLES, "forgetting")}
 
-    def forgetting_of(self, position: int) -> float:
-        """How far a class fell from its best in the steps before the last; NaN where it was not known then."""
-        known = [row for row in self.rows if position < len(row.iou)]
-        return forgetting([Row(row.step, (row.iou[position],), 1, row.mean_iou) for row in known])
-
 
 def read_run(path: Path, num_first: int | None = None) -> Run:
     """The run of the table at `path`. UserError where table or journal are none."""
     rows, num_first = read_results(path, num_first)
-    journal = path.with_suffix(".jsonl")
+    count, journal = rows[0].num_classes, path.with_suffix(".jsonl")
     events = read_journal(journal) if journal.is_file() else []
     about = _named(path.stem) | next((event for event in reversed(events) if event["event"] == "run"), {})
-    last = _last_step(about["dataset"], about["task"], rows)
-    names, per_step = _classes(last, rows, num_first)
+    if last := _last_step(about["dataset"], about["task"], count):
+        class_names = built_in(about["dataset"]).class_names
+        names, per_step = [class_names[label] for label in last.order], last.classes_per_head
+    else:
+        known = [0, num_first, *(len(row.iou) for row in rows if row.step > 0), count]
+        names, per_step = [f"class {label}" for label in range(count)], [b - a for a, b in pairwise(known)]
     try:
         names = [str(name) for name in about.get("class_names") or names]
         per_step = about.get("classes_per_step") or per_step
         arrival = [step for step, classes in enumerate(per_step) for _ in range(classes)]
-        if not len(names) == len(arrival) == rows[0].num_classes:
-            raise ValueError(f"{len(names)} classes, the table {rows[0].num_classes}")
+        if not len(names) == len(arrival) == count:
+            raise ValueError(f"{len(names)} classes, the table {count}")
         return Run(
             name=str(about["name"]),
             path=path,
@@ -86,12 +83,12 @@ def read_run(path: Path, num_first: int | None = None) -> Run:
 
 def require_one_task(runs: Sequence[Run]) -> None:
     """UserError unless the runs can be compared."""
-    kinds = [(run.dataset, run.task, run.rows[0].num_classes, run.num_first) for run in runs]
     files = [run.path.resolve() for run in runs]
-    for run, kind, file in zip(runs, kinds, files, strict=True):
-        if kind != kinds[0]:
-            told = [f"{of} {task}, {count} classes, {first} in step 0" for of, task, count, first in (kind, kinds[0])]
-            raise UserError(f"{run.path} is of {told[0]}; {runs[0].path} of {told[1]}: report runs of one task")
+    kinds = [(run.dataset, run.task, run.rows[0].num_classes, run.num_first) for run in runs]
+    told = ["{} {}, {} classes, {} in step 0".format(*kind) for kind in kinds]
+    for run, file, said in zip(runs, files, told, strict=True):
+        if said != told[0]:
+            raise UserError(f"{run.path} is of {said}; {runs[0].path} of {told[0]}: report runs of one task")
         if files.count(file) > 1:
             raise UserError(f"{run.path} is named twice: name each run once")
 
@@ -108,53 +105,28 @@ def _named(stem: str) -> dict[str, str]:
     return {"dataset": known, "task": task, "name": name, "scenario": scenario}
 
 
-def _last_step(dataset: str, task: str, rows: Sequence[Row]) -> Step | None:
-    """The last step of the task, where both are known and the task has the classes of the table."""
+def _last_step(dataset: str, task: str, num_classes: int) -> Step | None:
+    """The last step of the task, where both are known and the task has so many classes."""
     spec = built_in(dataset)
     try:
         last = get_task(spec.facts, task).steps[-1] if spec else None
     except UserError:
         return None
-    return last if last and len(last.order) == rows[0].num_classes else None
+    return last if last and len(last.order) == num_classes else None
 
 
-def _classes(last: Step | None, rows: Sequence[Row], num_first: int) -> tuple[list[str], Sequence[int]]:
-    """Names of the classes and how many each step brings: from the task, else from how many each row knows."""
-    if last:
-        names = built_in(last.task.dataset).class_names
-        return [names[label] for label in last.order], last.classes_per_head
-    count = rows[0].num_classes
-    known = [0, num_first, *(len(row.iou) for row in rows if row.step > 0), count]
-    return [f"class {label}" for label in range(count)], [after - before for before, after in pairwise(known)]
+def published(dataset: str, task: str, scenario: str) -> tuple[dict[str, list[Row]], dict[str, float]]:
+    """What was published of a setting: the runs of RCIL's authors, by name and date, and mIoU after the last step by
+    method, fractions of 1. No scenario: that of the task, if all figures are of one."""
+    finals = json.loads((PUBLISHED / "finals.json").read_text())["final"]
 
+    def setting_of(dataset: str, task: str, scenario: str) -> str:
+        found = [setting for setting in finals if setting.startswith(f"{dataset} {task} {scenario}")]
+        return found[0] if not scenario and len(found) == 1 else f"{dataset} {task} {scenario}"
 
-@cache
-def _published() -> dict[str, Any]:
-    return json.loads(PUBLISHED.read_text())
-
-
-def published_runs(dataset: str, task: str, scenario: str) -> dict[str, list[Row]]:
-    """The runs of RCIL's authors of that setting, by name and date. No scenario: as `published_finals`."""
-    setting = dataset, task, scenario or _only_scenario(dataset, task)
-    runs = [run for run in _published()["runs"] if (run["dataset"], run["task"], run["scenario"]) == setting]
-    return {f"{run['name']}, authors, {run['date']}": rows_of(run) for run in runs}
-
-
-def published_finals(dataset: str, task: str, scenario: str) -> dict[str, float]:
-    """mIoU after the last step by method, fractions of 1. No scenario: that of the task, if all figures are of one."""
-    table = _published()["final"].get(f"{dataset} {task} {scenario or _only_scenario(dataset, task)}", {})
-    return {method: percent / 100 for method, percent in table.items()}
-
-
-def _only_scenario(dataset: str, task: str) -> str:
-    start = f"{dataset} {task} "
-    found = [setting.removeprefix(start) for setting in _published()["final"] if setting.startswith(start)]
-    return found[0] if len(found) == 1 else ""
-
-
-def rows_of(run: dict[str, Any]) -> list[Row]:
-    """The results table of a published run."""
-    return [
-        Row(row["step"], tuple(math.nan if x is None else x for x in row["iou"]), run["num_classes"], row["miou"])
-        for row in run["rows"]
-    ]
+    wanted = setting_of(dataset, task, scenario)
+    runs = [read_run(path) for path in sorted(PUBLISHED.glob("*.csv"))]
+    found = [run for run in runs if setting_of(run.dataset, run.task, run.scenario) == wanted]
+    names = [f"RCIL, authors, {run.path.name.partition('_')[0]}" for run in found]
+    rows = {name: run.rows for name, run in zip(names, found, strict=True)}
+    return rows, {method: percent / 100 for method, percent in finals.get(wanted, {}).items()}
