@@ -7,22 +7,20 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from tools.shapes.background import background
-from tools.shapes.catalog import CLASSES, NUM_SCENES, TEXTURES, Colour, shape_class
+from tools.shapes.catalog import CLASSES, TEXTURES, Colour, shape_class
 
 MAX_OBJECTS = 4
 RADIUS = (0.135, 0.255)
 """Smallest and largest object radius, in image sides."""
-SAME_SCENE = 6.0
-"""How much more readily a class joins one of its own scene."""
-
-_GOLDEN = (5**0.5 - 1) / 2
-_FREQUENCY = np.array([shape.frequency for shape in CLASSES])
-_COMPANY = np.array([shape.company for shape in CLASSES])
-_SCENE = np.arange(len(CLASSES)) % NUM_SCENES
+NUM_SCENES, SAME_SCENE = 5, 6.0
+"""Classes whose ids leave the same remainder form a scene; one joins another of its scene so much more readily."""
+GOLDEN = (5**0.5 - 1) / 2
+FREQUENCY = np.array([shape.frequency for shape in CLASSES])
+COMPANY = np.array([shape.company for shape in CLASSES])
+SCENE = np.arange(len(CLASSES)) % NUM_SCENES
 
 OUTLINE_SAMPLES, TEXTURE_SAMPLES = 4, 2
 """Samples a pixel and direction, averaged: edges and textures come out smooth, while labels stay crisp."""
-
 SHADOW_OFFSET, SHADOW_BLUR, SHADOW_STRENGTH = 0.16, 0.1, 0.45
 """In object radii, and the share of light that a shadow takes."""
 
@@ -54,13 +52,17 @@ def compose(
 ) -> list[PlacedObject]:
     """Objects of picture `index`, the lowest first; the first one is always there.
 
-    `company`: factor on the chance that a further class joins it.
+    `company`: factor on the chance that a further class joins it. An object covers at most the edges of the others, or
+    is left out after twenty tries. It may stick out of the picture by a third of its radius or so.
     """
     placed: list[PlacedObject] = []
     for label in _labels(rng, index, num_classes, company):
         radius = rng.uniform(*RADIUS) * size
-        if spot := _free_spot(rng, placed, radius, size):
-            placed.append(PlacedObject(label, *spot, radius, rng.uniform(0, 2 * np.pi), rng.uniform(0.88, 1.14)))
+        for _ in range(20):
+            x, y = rng.uniform(0.7 * radius, size - 0.7 * radius, size=2)
+            if all(np.hypot(x - other.x, y - other.y) > 0.72 * (radius + other.radius) for other in placed):
+                placed.append(PlacedObject(label, x, y, radius, rng.uniform(0, 2 * np.pi), rng.uniform(0.88, 1.14)))
+                break
     return placed
 
 
@@ -73,56 +75,38 @@ def _labels(rng: np.random.Generator, index: int, num_classes: int, company: flo
     if index < num_classes:
         first = index % len(CLASSES)
     else:
-        bounds = np.cumsum(_FREQUENCY)[:-1] / _FREQUENCY.sum()
-        first = int(np.searchsorted(bounds, (index * _GOLDEN) % 1, side="right"))
+        bounds = np.cumsum(FREQUENCY)[:-1] / FREQUENCY.sum()
+        first = int(np.searchsorted(bounds, (index * GOLDEN) % 1, side="right"))
     chosen = [first]
-    while len(chosen) < 3 and rng.random() < company * _COMPANY[first]:
-        readiness = _FREQUENCY * _COMPANY * np.where(_SCENE[first] == _SCENE, SAME_SCENE, 1.0)
+    while len(chosen) < 3 and rng.random() < company * COMPANY[first]:
+        readiness = FREQUENCY * COMPANY * np.where(SCENE[first] == SCENE, SAME_SCENE, 1.0)
         readiness[chosen] = 0
         chosen.append(int(rng.choice(len(CLASSES), p=readiness / readiness.sum())))
     while len(chosen) < MAX_OBJECTS and rng.random() < 0.35:
         chosen.append(chosen[rng.integers(len(set(chosen)))])
-    labels = [_variant(rng, shape, num_classes) for shape in chosen]
-    return [index + 1, *labels[1:]] if index < num_classes else labels
-
-
-def _variant(rng: np.random.Generator, shape: int, num_classes: int) -> int:
-    """The id of one of the classes that a shape, 0..19, is in; all are as likely."""
-    labels = range(shape + 1, num_classes + 1, len(CLASSES))
+    variants = [range(shape + 1, num_classes + 1, len(CLASSES)) for shape in chosen]
     # With one class a shape nothing may be drawn from rng: those pictures are older than the variants.
-    return labels[0] if len(labels) == 1 else labels[rng.integers(len(labels))]
-
-
-def _free_spot(
-    rng: np.random.Generator, placed: list[PlacedObject], radius: float, size: int
-) -> tuple[float, float] | None:
-    """A centre where the object covers at most the edges of the others, or None after twenty tries.
-
-    Objects may stick out of the picture by a third of their radius or so.
-    """
-    for _ in range(20):
-        x, y = rng.uniform(0.7 * radius, size - 0.7 * radius, size=2)
-        if all(np.hypot(x - other.x, y - other.y) > 0.72 * (radius + other.radius) for other in placed):
-            return x, y
-    return None
+    labels = [same[0] if len(same) == 1 else same[rng.integers(len(same))] for same in variants]
+    return [index + 1, *labels[1:]] if index < num_classes else labels
 
 
 def draw_picture(seed: int, split: int, index: int, size: int, num_classes: int, company: float = 1.0) -> Picture:
     """Picture `index` of a split, `size` pixels a side, of `num_classes` classes: a function of its arguments alone.
 
-    `company`: see `compose`.
+    `company`: see `compose`. The rim is of the nearest pixel on either side at 112 a side, else in proportion.
     """
     rng = np.random.default_rng((seed, split, index))
     objects = compose(rng, index, size, num_classes, company)
     canvas = background(rng, size)
-    labels = np.zeros((size, size), np.uint8)
-    instances = np.zeros((size, size), np.uint8)
+    labels, instances = np.zeros((2, size, size), np.uint8)
     light = rng.uniform(0, 2 * np.pi)
     for number, placed in enumerate(objects, start=1):
         covered = _draw_object(rng, canvas, placed, light)
         labels[covered] = placed.label
         instances[covered] = number
-    return Picture(_photograph(rng, canvas), labels, _rim(instances))
+    window, ids = 1 + 2 * max(1, round(size / 112)), Image.fromarray(instances)
+    rim = np.asarray(ids.filter(ImageFilter.MaxFilter(window))) != np.asarray(ids.filter(ImageFilter.MinFilter(window)))
+    return Picture(_photograph(rng, canvas), labels, rim)
 
 
 def _draw_object(rng: np.random.Generator, canvas: np.ndarray, placed: PlacedObject, light: float) -> np.ndarray:
@@ -141,7 +125,10 @@ def _draw_object(rng: np.random.Generator, canvas: np.ndarray, placed: PlacedObj
     pixels = canvas[top:bottom, left:right]
 
     coverage = _coverage(outline, window)
-    pixels *= 1 - SHADOW_STRENGTH * _shadow(coverage, placed.radius, light)[..., None]
+    blurred = Image.fromarray(coverage).filter(ImageFilter.GaussianBlur(placed.radius * SHADOW_BLUR))
+    shift = [round(placed.radius * SHADOW_OFFSET * part) for part in (np.sin(light), np.cos(light))]
+    shadow = np.roll(np.asarray(blurred), shift, axis=(0, 1)) * np.float32(1 / 255)
+    pixels *= 1 - SHADOW_STRENGTH * shadow[..., None]
     blend, shade = _surface(rng, placed, window, light)
     first, second = _jittered(rng, shape.colour), _jittered(rng, shape.second)
     paint = (first + blend[..., None] * (second - first)) * shade[..., None]
@@ -158,13 +145,6 @@ def _coverage(outline: np.ndarray, window: Window) -> np.ndarray:
     corners = (outline - (left, top)) * OUTLINE_SAMPLES - 0.5
     ImageDraw.Draw(mask).polygon(corners.ravel().tolist(), fill=255)
     return np.asarray(mask.reduce(OUTLINE_SAMPLES))
-
-
-def _shadow(coverage: np.ndarray, radius: float, light: float) -> np.ndarray:
-    """The object's blurred shadow, away from the light: (h, w) float32 in 0..1."""
-    blurred = Image.fromarray(coverage).filter(ImageFilter.GaussianBlur(radius * SHADOW_BLUR))
-    down, right = (round(radius * SHADOW_OFFSET * part) for part in (np.sin(light), np.cos(light)))
-    return np.roll(np.asarray(blurred), (down, right), axis=(0, 1)) * np.float32(1 / 255)
 
 
 def _surface(
@@ -206,11 +186,3 @@ def _photograph(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     cast = rng.uniform(0.94, 1.06, size=3).astype(np.float32)
     noise = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(0.005, 0.024))
     return (np.clip(canvas * (exposure[..., None] * cast) + noise, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def _rim(instances: np.ndarray) -> np.ndarray:
-    """Pixels next to an edge of an object: the nearest on either side at 112 a side, else in proportion."""
-    window = 1 + 2 * max(1, round(len(instances) / 112))
-    ids = Image.fromarray(instances)
-    highest, lowest = ids.filter(ImageFilter.MaxFilter(window)), ids.filter(ImageFilter.MinFilter(window))
-    return np.asarray(highest) != np.asarray(lowest)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tools.shapes.catalog import CLASSES
 from tools.shapes.draw import Picture
-from utils.constants import IGNORE_INDEX
+from utils.constants import IGNORE_INDEX, voc_palette
 
 # Names and ids are those of the data set code, repeated: to import them would cost each process a second for torch.
 CITIES = {
@@ -77,7 +77,7 @@ def write_picture(root: Path, layout: str, split: str, index: int, picture: Pict
     labels = np.where(picture.rim, rim, np.array(form.ids)[picture.labels]).astype(np.uint8)
     drawn = {image: Image.fromarray(pixels), mask: Image.fromarray(labels)}
     if form.like_voc:
-        drawn[mask].putpalette(voc_palette())
+        drawn[mask].putpalette(np.array(voc_palette(256), np.uint8).tobytes())
     for name, file in drawn.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         # For JPEG. Full colour resolution: textures are a few pixels wide.
@@ -93,8 +93,8 @@ def write_lists(root: Path, layout: str, counts: dict[str, int]) -> None:
             (root / "list" / ("train_aug.txt" if split == "train" else "val.txt")).write_text("".join(lines))
     if layout == "folder":
         names = ("background", *(shape.name for shape in CLASSES))
-        colours = (voc_palette()[3 * label : 3 * label + 3].hex() for label in range(len(names)))
-        lines = (f"{name} #{colour}\n" for name, colour in zip(names, colours, strict=True))
+        colours = voc_palette(len(names))
+        lines = (f"{name} #{bytes(colour).hex()}\n" for name, colour in zip(names, colours, strict=True))
         (root / "classes.txt").write_text("".join(lines))
 
 
@@ -107,14 +107,3 @@ def city_light(city: str) -> np.ndarray:
     values = 0.5 + contrast * np.linspace(-0.5, 0.5, 256)[:, None]
     lit = values * brightness * np.array(hsv_to_rgb(hue, TINT, 1))
     return (lit.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-@cache
-def voc_palette() -> bytes:
-    """The 256 colours of the VOC devkit: octal digit i of the id gives bit 7 - i of red, green and blue."""
-    ids = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return palette.tobytes()
