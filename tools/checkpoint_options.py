@@ -23,20 +23,19 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     add_switch(group, "stem_activation", "leaky ReLU after the stem norm [in single-branch networks only]")
 
 
-def load_named(options: argparse.Namespace) -> TrainedNetwork:
-    """The network that the options name. UserError as `load_trained`."""
-    return load_trained(options.ckpt, pooling=options.pooling, foreign=foreign_of(options))
-
-
-def foreign_of(options: argparse.Namespace) -> Foreign | None:
-    """What was said about a checkpoint of another code base, if anything."""
+def load_named(options: argparse.Namespace, *, finished: bool = False) -> TrainedNetwork:
+    """The network that the options name. UserError as `load_trained`, and unless its step is `finished`, if it must."""
     names = ("output_stride", "norm_act", "stem_activation")
     model = {name: value for name in names if (value := getattr(options, name)) is not None}
+    foreign = None
     if options.dataset and options.task:
-        return Foreign(options.dataset, options.task, model)
-    if options.dataset or options.task or model:
+        foreign = Foreign(options.dataset, options.task, model)
+    elif options.dataset or options.task or model:
         raise UserError(
             "--dataset, --task and options of the network are for checkpoints of another code base: give both "
             "--dataset and --task, or none of them"
         )
-    return None
+    trained = load_trained(options.ckpt, pooling=options.pooling, foreign=foreign)
+    if finished and not trained.finished:
+        raise UserError(f"{options.ckpt} is a half-done step {trained.step}: resume it first")
+    return trained
