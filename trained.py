@@ -61,11 +61,11 @@ def load_trained(path: Path, *, pooling: int, foreign: Foreign | None = None) ->
     checkpoint, _ = read_checkpoint(path, "the checkpoint")
     weights, state = checkpoint["model_state"], checkpoint["trainer_state"]
     with about(path):
-        heads, branches = heads_of(weights), 2 if form_of(weights) in ("dual", "frozen") else 1
+        heads, form = heads_of(weights), form_of(weights)
         identity = state.get("identity")
         if identity is None:
             identity = _foreign_identity(foreign, sizes_of(weights), heads)
-            if form_of(weights) == "merged" and identity["stem_activation"] is None:
+            if form == "merged" and identity["stem_activation"] is None:
                 raise UserError(
                     "its branches are merged, and no weight says whether it had two: give --no_stem_activation for a "
                     "network of RCIL, --stem_activation for one of PLOP or MiB"
@@ -75,6 +75,7 @@ def load_trained(path: Path, *, pooling: int, foreign: Foreign | None = None) ->
         config, labels, names = _understood(identity, pooling)
         if not len(names) == len(labels) == sum(heads):
             raise UserError(f"it has {sum(heads)} outputs, and its identity names {len(names)} classes: it was changed")
+        branches = 2 if form in ("dual", "frozen") else 1
         network = load_network(config, weights, branches=branches, classes_per_head=heads)
     finished = state.get("finished", True) is True
     return TrainedNetwork(network, checkpoint, identity, identity["dataset"], identity["step"], labels, names, finished)
@@ -95,16 +96,10 @@ def _foreign_identity(foreign: Foreign | None, sizes: dict[str, Any], heads: tup
             f"it has classifiers of {list(heads)} classes; step {step} of {spec.name} {task.name} needs "
             f"{list(step.classes_per_head)}: correct --dataset or --task"
         )
-    usual = ModelConfig()
-    return {
-        "dataset": spec.name,
-        "task": task.arrivals[: step.number + 1],
-        "step": step.number,
-        "classes": [spec.class_names[label] for label in step.order],
-        **{name: getattr(usual, name) for name in MODEL_OPTIONS},
-        **sizes,
-        **foreign.model,
-    }
+    usual, arrived = ModelConfig(), task.arrivals[: step.number + 1]
+    identity = {"dataset": spec.name, "task": arrived, "step": step.number}
+    identity["classes"] = [spec.class_names[label] for label in step.order]
+    return identity | {name: getattr(usual, name) for name in MODEL_OPTIONS} | sizes | foreign.model
 
 
 def _understood(identity: Identity, pooling: int) -> tuple[ModelConfig, tuple[int, ...], tuple[str, ...]]:
