@@ -118,7 +118,11 @@ class PLOP(Method):
             return cross_entropy(logits, labels)
         with torch.no_grad():
             values, predicted = self._judged(teacher_logits)
-            sure = self._sure(values, predicted)
+            if self.pseudo == "naive":
+                sure = torch.ones_like(predicted, dtype=torch.bool)
+            else:
+                bounds = self.bounds[predicted]
+                sure = values < bounds if self.pseudo == "entropy" else values > bounds
             labels, share = relabel(labels, predicted, sure, self.num_old, exact=config.paper_exact)
         if self.pseudo != "entropy" or not config.classif_adaptive_factor:
             return cross_entropy(logits, labels)
@@ -131,10 +135,3 @@ class PLOP(Method):
         if self.pseudo == "median":
             return highest, predicted
         return uncertainty(probabilities, self.num_seen, exact=self.config.paper_exact), predicted
-
-    def _sure(self, values: Tensor, predicted: Tensor) -> Tensor:
-        """(B, H, W) bool: where the teacher's label counts."""
-        if self.pseudo == "naive":
-            return torch.ones_like(predicted, dtype=torch.bool)
-        bounds = self.bounds[predicted]
-        return values < bounds if self.pseudo == "entropy" else values > bounds
