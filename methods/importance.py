@@ -9,6 +9,7 @@ is added by hand: no second backward pass.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -57,7 +58,7 @@ class ImportanceConfig(MethodConfig):
 class ImportanceMethod(Method):
     """Fine-tuning with a penalty. A subclass says how importances grow.
 
-    `carries`: what it leaves to the next step, a PerWeight under each name.
+    `carries`: what it leaves to the next step, a PerWeight under each name. Omega is the sum of these, normalised.
     """
 
     carries: ClassVar[tuple[str, ...]]
@@ -99,16 +100,14 @@ class ImportanceMethod(Method):
                     f"{type(self).__name__} needs: train that step with it, too, or name such a file with --step_ckpt"
                 )
             carried[entry] = self._of_student(found)
-        omegas = self.importances(carried).items()
-        self.omegas = PerWeight({name: omega for name, omega in omegas if name in self.anchors}, persistent=False)
+        terms = [self.normalised(values) for values in carried.values()]
+        names = [name for name, _ in self.anchors.items() if all(name in term for term in terms)]
+        omegas = {name: reduce(torch.add, (term[name] for term in terms)) for name in names}
+        self.omegas = PerWeight(omegas, persistent=False)
         self.carry(carried)
 
     def start(self, old: Weights) -> None:
         """Make the buffers to collect in; `old`: the weights of the network of the step before."""
-        raise NotImplementedError
-
-    def importances(self, carried: Mapping[str, Weights]) -> Weights:
-        """Omega by name, of what was `carried`: tensors that the caller keeps."""
         raise NotImplementedError
 
     def carry(self, carried: Mapping[str, Weights]) -> None:

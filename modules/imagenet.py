@@ -17,6 +17,8 @@ from utils.log import log
 USUAL_WIDTH = 64
 SCALES = {True: "|gamma| + eps", False: "gamma"}
 """How a norm scales that is absolute, as InPlace-ABN's, or is not, as torchvision's."""
+OF_TORCHVISION = "layer1.0.conv1.weight"
+"""A name that its ResNets have alone. Weights without it are taken for InPlaceABN's."""
 TORCHVISION_STEM = {"conv1": "stem.conv", "bn1": "stem.norm"}
 TORCHVISION_PARTS = {
     **{f"conv{i}": f"conv{i}.conv" for i in (1, 2, 3)},
@@ -50,7 +52,7 @@ def load_imagenet_(body: nn.Module, path: Path, *, backbone: str, width: int) ->
         raise UserError(f"{path} does not fit --backbone {backbone} --width {width}: {found}; {cure(backbone, width)}")
     body.load_state_dict({name: state[name.replace("_new.", ".")] for name in expected})
 
-    torchvision = is_of_torchvision(weights)
+    torchvision = OF_TORCHVISION in weights
     source = f"{'torchvision' if torchvision else 'InPlace-ABN'}, norms scale by {SCALES[not torchvision]}"
     text = f"body: {len(state)} of {len(state)} tensors from {path} (ImageNet weights of {source})"
     if absolute == torchvision:
@@ -70,7 +72,7 @@ def body_from_imagenet(weights: State, *, absolute: bool) -> State:
         for name, tensor in weights.items()
         if not name.startswith(("fc.", "classifier.")) and not name.endswith(COUNTER)
     }
-    if is_of_torchvision(weights):
+    if OF_TORCHVISION in weights:
         state = {_name_of_torchvision(name): tensor for name, tensor in weights.items()}
         if absolute:
             _make_scales_positive(state)
@@ -80,11 +82,6 @@ def body_from_imagenet(weights: State, *, absolute: bool) -> State:
         # A scale that is negative here, which |gamma| hides, would turn its channel over.
         state |= {name: t.abs() + EPS for name, t in state.items() if name.endswith("norm.weight")}
     return state
-
-
-def is_of_torchvision(weights: State) -> bool:
-    """Whether weights of an ImageNet body have torchvision's names; all others are taken for InPlaceABN's."""
-    return "layer1.0.conv1.weight" in weights
 
 
 def _name_of_torchvision(name: str) -> str:

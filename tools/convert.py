@@ -58,23 +58,18 @@ def convert(options: argparse.Namespace) -> None:
         if getattr(options, name) is not None:
             raise UserError(f"--{name}: {path} says that itself; leave it out")
     trained = load_named(options, finished=True)
-    refuse_importances(trained, path)
-    identity = trained.identity if ours else identity_in(trained, options)
-    converted = authors_form(trained, raw, path) if ours else our_form(trained, raw, identity)
-    print("\n".join(described(trained, raw, identity)))
-    save_checkpoint(out, converted)
-    print(f"{out}: written")
-
-
-def refuse_importances(trained: TrainedNetwork, path: Path) -> None:
-    """UserError for what a file of EWC, RW or PI carries, in either form: without it no penalty would be left."""
     entries = {name.split(".")[0] for name in trained.checkpoint["method_state"]}
-    carried = next((entry for entry in IMPORTANCES if entry in entries), None)
+    carried = [entry for entry in IMPORTANCES if entry in entries]
     if carried or trained.checkpoint["trainer_state"].get("regularizer") is not None:
         raise UserError(
-            f"{path} carries the {carried or 'regularizer'} of EWC, RW or PI, which cannot be converted: the next step "
-            "would run without its penalty; train both steps with one code"
+            f"{path} carries the {(*carried, 'regularizer')[0]} of EWC, RW or PI, which cannot be converted: the next "
+            "step would run without its penalty; train both steps with one code"
         )
+    identity = trained.identity if ours else identity_in(trained, options)
+    converted = authors_form(trained, raw, path) if ours else our_form(trained, raw, identity)
+    describe(trained, raw, identity)
+    save_checkpoint(out, converted)
+    print(f"{out}: written")
 
 
 def identity_in(trained: TrainedNetwork, options: argparse.Namespace) -> Identity:
@@ -112,13 +107,9 @@ def our_form(trained: TrainedNetwork, raw: Checkpoint, identity: Identity) -> Ch
         "names": names,
         "counters": {name: raw["model_state"][name] for name in names if name.endswith(COUNTER)},
     }
-    return {
-        "schema": SCHEMA,
-        **dict.fromkeys(ENTRIES),
-        "model_state": trained.checkpoint["model_state"],
-        "method_state": {},
-        "trainer_state": {"identity": identity, "finished": True, FOREIGN: kept},
-    }
+    state = {"identity": identity, "finished": True, FOREIGN: kept}
+    own = {"model_state": trained.checkpoint["model_state"], "method_state": {}, "trainer_state": state}
+    return {"schema": SCHEMA} | dict.fromkeys(ENTRIES) | own
 
 
 def authors_form(trained: TrainedNetwork, raw: Checkpoint, path: Path) -> Checkpoint:
@@ -142,20 +133,19 @@ def authors_form(trained: TrainedNetwork, raw: Checkpoint, path: Path) -> Checkp
         raise UserError(f"{path} was changed: what is kept of the converted checkpoint has no names") from None
 
 
-def described(trained: TrainedNetwork, raw: Checkpoint, identity: Identity) -> list[str]:
-    """What was found, in lines."""
+def describe(trained: TrainedNetwork, raw: Checkpoint, identity: Identity) -> None:
+    """Print what was found."""
     weights = trained.checkpoint["model_state"]
     heads, sizes = heads_of(weights), sizes_of(weights)
     empty = [name for name, value in raw.items() if value is None or (isinstance(value, dict | list) and not value)]
     beside = [name for name in raw if name not in ("model_state", *empty)]
-    return [
-        f"step {identity['step']} of {trained.dataset}: {sum(heads)} classes, by step {' + '.join(map(str, heads))}",
-        f"classes: {', '.join(trained.class_names)}",
-        f"network: {sizes['backbone']}, width {sizes['width']}, head of {sizes['head_channels']} channels, "
-        f"{FORMS[form_of(weights)]}",
-        f"norm {trained.identity['norm_act']}, output stride {trained.identity['output_stride']}",
-        f"{len(raw['model_state'])} tensors, bit for bit; beside them: {', '.join(beside) or 'nothing'}",
-    ]
+    network = "{backbone}, width {width}, head of {head_channels} channels".format(**sizes)
+    by_step = " + ".join(map(str, heads))
+    print(f"step {identity['step']} of {trained.dataset}: {sum(heads)} classes, by step {by_step}")
+    print(f"classes: {', '.join(trained.class_names)}")
+    print(f"network: {network}, {FORMS[form_of(weights)]}")
+    print(f"norm {trained.identity['norm_act']}, output stride {trained.identity['output_stride']}")
+    print(f"{len(raw['model_state'])} tensors, bit for bit; beside them: {', '.join(beside) or 'nothing'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

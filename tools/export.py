@@ -75,7 +75,10 @@ def export(options: argparse.Namespace) -> None:
         raise UserError(f"--out {options.out} is a file; name a folder")
     trained = load_named(options, finished=True)
     network = Logits(trained.network)
-    print(costs_table({f"as trained ({trained.saved.form})": trained.saved, "exported (merged)": network}))
+    networks = {f"as trained ({trained.saved.form})": trained.saved, "exported (merged)": network}
+    found = [(name, *costs(of_it)) for name, of_it in networks.items()]
+    cells = [[name, f"{parameters:,}", f"{flops / 1e9:.2f}"] for name, parameters, flops in found]
+    print(Grid([f"one image of {SIDE_OF_FLOPS} x {SIDE_OF_FLOPS}", "parameters", "GFLOPs"], cells, left=1))
     own = {"branches": 1, "pooling": options.pooling, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     facts = (trained.identity | own).items()
     metadata = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts}
@@ -136,13 +139,6 @@ def largest_difference(exported: Exported, network: Logits) -> float:
         expected = network(images)
         differences.append((exported(images) - expected).abs().max() / expected.abs().max())
     return torch.stack(differences).max().item()
-
-
-def costs_table(networks: dict[str, nn.Module]) -> Grid:
-    """Parameters and GFLOPs of each network, by what it is called."""
-    found = {name: costs(network) for name, network in networks.items()}
-    cells = [[name, f"{parameters:,}", f"{flops / 1e9:.2f}"] for name, (parameters, flops) in found.items()]
-    return Grid([f"one image of {SIDE_OF_FLOPS} x {SIDE_OF_FLOPS}", "parameters", "GFLOPs"], cells, left=1)
 
 
 def costs(network: nn.Module) -> tuple[int, int]:

@@ -142,10 +142,8 @@ class Writer:
         self.label_of = np.array(trained.labels, np.uint8)
         self.class_of = np.array(spec.class_of if spec else range(256), np.uint8)
         self.palette = spec.palette if spec else voc_palette(256)
-        names = enumerate(spec.class_names) if spec else zip(trained.labels, trained.class_names, strict=True)
-        self.names = [f"class {label}" for label in range(256)]
-        for label, name in names:
-            self.names[label] = name
+        known = dict(enumerate(spec.class_names) if spec else zip(trained.labels, trained.class_names, strict=True))
+        self.names = [known.get(label, f"class {label}") for label in range(256)]
 
     def write(self, picture: Picture, image: np.ndarray, outputs: np.ndarray, confidence: np.ndarray) -> None:
         """All files of one picture: `image` uint8 (3,H,W), `outputs` uint8 and `confidence` float (H,W)."""
@@ -162,9 +160,9 @@ class Writer:
 
 def tiles_of(tile: int | None, overlap: int | None) -> tuple[int | None, int]:
     """Tile and overlap in pixels, a quarter of the tile unless said otherwise. UserError where they do not go."""
+    if tile is None and overlap is not None:
+        raise UserError(f"--overlap {overlap}: only tiles overlap; give --tile, too")
     if tile is None:
-        if overlap is not None:
-            raise UserError(f"--overlap {overlap}: only tiles overlap; give --tile, too")
         return None, 0
     if tile < SMALLEST_TILE:
         raise UserError(f"--tile {tile}: at least {SMALLEST_TILE} pixels")

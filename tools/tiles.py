@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Classify = Callable[[Tensor], Tensor]
-"""Images uint8 (B,3,h,w) to logits float32 (B,C,h,w)."""
+Classify = Callable[[Tensor], Tensor]  # images uint8 (B,3,h,w) to logits float32 (B,C,h,w)
 
 
 class Span(NamedTuple):

@@ -4,6 +4,7 @@ from colorsys import hsv_to_rgb
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter
 
 from tools.shapes.background import background
@@ -23,9 +24,6 @@ OUTLINE_SAMPLES, TEXTURE_SAMPLES = 4, 2
 """Samples a pixel and direction, averaged: edges and textures come out smooth, while labels stay crisp."""
 SHADOW_OFFSET, SHADOW_BLUR, SHADOW_STRENGTH = 0.16, 0.1, 0.45
 """In object radii, and the share of light that a shadow takes."""
-
-Window = tuple[int, int, int, int]
-"""Left, top, right and bottom, in pixels, of what one object and its shadow touch; may be empty."""
 
 
 class Picture(NamedTuple):
@@ -47,9 +45,7 @@ class PlacedObject(NamedTuple):
     stretch: float  # width over height before turning
 
 
-def compose(
-    rng: np.random.Generator, index: int, size: int, num_classes: int, company: float = 1.0
-) -> list[PlacedObject]:
+def compose(rng: Generator, index: int, size: int, num_classes: int, company: float = 1.0) -> list[PlacedObject]:
     """Objects of picture `index`, the lowest first; the first one is always there.
 
     `company`: factor on the chance that a further class joins it. An object covers at most the edges of the others, or
@@ -66,7 +62,7 @@ def compose(
     return placed
 
 
-def _labels(rng: np.random.Generator, index: int, num_classes: int, company: float) -> list[int]:
+def _labels(rng: Generator, index: int, num_classes: int, company: float) -> list[int]:
     """Class ids of the objects, at most MAX_OBJECTS.
 
     The first pictures of a split begin with one class each, so that a few more pictures than classes show them all;
@@ -109,7 +105,7 @@ def draw_picture(seed: int, split: int, index: int, size: int, num_classes: int,
     return Picture(_photograph(rng, canvas), labels, rim)
 
 
-def _draw_object(rng: np.random.Generator, canvas: np.ndarray, placed: PlacedObject, light: float) -> np.ndarray:
+def _draw_object(rng: Generator, canvas: np.ndarray, placed: PlacedObject, light: float) -> np.ndarray:
     """Paint the object and its shadow into `canvas` (S, S, 3) float32, in place; light falls towards `light`.
 
     Returns which pixels (S, S) belong to the object: those it covers by half or more.
@@ -121,15 +117,17 @@ def _draw_object(rng: np.random.Generator, canvas: np.ndarray, placed: PlacedObj
     margin = placed.radius * (SHADOW_OFFSET + 2 * SHADOW_BLUR) + 1
     left, top = np.maximum(outline.min(axis=0) - margin, 0).astype(int).tolist()
     right, bottom = np.minimum(outline.max(axis=0) + margin, len(canvas)).astype(int).tolist()
-    window = left, top, right, bottom
-    pixels = canvas[top:bottom, left:right]
+    pixels = canvas[top:bottom, left:right]  # what the object and its shadow touch; may be empty
 
-    coverage = _coverage(outline, window)
+    mask = Image.new("L", ((right - left) * OUTLINE_SAMPLES, (bottom - top) * OUTLINE_SAMPLES))
+    corners = (outline - (left, top)) * OUTLINE_SAMPLES - 0.5
+    ImageDraw.Draw(mask).polygon(corners.ravel().tolist(), fill=255)
+    coverage = np.asarray(mask.reduce(OUTLINE_SAMPLES))  # 255 for all of a pixel
     blurred = Image.fromarray(coverage).filter(ImageFilter.GaussianBlur(placed.radius * SHADOW_BLUR))
     shift = [round(placed.radius * SHADOW_OFFSET * part) for part in (np.sin(light), np.cos(light))]
     shadow = np.roll(np.asarray(blurred), shift, axis=(0, 1)) * np.float32(1 / 255)
     pixels *= 1 - SHADOW_STRENGTH * shadow[..., None]
-    blend, shade = _surface(rng, placed, window, light)
+    blend, shade = _surface(rng, placed, (left, top, right, bottom), light)
     first, second = _jittered(rng, shape.colour), _jittered(rng, shape.second)
     paint = (first + blend[..., None] * (second - first)) * shade[..., None]
     pixels += (coverage[..., None] * np.float32(1 / 255)) * (paint - pixels)
@@ -138,19 +136,8 @@ def _draw_object(rng: np.random.Generator, canvas: np.ndarray, placed: PlacedObj
     return covered
 
 
-def _coverage(outline: np.ndarray, window: Window) -> np.ndarray:
-    """How much of each pixel of the window the outline encloses: (h, w) uint8, 255 for all of it."""
-    left, top, right, bottom = window
-    mask = Image.new("L", ((right - left) * OUTLINE_SAMPLES, (bottom - top) * OUTLINE_SAMPLES))
-    corners = (outline - (left, top)) * OUTLINE_SAMPLES - 0.5
-    ImageDraw.Draw(mask).polygon(corners.ravel().tolist(), fill=255)
-    return np.asarray(mask.reduce(OUTLINE_SAMPLES))
-
-
-def _surface(
-    rng: np.random.Generator, placed: PlacedObject, window: Window, light: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The window's share of the second colour, in 0..1, and brightness, around 1: both (h, w) float32."""
+def _surface(rng: Generator, placed: PlacedObject, window: tuple, light: float) -> tuple[np.ndarray, np.ndarray]:
+    """The share of the second colour, in 0..1, and brightness, around 1, in a window: both (h, w) float32."""
     n = TEXTURE_SAMPLES
     left, top, right, bottom = window
 
@@ -170,7 +157,7 @@ def _surface(
     return blend, 1.06 - 0.16 * towards_shadow - 0.08 * (x * x + y * y)
 
 
-def _jittered(rng: np.random.Generator, colour: Colour) -> np.ndarray:
+def _jittered(rng: Generator, colour: Colour) -> np.ndarray:
     """RGB (3,) float32 in 0..1 near an HSV colour."""
     hue, saturation, value = colour
     hue = (hue + rng.uniform(-9, 9)) % 360 / 360
@@ -178,7 +165,7 @@ def _jittered(rng: np.random.Generator, colour: Colour) -> np.ndarray:
     return np.array(hsv_to_rgb(hue, min(saturation, 1), min(value, 1)), np.float32)
 
 
-def _photograph(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
+def _photograph(rng: Generator, canvas: np.ndarray) -> np.ndarray:
     """Exposure, a colour cast, one-sided light and sensor noise: (S, S, 3) float32 in 0..1 -> uint8."""
     ramp = np.linspace(-1, 1, len(canvas), dtype=np.float32)
     tilt_x, tilt_y = rng.uniform(-0.1, 0.1, size=2).astype(np.float32)

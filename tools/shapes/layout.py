@@ -23,10 +23,8 @@ CITIES = {
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33, 5, 6)
 """By class: background is road, and the last two shapes are things that the benchmark ignores, dynamic and ground."""
 
-TINT = 0.4
-"""Saturation of the light in a city."""
-BRIGHTNESS, CONTRAST = (0.7, 1.3), (0.6, 1.2)
-"""Factors in the cities with the least and the most of it."""
+TINT, BRIGHTNESS, CONTRAST = 0.4, (0.7, 1.3), (0.6, 1.2)
+"""Saturation of the light in a city, and factors in the cities with the least and the most of it."""
 _R3 = 1.2207440846057596
 """g with g**4 = g + 1: the fractions of n/g, n/g**2 and n/g**3 for n = 1, 2, .. fill a cube evenly (Roberts' R3)."""
 
