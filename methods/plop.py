@@ -31,6 +31,7 @@ from utils.distributed import all_reduce_sum
 
 BINS = {"entropy": 100, "median": 20}
 BACKGROUND = 0
+NO_BACKGROUND = {"init_balanced": False, "init_bias": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +57,7 @@ class PLOPConfig(MethodConfig):
     presets: ClassVar = {
         "voc": {"pod_factor": 0.01, "pod_logits_factor": 0.0005},
         "ade": {"pod_factor": 1e-3, "pod_logits_factor": 1e-5},
-        "cityscapes_domain": {
-            "pod_factor": 1e-4,
-            "pod_logits_factor": 1e-4,
-            "init_balanced": False,
-            "init_bias": False,
-        },
+        "cityscapes_domain": {"pod_factor": 1e-4, "pod_logits_factor": 1e-4, **NO_BACKGROUND},
         "cityscapes_domain 1-1": {"pod_factor": 1e-4, "pod_logits_factor": 1e-3},
     }
 

@@ -29,12 +29,10 @@ class _DifferenceOfSquares(torch.autograd.Function):
 
 
 class _Distance(torch.autograd.Function):
-    """A number whose gradient is computed along with it."""
+    """A number whose gradient is computed along with it: `compute` returns both."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, difference: Tensor, compute: Callable[..., tuple[Tensor, Tensor | None]], *arguments: object
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, difference: Tensor, compute: Callable, *arguments: object) -> Tensor:
         with torch.autocast(difference.device.type, enabled=False):
             value, gradient = compute(difference, *arguments, with_gradient=ctx.needs_input_grad[0])
         ctx.save_for_backward(gradient)
@@ -76,7 +74,7 @@ def _spatial(difference: Tensor, pool_sizes: tuple[int, ...], *, with_gradient: 
     """Value, and gradient (B, C, h, w), of the mean over windows and samples of |rows d columns^T| / k^2.
 
     Box sums are products with banded matrices of ones: as many operations for every window, and no sum is a small
-    difference of two large ones. With channels last in memory both products are plain ones of matrices.
+    difference of two large ones.
     """
     maps = difference.movedim(1, 3).contiguous()
     batch, height, width, channels = maps.shape
@@ -139,8 +137,8 @@ def _inverse(norms: Tensor) -> Tensor:
 
 @lru_cache(maxsize=256)
 def window_sums(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(length + 2 (size // 2) - size + 1, length) matrix of ones and zeros: row i sums the window that starts at
-    i - size // 2, zeros beyond the ends. The same object each time: not to be changed."""
+    """Matrix of ones and zeros whose row i sums the window that starts at i - size // 2 of `length` numbers, with zeros
+    beyond the ends. The same object each time: not to be changed."""
     starts = torch.arange(length + 2 * (size // 2) - size + 1, device=device)[:, None] - size // 2
     positions = torch.arange(length, device=device)
     return ((positions >= starts) & (positions < starts + size)).to(dtype)

@@ -20,9 +20,8 @@ from dataset import DATASETS, scenario_of
 from modules.authors_names import COUNTER, PREFIX, to_authors
 from segmentation_module import form_of, heads_of, sizes_of
 from tasks import get_task
-from tools.checkpoint_options import add_checkpoint_options, load_named
 from tools.command import exit_code
-from trained import TrainedNetwork
+from trained import TrainedNetwork, add_checkpoint_options, load_named
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 

@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metrics.tables import Grid
 from segmentation_module import SegmentationNet
-from tools.checkpoint_options import add_checkpoint_options, load_named
 from tools.command import exit_code
+from trained import add_checkpoint_options, load_named
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
 from utils.errors import RunError, UserError
 from utils.files import atomic_path
@@ -82,7 +82,11 @@ def export(options: argparse.Namespace) -> None:
     own = {"branches": 1, "pooling": options.pooling, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     facts = (trained.identity | own).items()
     metadata = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts}
-    program = trace(network) if {"onnx", "program"} & set(options.form) else None
+    program = None
+    if {"onnx", "program"} & set(options.form):
+        dims = {0: Dim("batch"), 2: Dim("height", min=MIN_SIDE), 3: Dim("width", min=MIN_SIDE)}
+        example = torch.zeros(2, 3, 3 * MIN_SIDE, 4 * MIN_SIDE)
+        program = torch.export.export(network, (example,), dynamic_shapes={"images": dims})
     for form in options.form:
         path = options.out / f"{options.ckpt.stem}{FORMS[form][0]}"
         with atomic_path(path) as temporary:
@@ -100,13 +104,6 @@ def export(options: argparse.Namespace) -> None:
                     )
                 said = f"largest difference from PyTorch {difference:.1e} of the largest logit"
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {said}")
-
-
-def trace(network: Logits) -> ExportedProgram:
-    """The program of `network` for any batch and size."""
-    example = torch.zeros(2, 3, 3 * MIN_SIDE, 4 * MIN_SIDE)
-    sides = {2: Dim("height", min=MIN_SIDE), 3: Dim("width", min=MIN_SIDE)}
-    return torch.export.export(network, (example,), dynamic_shapes={"images": {0: Dim("batch")} | sides})
 
 
 def write_onnx(program: ExportedProgram, metadata: dict[str, str], path: Path) -> Exported:

@@ -111,9 +111,9 @@ def _draw_all(root: Path, options: dict[str, Any], workers: int) -> None:
 
 
 def _draw_one(root: Path, options: dict[str, Any], job: tuple[str, int]) -> None:
-    (split, index), layout, size = job, options["layout"], options["size"]
-    place = options["seed"], SPLITS.index(split), index
-    picture = draw_picture(*place, size, LAYOUTS[layout].num_classes, options["company"])
+    (split, index), layout = job, options["layout"]
+    of_picture = options["seed"], SPLITS.index(split), index, options["size"]
+    picture = draw_picture(*of_picture, LAYOUTS[layout].num_classes, options["company"])
     write_picture(root, layout, split, index, picture)
 
 

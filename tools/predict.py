@@ -13,7 +13,8 @@ import argparse
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,15 +32,14 @@ from dataset.listing import IMAGE_SUFFIXES
 from dataset.reading import count_labels, image_size, probe, read_image, read_mask
 from dataset.transform import normalise
 from metrics.pictures import colour_mask, draw_confidence, draw_overlay, draw_samples, save_picture
-from tools.checkpoint_options import add_checkpoint_options, load_named
 from tools.command import exit_code
-from tools.tiles import predict, spans
-from trained import TrainedNetwork, built_in
+from trained import TrainedNetwork, add_checkpoint_options, built_in, load_named
 from utils.constants import voc_palette
 from utils.errors import UserError
 
 SMALLEST_TILE = 64
 """Pixels; in a smaller one a network, whose features are 16 pixels apart, sees next to nothing around them."""
+Classify = Callable[[Tensor], Tensor]  # images uint8 (B,3,h,w) to logits float32 (B,C,h,w)
 
 
 class Picture(NamedTuple):
@@ -48,6 +48,20 @@ class Picture(NamedTuple):
     image: Path
     size: tuple[int, int]  # width and height in pixels
     truth: Path | None
+
+
+class Span(NamedTuple):
+    """Where a tile lies along one axis, and how much each of its pixels counts there."""
+
+    start: int
+    weights: Tensor  # (size of the tile,); over all spans that hold a pixel they add up to 1
+
+
+class Prediction(NamedTuple):
+    """(B,H,W) on the CPU: outputs uint8, the largest softmax probability of each float32."""
+
+    outputs: Tensor
+    confidence: Tensor
 
 
 def predict_all(options: argparse.Namespace) -> None:
@@ -95,21 +109,21 @@ def find_pictures(paths: Iterable[Path], *, out: Path, truth: Path | None) -> li
     the images.
     """
     images: dict[str, Path] = {}
-    for image in (image for path in paths for image in (_images_in(path) if path.is_dir() else [path])):
-        if other := images.get(image.stem):
-            raise UserError(f"{other} and {image} would both become {out / image.stem}_mask.png; give one at a time")
-        if image.resolve().parent == out.resolve():
-            raise UserError(f"{image} lies in --out {out}, where the results go; name another folder with --out")
-        images[image.stem] = image
-        probe(image, "image")
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise UserError(f"no image in {path}; name another folder, or put some there ({', '.join(IMAGE_SUFFIXES)})")
+        for image in found:
+            if other := images.get(image.stem):
+                results = out / f"{image.stem}_mask.png"
+                raise UserError(f"{other} and {image} would both become {results}; give one at a time")
+            if image.resolve().parent == out.resolve():
+                raise UserError(f"{image} lies in --out {out}, where the results go; name another folder with --out")
+            images[image.stem] = image
+            probe(image, "image")
     return [Picture(image, image_size(image), truth and truth / f"{stem}.png") for stem, image in images.items()]
-
-
-def _images_in(folder: Path) -> list[Path]:
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        raise UserError(f"no image in {folder}; name another folder, or put some there ({', '.join(IMAGE_SUFFIXES)})")
-    return images
 
 
 def check_truth(pictures: Iterable[Picture], spec: DatasetSpec | None) -> None:
@@ -156,6 +170,63 @@ class Writer:
             drawn["confidence"] = draw_confidence(confidence)
         for kind, page in drawn.items():
             save_picture(page, self.out / f"{picture.image.stem}_{kind}.png")
+
+
+@torch.inference_mode()
+def predict(
+    classify: Classify, images: Tensor, *, tile: int | None = None, overlap: int = 0, batch_size: int = 1
+) -> Prediction:
+    """Label `images` uint8 (B,3,H,W). `tile`, `overlap`: see `spans`; without them each image is one tile.
+
+    Where tiles overlap their logits are averaged, with weights that fall off to the border of a tile.
+    """
+    outputs, confidence = [], []
+    for strip in _strips(classify, images, tile, overlap, batch_size):
+        largest, output = strip.max(1)
+        outputs.append(output.to(torch.uint8).cpu())
+        confidence.append((largest - strip.logsumexp(1)).exp().cpu())
+    return Prediction(torch.cat(outputs, dim=1), torch.cat(confidence, dim=1))
+
+
+def spans(size: int, tile: int | None, overlap: int) -> list[Span]:
+    """Tiles of `tile` pixels, spread evenly over `size` pixels, which share `overlap` pixels or more with the next.
+
+    One tile where `size` is no more than that, or `tile` is None.
+    """
+    length = size if tile is None else min(tile, size)
+    gaps = math.ceil((size - length) / (length - overlap)) if length < size else 0
+    starts = [round(number * (size - length) / gaps) for number in range(gaps)] + [size - length]
+    ramp = torch.arange(1, length + 1)
+    weights = torch.minimum(ramp, ramp.flip(0)).float()
+    total = torch.zeros(size)
+    for start in starts:
+        total[start : start + length] += weights
+    return [Span(start, weights / total[start : start + length]) for start in starts]
+
+
+def _strips(classify: Classify, images: Tensor, tile: int | None, overlap: int, batch_size: int) -> Iterator[Tensor]:
+    """The logits (B,C,h,W) of strips as wide as the images, from top to bottom: what no later tile reaches.
+
+    Logits of a whole picture of many classes would not fit into memory where its tiles do.
+    """
+    count, _, height, width = images.shape
+    rows, columns = spans(height, tile, overlap), spans(width, tile, overlap)
+    high, wide = len(rows[0].weights), len(columns[0].weights)
+    band = None  # (B,C,high,W): the strip that the tiles of this row lie in
+    for row, (below, _) in pairwise([*rows, Span(height, torch.empty(0))]):
+        places = [(image, column) for image in range(count) for column in columns]
+        for start in range(0, len(places), batch_size):
+            batch = places[start : start + batch_size]
+            cut = [images[i, :, row.start : row.start + high, c.start : c.start + wide] for i, c in batch]
+            logits = classify(torch.stack(cut))
+            if band is None:
+                band = logits.new_zeros(count, logits.shape[1], high, width)
+            for (image, column), of_tile in zip(batch, logits, strict=True):
+                weights = (row.weights[:, None] * column.weights).to(logits.device)
+                band[image, :, :, column.start : column.start + wide] += of_tile * weights
+        done = below - row.start
+        yield band[:, :, :done]
+        band = torch.cat([band[:, :, done:], torch.zeros_like(band[:, :, :done])], dim=2)
 
 
 def tiles_of(tile: int | None, overlap: int | None) -> tuple[int | None, int]:

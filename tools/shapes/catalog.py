@@ -51,20 +51,16 @@ TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
 (h, w). Its share stays near 0.4, so that the first colour remains the object's colour."""
 
 
-def _points(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.stack([x, y], axis=1)
-
-
 def _polar(radius: Callable[[np.ndarray], np.ndarray], points: int = 72) -> np.ndarray:
     """Outline r(angle), with `radius` a function of an array of angles."""
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
-    return radius(angle)[:, None] * _points(np.cos(angle), np.sin(angle))
+    return radius(angle)[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
 
 
 def _arc(centre: tuple[float, float], radius: float, start: float, stop: float) -> np.ndarray:
     """Points of a circle from `start` to `stop` degrees, clockwise on the screen."""
     angle = np.radians(np.linspace(start, stop, 24))
-    return np.asarray(centre) + radius * _points(np.cos(angle), np.sin(angle))
+    return np.asarray(centre) + radius * np.column_stack([np.cos(angle), np.sin(angle)])
 
 
 def _normalise(outline: np.ndarray) -> np.ndarray:
@@ -86,11 +82,11 @@ OUTLINES = {
     "square": _polar(np.ones_like, 4),
     "triangle": _polar(np.ones_like, 3),
     "star": _polar(lambda angle: np.where(np.arange(angle.size) % 2, 0.52, 1.0), 10),
-    "heart": _points(16 * np.sin(T) ** 3, -HEART_Y),
+    "heart": np.column_stack([16 * np.sin(T) ** 3, -HEART_Y]),
     "cross": np.concatenate([CROSS_ARM @ np.linalg.matrix_power(QUARTER_TURN, turns) for turns in range(4)]),
     "hexagon": _polar(np.ones_like, 6),
     "crescent": np.concatenate([_arc((0, 0), 1, 48, 312), _arc((0.62, 0), 0.745, 272, 88)]),
-    "drop": _points(0.95 * np.sin(T) * np.sin(T / 2), -np.cos(T)),
+    "drop": np.column_stack([0.95 * np.sin(T) * np.sin(T / 2), -np.cos(T)]),
     "flower": _polar(lambda angle: 1 + 0.24 * np.cos(6 * angle)),
     "pill": np.concatenate([_arc((0.6, 0), 0.6, -90, 90), _arc((-0.6, 0), 0.6, 90, 270)]),
     "house": np.array([(0, -1), (0.95, -0.2), (0.75, 0.85), (-0.75, 0.85), (-0.95, -0.2)]),

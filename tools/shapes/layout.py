@@ -12,14 +12,9 @@ from tools.shapes.catalog import CLASSES
 from tools.shapes.draw import Picture
 from utils.constants import IGNORE_INDEX, voc_palette
 
-# Names and ids are those of the data set code, repeated: to import them would cost each process a second for torch.
-CITIES = {
-    "train": (
-        "aachen", "bremen", "darmstadt", "erfurt", "hanover", "krefeld", "strasbourg", "tubingen", "weimar", "bochum",
-        "cologne", "dusseldorf", "hamburg", "jena", "monchengladbach", "stuttgart", "ulm", "zurich",
-    ),
-    "val": ("frankfurt", "lindau", "munster"),
-}  # fmt: skip
+_CITIES = (Path(__file__).parents[2] / "data" / "cityscapes_cities.txt").read_text().split()
+CITIES = {"train": _CITIES[:18], "val": _CITIES[18:]}
+# Those of dataset/cityscapes.py, repeated: to import them would cost each process a second for torch.
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33, 5, 6)
 """By class: background is road, and the last two shapes are things that the benchmark ignores, dynamic and ground."""
 
@@ -99,8 +94,7 @@ def write_lists(root: Path, layout: str, counts: dict[str, int]) -> None:
 @cache
 def city_light(city: str) -> np.ndarray:
     """What the tint, brightness and contrast of a city make of each value: (256, 3) uint8, by value and channel."""
-    number = (*CITIES["train"], *CITIES["val"]).index(city)
-    hue, bright, stark = ((number + 1) / _R3**power % 1 for power in (3, 2, 1))
+    hue, bright, stark = ((_CITIES.index(city) + 1) / _R3**power % 1 for power in (3, 2, 1))
     brightness, contrast = np.interp(bright, (0, 1), BRIGHTNESS), np.interp(stark, (0, 1), CONTRAST)
     values = 0.5 + contrast * np.linspace(-0.5, 0.5, 256)[:, None]
     lit = values * brightness * np.array(hsv_to_rgb(hue, TINT, 1))
