@@ -1,10 +1,11 @@
-"""A trained network from its checkpoint alone: what it is, and which class each of its outputs means."""
+"""A trained network from its checkpoint alone, for the tools: what it is, and which class each of its outputs means."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from argparser import add_switch
 from checkpoints import Checkpoint, Identity, about, read_checkpoint
 from config import ModelConfig
 from dataset import DATASETS
@@ -61,11 +62,11 @@ def load_trained(path: Path, *, pooling: int, foreign: Foreign | None = None) ->
     checkpoint, _ = read_checkpoint(path, "the checkpoint")
     weights, state = checkpoint["model_state"], checkpoint["trainer_state"]
     with about(path):
-        heads, branches = heads_of(weights), 2 if form_of(weights) in ("dual", "frozen") else 1
+        heads, form = heads_of(weights), form_of(weights)
         identity = state.get("identity")
         if identity is None:
             identity = _foreign_identity(foreign, sizes_of(weights), heads)
-            if form_of(weights) == "merged" and identity["stem_activation"] is None:
+            if form == "merged" and identity["stem_activation"] is None:
                 raise UserError(
                     "its branches are merged, and no weight says whether it had two: give --no_stem_activation for a "
                     "network of RCIL, --stem_activation for one of PLOP or MiB"
@@ -75,9 +76,42 @@ def load_trained(path: Path, *, pooling: int, foreign: Foreign | None = None) ->
         config, labels, names = _understood(identity, pooling)
         if not len(names) == len(labels) == sum(heads):
             raise UserError(f"it has {sum(heads)} outputs, and its identity names {len(names)} classes: it was changed")
+        branches = 2 if form in ("dual", "frozen") else 1
         network = load_network(config, weights, branches=branches, classes_per_head=heads)
     finished = state.get("finished", True) is True
     return TrainedNetwork(network, checkpoint, identity, identity["dataset"], identity["step"], labels, names, finished)
+
+
+def add_checkpoint_options(parser: Any) -> None:
+    """Give an argparse `parser` what `load_named` reads: which file, and what a foreign one does not say itself."""
+    usual = ModelConfig()
+    parser.add_argument("--ckpt", required=True, type=Path, metavar="FILE", help="checkpoint of a step")
+    text = "window of the image pooling, as the run had it [%(default)s]"
+    parser.add_argument("--pooling", type=int, default=usual.pooling, metavar="N", help=text)
+    group = parser.add_argument_group("checkpoints of another code base", "which do not say themselves what they are")
+    group.add_argument("--dataset", choices=BUILT_IN, help="data set")
+    group.add_argument("--task", metavar="T", help="task as for run.py")
+    group.add_argument("--output_stride", type=int, metavar="N", help=f"[{usual.output_stride}]")
+    group.add_argument("--norm_act", metavar="NORM", help=f"[{usual.norm_act}]")
+    add_switch(group, "stem_activation", "leaky ReLU after the stem norm [in single-branch networks only]")
+
+
+def load_named(options: Any, *, finished: bool = False) -> TrainedNetwork:
+    """The network that the options name. UserError as `load_trained`, or of a half-done step where `finished`."""
+    names = ("output_stride", "norm_act", "stem_activation")
+    model = {name: value for name in names if (value := getattr(options, name)) is not None}
+    foreign = None
+    if options.dataset and options.task:
+        foreign = Foreign(options.dataset, options.task, model)
+    elif options.dataset or options.task or model:
+        raise UserError(
+            "--dataset, --task and options of the network are for checkpoints of another code base: give both "
+            "--dataset and --task, or none of them"
+        )
+    trained = load_trained(options.ckpt, pooling=options.pooling, foreign=foreign)
+    if finished and not trained.finished:
+        raise UserError(f"{options.ckpt} is a half-done step {trained.step}: resume it first")
+    return trained
 
 
 def _foreign_identity(foreign: Foreign | None, sizes: dict[str, Any], heads: tuple[int, ...]) -> Identity:
@@ -95,16 +129,10 @@ def _foreign_identity(foreign: Foreign | None, sizes: dict[str, Any], heads: tup
             f"it has classifiers of {list(heads)} classes; step {step} of {spec.name} {task.name} needs "
             f"{list(step.classes_per_head)}: correct --dataset or --task"
         )
-    usual = ModelConfig()
-    return {
-        "dataset": spec.name,
-        "task": task.arrivals[: step.number + 1],
-        "step": step.number,
-        "classes": [spec.class_names[label] for label in step.order],
-        **{name: getattr(usual, name) for name in MODEL_OPTIONS},
-        **sizes,
-        **foreign.model,
-    }
+    usual, arrived = ModelConfig(), task.arrivals[: step.number + 1]
+    identity = {"dataset": spec.name, "task": arrived, "step": step.number}
+    identity["classes"] = [spec.class_names[label] for label in step.order]
+    return identity | {name: getattr(usual, name) for name in MODEL_OPTIONS} | sizes | foreign.model
 
 
 def _understood(identity: Identity, pooling: int) -> tuple[ModelConfig, tuple[int, ...], tuple[str, ...]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from dataset.base import DatasetSpec, Sample, StepSizes
 from dataset.listing import read_lines
 from tasks import Facts
-from utils.constants import IGNORE_INDEX
+from utils.constants import IGNORE_INDEX, voc_palette
 from utils.errors import UserError
 from utils.log import log
 
@@ -57,14 +57,6 @@ STEP_SIZES = (
         test=(869, 893, 1005, 1081, 1140, 1240, 1277, 1329, 1353, 1421, 1449),
     ),
 )
-
-
-def voc_palette(num_colours: int) -> tuple[tuple[int, int, int], ...]:
-    """The devkit's RGB: bits 0, 3, 6 of a class id are the top bits of red, 1, 4, 7 green, 2, 5 blue."""
-    return tuple(
-        tuple(sum((label >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3))
-        for label in range(num_colours)
-    )
 
 
 def list_samples(root: Path, split: str) -> list[Sample]:

@@ -36,10 +36,6 @@ class EWC(ImportanceMethod):
         """F = 1."""
         self.fisher = PerWeight({n: torch.ones_like(w, requires_grad=False) for n, w in self.weights.items()})
 
-    def importances(self, carried: Mapping[str, Weights]) -> Weights:
-        """Omega."""
-        return self.normalised(carried["fisher"])
-
     def carry(self, carried: Mapping[str, Weights]) -> None:
         """F grows on."""
         for name, value in carried["fisher"].items():

@@ -1,7 +1,7 @@
 """Distillation of feature maps: RCIL's pooled cube and PLOP's local POD, which any method may add (`--pod`, SPEC 5).
 
-Which maps, with which weights. The arithmetic is in methods/losses.py and methods/pooled_cube.py. The factors of the
-published runs stand with the two methods, in methods/rcil.py and methods/plop.py.
+Which maps, with which weights; the arithmetic is in methods/losses.py and methods/pooled_cube.py, and the factors of
+the published runs in methods/rcil.py and methods/plop.py.
 """
 
 import math
@@ -85,16 +85,13 @@ def pooled_cube(student: SegOutput, teacher: SegOutput, step: Step, config: Feat
 def local_pod(student: SegOutput, teacher: SegOutput, step: Step, config: FeatureConfig) -> dict[str, Tensor]:
     """{"pod"}: local POD of the stages before their last activation, the head and the small logits (METHODS 9c)."""
     distances = []
-    for name, seen in student.features.items():
-        known = teacher.features[name]
+    for name in (name for name in student.features if config.pod_logits or name != SMALL):
+        seen, known, factor = student.features[name], teacher.features[name], config.pod_factor
         if name == SMALL:
-            if not config.pod_logits:
-                continue
-            seen = fold_new_into_background(seen, step.num_old)
+            seen, factor = fold_new_into_background(seen, step.num_old), config.pod_logits_factor
         elif name in STAGES:
             seen, known = before_leaky_relu(seen), before_leaky_relu(known)
-        distance = local_pod_distance(difference_of_squares(known, seen), config.spp_scales)
-        distances.append((config.pod_logits_factor if name == SMALL else config.pod_factor) * distance)
+        distances.append(factor * local_pod_distance(difference_of_squares(known, seen), config.spp_scales))
     return {"pod": adaptive_factor(step, config) * torch.stack(distances).mean()}
 
 

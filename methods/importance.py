@@ -3,11 +3,13 @@
     L = L_ce + reg_importance sum_i Omega_i (theta_i - theta*_i)^2
 
 over the weights that the network of the step before had, theta* being their values there. The gradient of the penalty
-is added by hand: no second backward pass. A tensor is one of the authors' network (`authors_tensor`).
+is added by hand: no second backward pass.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -27,10 +29,7 @@ Weights = dict[str, Tensor]
 
 
 class PerWeight(nn.Module):
-    """A buffer for each weight, by the weight's name; `persistent` ones are saved.
-
-    A module allows no dots in the name of a buffer: they are slashes there.
-    """
+    """A buffer for each weight, by the weight's name, whose dots are slashes there; `persistent` ones are saved."""
 
     def __init__(self, values: Mapping[str, Tensor], *, persistent: bool = True) -> None:
         super().__init__()
@@ -59,7 +58,7 @@ class ImportanceConfig(MethodConfig):
 class ImportanceMethod(Method):
     """Fine-tuning with a penalty. A subclass says how importances grow.
 
-    `carries`: what it leaves to the next step, a PerWeight under each name.
+    `carries`: what it leaves to the next step, a PerWeight under each name. Omega is the sum of these, normalised.
     """
 
     carries: ClassVar[tuple[str, ...]]
@@ -94,24 +93,21 @@ class ImportanceMethod(Method):
         """Take over the importances. UserError where there are none: another method trained the step before."""
         carried: dict[str, Weights] = {}
         for entry in self.carries:
-            prefix = f"{entry}."
-            found = {n.removeprefix(prefix).replace("/", "."): t for n, t in state.items() if n.startswith(prefix)}
+            found = {n.split(".", 1)[1].replace("/", "."): t for n, t in state.items() if n.startswith(f"{entry}.")}
             if not found:
                 raise UserError(
                     f"the checkpoint of step {self.step.number - 1} holds no {entry}, which --method "
                     f"{type(self).__name__} needs: train that step with it, too, or name such a file with --step_ckpt"
                 )
             carried[entry] = self._of_student(found)
-        omegas = {name: omega for name, omega in self.importances(carried).items() if name in self.anchors}
+        terms = [self.normalised(values) for values in carried.values()]
+        names = [name for name, _ in self.anchors.items() if all(name in term for term in terms)]
+        omegas = {name: reduce(torch.add, (term[name] for term in terms)) for name in names}
         self.omegas = PerWeight(omegas, persistent=False)
         self.carry(carried)
 
     def start(self, old: Weights) -> None:
         """Make the buffers to collect in; `old`: the weights of the network of the step before."""
-        raise NotImplementedError
-
-    def importances(self, carried: Mapping[str, Weights]) -> Weights:
-        """Omega by name, of what was `carried`: tensors that the caller keeps."""
         raise NotImplementedError
 
     def carry(self, carried: Mapping[str, Weights]) -> None:
@@ -146,23 +142,19 @@ class ImportanceMethod(Method):
         """Each tensor of the authors' network scaled to 0..1, unless `reg_no_normalize`."""
         if self.config.reg_no_normalize:
             return copies(values)
-        parts: dict[str, list[Tensor]] = {}
+        extremes: dict[str, list[Tensor]] = defaultdict(list)
         for name, value in values.items():
-            parts.setdefault(authors_tensor(name), []).append(value)
-        bounds = {name: _bounds(of_it) for name, of_it in parts.items()}
+            extremes[authors_tensor(name)] += value.aminmax()
         scaled = {}
         for name, value in values.items():
-            low, high = bounds[authors_tensor(name)]
+            of_whole = torch.stack(extremes[authors_tensor(name)])
+            low, high = of_whole.min(), of_whole.max()
             scaled[name] = (value - low) / (high - low + TINY)
         return scaled
 
     def _of_student(self, values: Mapping[str, Tensor]) -> Weights:
         """Copies of those that are of the student's weights."""
-        return {
-            name: values[name].detach().clone()
-            for name, weight in self.weights.items()
-            if name in values and values[name].shape == weight.shape
-        }
+        return copies({n: values[n] for n, w in self.weights.items() if n in values and values[n].shape == w.shape})
 
 
 def zeros_like(weights: Weights) -> Weights:
@@ -173,9 +165,3 @@ def zeros_like(weights: Weights) -> Weights:
 def copies(weights: Weights) -> Weights:
     """The weights as they are now."""
     return {name: weight.detach().clone() for name, weight in weights.items()}
-
-
-def _bounds(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The least and the greatest value of tensors that are parts of one."""
-    lows, highs = zip(*(part.aminmax() for part in parts), strict=True)
-    return torch.stack(lows).min(), torch.stack(highs).max()

@@ -1,7 +1,9 @@
 """The losses, as pure functions: tensors and numbers in, one 0-d float32 tensor out (SPEC 5).
 
-B batch, C channels, H x W pixels, h x w feature pixels; `num_old` counts the background. Means over pixels divide by
-all pixels: an ignored one counts as zero loss but stays in the mean, as in the code behind the published figures.
+`logits` and `student_logits` (B, C, H, W), `teacher_logits` (B, num_old, H, W), num_old <= C; `labels` (B, H, W) int64
+in [0, C), or 255 where ignored. B batch, C channels, H x W pixels, h x w feature pixels; `num_old` counts the
+background. Results are in nats. Means over pixels divide by all pixels: an ignored one counts as zero loss but stays in
+the mean, as in the code behind the published figures.
 """
 
 from collections.abc import Sequence
@@ -16,25 +18,19 @@ from utils.constants import IGNORE_INDEX
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Plain cross entropy. logits (B, C, H, W), labels (B, H, W) int64 in [0, C) or 255 -> nats, mean over pixels."""
+    """Plain cross entropy, mean over pixels."""
     total = F.cross_entropy(at_least_float32(logits), labels, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / labels.numel()
 
 
 def adaptive_cross_entropy(logits: Tensor, labels: Tensor, factors: Tensor) -> Tensor:
-    """Cross entropy in which every pixel of an image counts `factors` (B,) times (PLOP, arXiv 2011.11390, eq. 10).
-
-    logits (B, C, H, W), labels (B, H, W) int64 in [0, C) or 255 -> nats, mean over all pixels.
-    """
+    """As `cross_entropy`; every pixel of an image counts `factors` (B,) times (PLOP, arXiv 2011.11390, eq. 10)."""
     pixels = F.cross_entropy(at_least_float32(logits), labels, ignore_index=IGNORE_INDEX, reduction="none")
     return (pixels.sum((1, 2)) * factors).sum() / labels.numel()
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """One classifier per class, each for itself (LwF-MC, METHODS 3).
-
-    logits (B, C, H, W), labels (B, H, W) int64 in [0, C) or 255 -> nats, summed over classes, mean over all pixels.
-    """
+    """One classifier per class, each for itself: summed over classes, mean over pixels (LwF-MC, METHODS 3)."""
     logits = at_least_float32(logits)
     pixels = F.binary_cross_entropy_with_logits(logits, _one_hot(labels, logits), reduction="none").sum(1)
     return (pixels * (labels != IGNORE_INDEX)).sum() / labels.numel()
@@ -43,8 +39,7 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def binary_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """What the teacher says of each old class, taken for its truth (LwF-MC, METHODS 3).
 
-    student_logits (B, C, H, W), teacher_logits (B, num_old, H, W) -> nats, summed over the old classes, mean over all
-    pixels, ignored ones included.
+    Summed over the old classes, mean over all pixels, ignored ones included.
     """
     num_old = teacher_logits.shape[1]
     old_logits = at_least_float32(_split(student_logits, num_old)[0])
@@ -58,7 +53,7 @@ def disjoint_binary_cross_entropy(
 ) -> Tensor:
     """Old classes learn from the teacher alone, new ones from the labels (iCaRL, arXiv 1611.07725; METHODS 3).
 
-    Shapes as above; nothing is ignored. `true_background`: class 0 learns from the labels, too.
+    Nothing is ignored. `true_background`: class 0 learns from the labels, too.
     """
     logits = at_least_float32(student_logits)
     targets = _one_hot(labels, logits)
@@ -75,8 +70,8 @@ def mean_squared_difference(teacher: Tensor, student: Tensor) -> Tensor:
 def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old: int) -> Tensor:
     """Cross entropy in which background means "background or any old class" (MiB, arXiv 2002.00718, eq. 5).
 
-    logits (B, C, H, W), labels (B, H, W) int64 in [0, C) or 255 -> nats, mean over all pixels. Labels below `num_old`
-    count as background: log p = logsumexp(logits[:num_old]) - Z with Z = logsumexp(logits).
+    Mean over pixels. Labels below `num_old` count as background: log p = logsumexp(logits[:num_old]) - Z with
+    Z = logsumexp(logits).
     """
     logits = at_least_float32(logits)
     old_logits, new_logits = _split(logits, num_old)
@@ -87,20 +82,14 @@ def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old: int) -> Tens
 
 
 def distillation(student_logits: Tensor, teacher_logits: Tensor, alpha: float = 1.0) -> Tensor:
-    """Plain distillation: the student's softmax is taken over the old classes only (LwF, arXiv 1606.09282, T = 1).
-
-    student_logits (B, C, H, W), teacher_logits (B, num_old, H, W), num_old <= C -> nats,
-    -1/num_old sum_c p_teacher,c log p_student,c, mean over all pixels.
-    """
-    num_old = teacher_logits.shape[1]
-    return unbiased_distillation(_split(student_logits, num_old)[0], teacher_logits, alpha)
+    """As `unbiased_distillation`; the student's softmax is over the old classes (LwF, arXiv 1606.09282, T = 1)."""
+    return unbiased_distillation(_split(student_logits, teacher_logits.shape[1])[0], teacher_logits, alpha)
 
 
 def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor, alpha: float = 1.0) -> Tensor:
     """Distillation in which the student's background takes in its new classes (MiB, eq. 8 and 9).
 
-    student_logits (B, C, H, W), teacher_logits (B, num_old, H, W), num_old <= C -> nats,
-    -1/num_old sum_c p_teacher,c log p_student,c, mean over all pixels. `alpha` sharpens the teacher's softmax.
+    -1/num_old sum_c p_teacher,c log p_student,c, mean over pixels. `alpha` sharpens the teacher's softmax.
     """
     student_logits, teacher_logits = at_least_float32(student_logits), at_least_float32(teacher_logits)
     num_old = teacher_logits.shape[1]

@@ -37,10 +37,6 @@ class PI(ImportanceMethod):
             self.gradients = PerWeight(zeros_like(self.weights))
         self.old_score = PerWeight({}, persistent=False)
 
-    def importances(self, carried: Mapping[str, Weights]) -> Weights:
-        """Omega."""
-        return self.normalised(carried["path_score"])
-
     def carry(self, carried: Mapping[str, Weights]) -> None:
         """S is kept until the end."""
         self.old_score = PerWeight(carried["path_score"], persistent=False)

@@ -31,6 +31,7 @@ from utils.distributed import all_reduce_sum
 
 BINS = {"entropy": 100, "median": 20}
 BACKGROUND = 0
+NO_BACKGROUND = {"init_balanced": False, "init_bias": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +57,7 @@ class PLOPConfig(MethodConfig):
     presets: ClassVar = {
         "voc": {"pod_factor": 0.01, "pod_logits_factor": 0.0005},
         "ade": {"pod_factor": 1e-3, "pod_logits_factor": 1e-5},
-        "cityscapes_domain": {
-            "pod_factor": 1e-4,
-            "pod_logits_factor": 1e-4,
-            "init_balanced": False,
-            "init_bias": False,
-        },
+        "cityscapes_domain": {"pod_factor": 1e-4, "pod_logits_factor": 1e-4, **NO_BACKGROUND},
         "cityscapes_domain 1-1": {"pod_factor": 1e-4, "pod_logits_factor": 1e-3},
     }
 
@@ -103,26 +99,31 @@ class PLOP(Method):
             self.bounds.copy_(torch.where(middles.isnan(), 0.0, middles.clamp(max=threshold)))
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
-        """{"ce", "pod"}, those that apply."""
+        """{"ce", "pod"}, those that apply; "ce" is nu L_ce."""
+        config, labels = self.config, batch.labels
         if teacher is None:
-            return {"ce": cross_entropy(student.logits, batch.labels)}
-        terms = {"ce": self._pseudo_cross_entropy(student.logits, teacher.logits, batch.labels)}
-        if self.config.pod == "local":
-            terms |= local_pod(student, teacher, self.step, self.config)
+            return {"ce": cross_entropy(student.logits, labels)}
+        if self.pseudo != "none":
+            labels, share = self._relabelled(labels, teacher.logits)
+        if self.pseudo == "entropy" and config.classif_adaptive_factor:
+            factors = share.clamp(min=config.classif_adaptive_min_factor)
+            terms = {"ce": adaptive_cross_entropy(student.logits, labels, factors)}
+        else:
+            terms = {"ce": cross_entropy(student.logits, labels)}
+        if config.pod == "local":
+            terms |= local_pod(student, teacher, self.step, config)
         return terms
 
-    def _pseudo_cross_entropy(self, logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """nu L_ce."""
-        config = self.config
-        if self.pseudo == "none":
-            return cross_entropy(logits, labels)
-        with torch.no_grad():
-            values, predicted = self._judged(teacher_logits)
-            sure = self._sure(values, predicted)
-            labels, share = relabel(labels, predicted, sure, self.num_old, exact=config.paper_exact)
-        if self.pseudo != "entropy" or not config.classif_adaptive_factor:
-            return cross_entropy(logits, labels)
-        return adaptive_cross_entropy(logits, labels, share.clamp(min=config.classif_adaptive_min_factor))
+    @torch.no_grad()
+    def _relabelled(self, labels: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """See `relabel`."""
+        values, predicted = self._judged(teacher_logits)
+        if self.pseudo == "naive":
+            sure = torch.ones_like(predicted, dtype=torch.bool)
+        else:
+            bounds = self.bounds[predicted]
+            sure = values < bounds if self.pseudo == "entropy" else values > bounds
+        return relabel(labels, predicted, sure, self.num_old, exact=self.config.paper_exact)
 
     def _judged(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W) each: how unsure the teacher is, or, for "median", how sure; and the class that it sees."""
@@ -131,10 +132,3 @@ class PLOP(Method):
         if self.pseudo == "median":
             return highest, predicted
         return uncertainty(probabilities, self.num_seen, exact=self.config.paper_exact), predicted
-
-    def _sure(self, values: Tensor, predicted: Tensor) -> Tensor:
-        """(B, H, W) bool: where the teacher's label counts."""
-        if self.pseudo == "naive":
-            return torch.ones_like(predicted, dtype=torch.bool)
-        bounds = self.bounds[predicted]
-        return values < bounds if self.pseudo == "entropy" else values > bounds

@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 
-class _SquaredDifference(torch.autograd.Function):
-    """teacher^2 - student^2, at least in float32. The student's map is kept as it is; the teacher has no gradient."""
-
+class _DifferenceOfSquares(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, teacher: Tensor, student: Tensor) -> Tensor:
         ctx.save_for_backward(student)
@@ -31,12 +29,10 @@ class _SquaredDifference(torch.autograd.Function):
 
 
 class _Distance(torch.autograd.Function):
-    """A number whose gradient is computed along with it."""
+    """A number whose gradient is computed along with it: `compute` returns both."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, difference: Tensor, compute: Callable[..., tuple[Tensor, Tensor | None]], *arguments: object
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, difference: Tensor, compute: Callable, *arguments: object) -> Tensor:
         with torch.autocast(difference.device.type, enabled=False):
             value, gradient = compute(difference, *arguments, with_gradient=ctx.needs_input_grad[0])
         ctx.save_for_backward(gradient)
@@ -51,29 +47,22 @@ class _Distance(torch.autograd.Function):
 
 
 def spatial_cube_distance(difference: Tensor, pool_sizes: Sequence[int]) -> Tensor:
-    """Spatial part of the pooled cube loss for one map (RCIL, arXiv 2203.05402, section 3.3).
+    """Spatial part of the pooled cube loss for one map (B, C, h, w) (RCIL, arXiv 2203.05402, section 3.3).
 
-    difference (B, C, h, w) from `difference_of_squares`. For each k: average over k x k windows, stride 1, zero padding
-    k // 2 counted in the average; Frobenius norm per sample; mean over the batch; then the mean over the k. Where a
-    sample has no difference its gradient is zero.
+    For each k: average over k x k windows, stride 1, zero padding k // 2 counted in the average; Frobenius norm per
+    sample; mean over the batch; then the mean over the k. Where a sample has no difference its gradient is zero.
     """
     return _Distance.apply(difference, _spatial, tuple(pool_sizes))
 
 
 def channel_cube_distance(difference: Tensor) -> Tensor:
-    """Channel part of the pooled cube loss for one map: as the spatial one with windows of 3 neighbouring channels.
-
-    difference (B, C, h, w); stride 1, zero padding 1, counted in the average.
-    """
+    """Channel part: as the spatial one, with windows of 3 neighbouring channels and zero padding 1."""
     return _Distance.apply(difference, _channel)
 
 
 def difference_of_squares(teacher: Tensor, student: Tensor) -> Tensor:
-    """teacher^2 - student^2 element-wise, in float32: what both parts pool, since pooling is linear.
-
-    Only the student has a gradient.
-    """
-    return _SquaredDifference.apply(teacher, student)
+    """teacher^2 - student^2, in float32 or more: what both parts pool. Only the student has a gradient."""
+    return _DifferenceOfSquares.apply(teacher, student)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -85,7 +74,7 @@ def _spatial(difference: Tensor, pool_sizes: tuple[int, ...], *, with_gradient: 
     """Value, and gradient (B, C, h, w), of the mean over windows and samples of |rows d columns^T| / k^2.
 
     Box sums are products with banded matrices of ones: as many operations for every window, and no sum is a small
-    difference of two large ones. With channels last in memory both products are plain ones of matrices.
+    difference of two large ones.
     """
     maps = difference.movedim(1, 3).contiguous()
     batch, height, width, channels = maps.shape
@@ -148,8 +137,8 @@ def _inverse(norms: Tensor) -> Tensor:
 
 @lru_cache(maxsize=256)
 def window_sums(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(length + 2 (size // 2) - size + 1, length) matrix of ones and zeros: row i sums the window that starts at
-    i - size // 2, zeros beyond the ends. The same object each time: not to be changed."""
+    """Matrix of ones and zeros whose row i sums the window that starts at i - size // 2 of `length` numbers, with zeros
+    beyond the ends. The same object each time: not to be changed."""
     starts = torch.arange(length + 2 * (size // 2) - size + 1, device=device)[:, None] - size // 2
     positions = torch.arange(length, device=device)
     return ((positions >= starts) & (positions < starts + size)).to(dtype)

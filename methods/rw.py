@@ -44,11 +44,6 @@ class RW(EWC):
         self.grown, self.snapshot = PerWeight(zeros_like(self.weights)), PerWeight(zeros_like(self.weights))
         self.old_score = PerWeight({}, persistent=False)
 
-    def importances(self, carried: Mapping[str, Weights]) -> Weights:
-        """Omega."""
-        scores = self.normalised(carried["score"])
-        return {name: value + scores[name] for name, value in super().importances(carried).items() if name in scores}
-
     def carry(self, carried: Mapping[str, Weights]) -> None:
         """F grows on, S is kept until the end."""
         super().carry(carried)

@@ -12,12 +12,9 @@ WITHOUT_EFFECT = {
     "pod_prepro": "maps are always squared before they are pooled",
     "step_threshold": "the public code never reads it: thresholds stay as without",
 }
-CUBE_ONLY = "the factors of the pooled cube are --spatial_factors and --channel_factors"
-IGNORED_BY_RCIL = {
-    "pod_factor": CUBE_ONLY,
-    "pod_options": CUBE_ONLY,
-    "classif_adaptive_factor": "it weighs pseudo labels, and RCIL has none",
-}
+IGNORED_BY_RCIL = dict.fromkeys(
+    ("pod_factor", "pod_options"), "the factors of the pooled cube are --spatial_factors and --channel_factors"
+) | {"classif_adaptive_factor": "it weighs pseudo labels, and RCIL has none"}
 READ_ELSEWHERE = ("pod_options", "regularizer")
 """Options that are taken apart here, so that no configuration has a field for them."""
 
@@ -28,10 +25,8 @@ def read_authors_spelling(method: str, typed: dict[str, Any]) -> tuple[str, dict
     RCIL's authors spell it also as `--method FT --pod local` with each of its parts as a switch, and `--pod local`
     where the pooled cube loss is meant. UserError for values that cannot be read.
     """
-    notes = []
-    typed = dict(typed)
-    regularizer = typed.pop("regularizer", None)
-    if regularizer:
+    notes, typed = [], dict(typed)
+    if regularizer := typed.pop("regularizer", None):
         if regularizer.upper() not in ("EWC", "RW", "PI"):
             raise UserError(f"--regularizer {regularizer}: choose from ewc, rw, pi")
         method = regularizer.upper() if method == "FT" else method
@@ -46,19 +41,13 @@ def read_authors_spelling(method: str, typed: dict[str, Any]) -> tuple[str, dict
     for name, reason in (WITHOUT_EFFECT | (IGNORED_BY_RCIL if method == "RCIL" else {})).items():
         if typed.pop(name, None) is not None:
             notes.append(f"--{name} has no effect: {reason}")
-    options = typed.pop("pod_options", None)
-    if options is not None:
-        typed["pod_logits_factor"] = _logits_factor(options)
-        notes.append(f"--pod_options: read as --pod_logits_factor {typed['pod_logits_factor']:g}")
+    if (text := typed.pop("pod_options", None)) is not None:
+        try:  # PLOP's {"switch": {"after": {"factor": 0.0005, ...}}}
+            factor = typed["pod_logits_factor"] = float(json.loads(text)["switch"]["after"]["factor"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"--pod_options {text}: JSON with the factor of the small logits at switch.after.factor is read here; "
+                "give it as --pod_logits_factor"
+            ) from error
+        notes.append(f"--pod_options: read as --pod_logits_factor {factor:g}")
     return method, typed, notes
-
-
-def _logits_factor(text: str) -> float:
-    """The factor of the small logits in PLOP's JSON: {"switch": {"after": {"factor": 0.0005, ...}}}."""
-    try:
-        return float(json.loads(text)["switch"]["after"]["factor"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"--pod_options {text}: JSON with the factor of the small logits at switch.after.factor is read here; "
-            "give it as --pod_logits_factor"
-        ) from error

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from modules.authors_names import COUNTER, PREFIX, State, our_name
 from modules.backbones import BACKBONES, DEPTHS
@@ -17,11 +17,13 @@ from utils.log import log
 USUAL_WIDTH = 64
 SCALES = {True: "|gamma| + eps", False: "gamma"}
 """How a norm scales that is absolute, as InPlace-ABN's, or is not, as torchvision's."""
+OF_TORCHVISION = "layer1.0.conv1.weight"
+"""A name that its ResNets have alone. Weights without it are taken for InPlaceABN's."""
+TORCHVISION_STEM = {"conv1": "stem.conv", "bn1": "stem.norm"}
 TORCHVISION_PARTS = {
     **{f"conv{i}": f"conv{i}.conv" for i in (1, 2, 3)},
     **{f"bn{i}": f"conv{i}.norm" for i in (1, 2, 3)},
-    "downsample.0": "shortcut.conv",
-    "downsample.1": "shortcut.norm",
+    **{"downsample.0": "shortcut.conv", "downsample.1": "shortcut.norm"},
 }
 
 
@@ -33,7 +35,12 @@ def load_imagenet_(body: nn.Module, path: Path, *, backbone: str, width: int) ->
     """
     absolute = next(module for module in body.modules() if isinstance(module, Norm)).absolute
     expected = body.state_dict()
-    weights = _read(path)
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in load_weights(path).items()}
+    if any(name.startswith(("body.", "cls.")) for name in weights):
+        raise UserError(
+            f"{path} holds a segmentation network, and the body starts from ImageNet weights: name such a file with "
+            "--pretrained, or train on from a network with --step_ckpt"
+        )
     try:
         state = body_from_imagenet(weights, absolute=absolute)
     except UserError as error:
@@ -44,7 +51,13 @@ def load_imagenet_(body: nn.Module, path: Path, *, backbone: str, width: int) ->
         found = f"it holds {_described(state)}; {fault}"
         raise UserError(f"{path} does not fit --backbone {backbone} --width {width}: {found}; {cure(backbone, width)}")
     body.load_state_dict({name: state[name.replace("_new.", ".")] for name in expected})
-    log.info(_told(path, weights, state, absolute))
+
+    torchvision = OF_TORCHVISION in weights
+    source = f"{'torchvision' if torchvision else 'InPlace-ABN'}, norms scale by {SCALES[not torchvision]}"
+    text = f"body: {len(state)} of {len(state)} tensors from {path} (ImageNet weights of {source})"
+    if absolute == torchvision:
+        text += f", converted to scale by {SCALES[absolute]}, the function unchanged"
+    log.info(text + (", classifier left out" if any("fc." in name for name in weights) else ""))
 
 
 def body_from_imagenet(weights: State, *, absolute: bool) -> State:
@@ -55,11 +68,11 @@ def body_from_imagenet(weights: State, *, absolute: bool) -> State:
     is of no known part.
     """
     weights = {
-        name.removeprefix(PREFIX): tensor
+        name: tensor
         for name, tensor in weights.items()
-        if not name.removeprefix(PREFIX).startswith(("fc.", "classifier.")) and not name.endswith(COUNTER)
+        if not name.startswith(("fc.", "classifier.")) and not name.endswith(COUNTER)
     }
-    if is_of_torchvision(weights):
+    if OF_TORCHVISION in weights:
         state = {_name_of_torchvision(name): tensor for name, tensor in weights.items()}
         if absolute:
             _make_scales_positive(state)
@@ -71,19 +84,13 @@ def body_from_imagenet(weights: State, *, absolute: bool) -> State:
     return state
 
 
-def is_of_torchvision(weights: State) -> bool:
-    """Whether weights of an ImageNet body have torchvision's names; all others are taken for InPlaceABN's."""
-    return any(name.removeprefix(PREFIX) == "layer1.0.conv1.weight" for name in weights)
-
-
 def _name_of_torchvision(name: str) -> str:
     part, _, entry = name.rpartition(".")
-    try:
-        if match := re.fullmatch(r"(layer\d+\.\d+)\.(.+)", part):
-            return f"{match[1]}.{TORCHVISION_PARTS[match[2]]}.{entry}"
-        return {"conv1": "stem.conv", "bn1": "stem.norm"}[part] + f".{entry}"
-    except KeyError:
-        raise UserError(f"the weights hold {name!r}, which is no part of this network") from None
+    block = re.fullmatch(r"(layer\d+\.\d+\.)(.+)", part)
+    ours = TORCHVISION_PARTS.get(block[2]) if block else TORCHVISION_STEM.get(part)
+    if ours is None:
+        raise UserError(f"the weights hold {name!r}, which is no part of this network")
+    return f"{block[1] if block else ''}{ours}.{entry}"
 
 
 def _make_scales_positive(state: State) -> None:
@@ -107,30 +114,16 @@ def cure(backbone: str, width: int) -> str:
     return f"{fetch}name a file with --pretrained, or train from scratch with --no_pretrained"
 
 
-def _read(path: Path) -> State:
-    """The weights in a file. UserError where it holds none, or those of a network of this program."""
-    weights = load_weights(path)
-    if any(name.removeprefix(PREFIX).startswith(("body.", "cls.")) for name in weights):
-        raise UserError(
-            f"{path} holds a segmentation network, and the body starts from ImageNet weights: name such a file with "
-            "--pretrained, or train on from a network with --step_ckpt"
-        )
-    return weights
-
-
 def _fault(expected: State, state: State) -> str:
     """What keeps `state` from being loaded for `expected`; "" where nothing does."""
-    missing = sorted(expected.keys() - state.keys())
-    extra = sorted(state.keys() - expected.keys())
-    other = [name for name in sorted(expected.keys() & state.keys()) if expected[name].shape != state[name].shape]
-    faults = [
-        f"{len(names)} of the {len(whole)} tensors {verb}, first {names[0]}"
-        for names, whole, verb in ((missing, expected, "needed are missing"), (extra, state, "in it are too many"))
-        if names
-    ]
-    if other:
-        shapes = f"{_shape(state[other[0]])}, not {_shape(expected[other[0]])}"
-        faults.append(f"{len(other)} have another shape, first {other[0]}: {shapes}")
+    faults = []
+    for one, other, verb in ((expected, state, "needed are missing"), (state, expected, "in it are too many")):
+        if names := sorted(one.keys() - other.keys()):
+            faults.append(f"{len(names)} of the {len(one)} tensors {verb}, first {names[0]}")
+    shapes = {n: (tuple(t.shape), tuple(expected[n].shape)) for n, t in sorted(state.items()) if n in expected}
+    if differ := {name: both for name, both in shapes.items() if both[0] != both[1]}:
+        name, (found, wanted) = next(iter(differ.items()))
+        faults.append(f"{len(differ)} have another shape, first {name}: {found}, not {wanted}")
     return "; ".join(faults)
 
 
@@ -143,20 +136,3 @@ def _described(state: State) -> str:
     stem = state.get("stem.conv.weight")
     of_width = "without a stem" if stem is None else f"of width {len(stem)}"
     return f"{name} with {'+'.join(map(str, blocks))} blocks {of_width}"
-
-
-def _told(path: Path, weights: State, state: State, absolute: bool) -> str:
-    torchvision = is_of_torchvision(weights)
-    source = "torchvision" if torchvision else "InPlace-ABN"
-    count = len(state)
-    text = f"body: {count} of {count} tensors from {path} (ImageNet weights of {source}, norms scale by "
-    text += SCALES[not torchvision] + ")"
-    if absolute == torchvision:
-        text += f", converted to scale by {SCALES[absolute]}, the function unchanged"
-    if any("fc." in name for name in weights):
-        text += ", classifier left out"
-    return text
-
-
-def _shape(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(tensor.shape)

@@ -11,7 +11,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -20,11 +19,11 @@ from config import DataConfig
 from dataset import DATASETS, scenario_of
 from modules.authors_names import COUNTER, PREFIX, to_authors
 from segmentation_module import form_of, heads_of, sizes_of
-from tasks import Task, get_task
-from tools.checkpoint_options import add_checkpoint_options, load_named
-from trained import TrainedNetwork
+from tasks import get_task
+from tools.command import exit_code
+from trained import TrainedNetwork, add_checkpoint_options, load_named
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.errors import UserError, one_line
+from utils.errors import UserError
 
 ENTRIES = ("epoch", "model_state", "optimizer_state", "scheduler_state", "best_score", "trainer_state")
 """Of a checkpoint of the authors' code (SPEC 9)."""
@@ -42,76 +41,61 @@ FORMS = {
 
 def convert(options: argparse.Namespace) -> None:
     """Write the checkpoint in the other form, and print what it is of. UserError for what cannot be converted."""
-    if options.out.resolve() == options.ckpt.resolve():
-        raise UserError(f"--out {options.out} is the checkpoint itself: name another file")
-    if options.out.exists() and not options.overwrite:
-        raise UserError(f"--out {options.out} is there already: name another file, or give --overwrite")
-    raw = load_checkpoint(options.ckpt, "the checkpoint")
-    require_one_prefix(raw["model_state"], options.ckpt)
+    path, out = options.ckpt, options.out
+    if out.resolve() == path.resolve():
+        raise UserError(f"--out {out} is the checkpoint itself: name another file")
+    if out.exists() and not options.overwrite:
+        raise UserError(f"--out {out} is there already: name another file, or give --overwrite")
+    raw = load_checkpoint(path, "the checkpoint")
+    if twice := sorted(name for name in raw["model_state"] if PREFIX + name in raw["model_state"]):
+        raise UserError(f"{path} has {twice[0]} twice, with and without the prefix {PREFIX!r}")
     ours = "identity" in (raw["trainer_state"] or {})
     if ours == (options.to == "ours"):
         found = "is one of ours already" if ours else "is none of ours"
-        raise UserError(f"{options.ckpt} {found}: --to {'authors' if ours else 'ours'} is the other way")
+        raise UserError(f"{path} {found}: --to {'authors' if ours else 'ours'} is the other way")
     for name in ("step", "scenario", "label_protocol") if ours else ():
         if getattr(options, name) is not None:
-            raise UserError(f"--{name}: {options.ckpt} says that itself; leave it out")
-    trained = load_named(options)
-    refuse_importances(trained, options.ckpt)
-    if not trained.finished:
-        raise UserError(f"{options.ckpt} is a half-done step {trained.step}: resume it first")
-    identity = trained.identity if ours else identity_in(trained, options)
-    converted = authors_form(trained, raw, options.ckpt) if ours else our_form(trained, raw, identity)
-    print("\n".join(described(trained, raw, identity)))
-    save_checkpoint(options.out, converted)
-    print(f"{options.out}: written")
-
-
-def refuse_importances(trained: TrainedNetwork, path: Path) -> None:
-    """UserError for what a file of EWC, RW or PI carries, in either form: without it no penalty would be left."""
+            raise UserError(f"--{name}: {path} says that itself; leave it out")
+    trained = load_named(options, finished=True)
     entries = {name.split(".")[0] for name in trained.checkpoint["method_state"]}
-    carried = next((entry for entry in IMPORTANCES if entry in entries), None)
+    carried = [entry for entry in IMPORTANCES if entry in entries]
     if carried or trained.checkpoint["trainer_state"].get("regularizer") is not None:
         raise UserError(
-            f"{path} carries the {carried or 'regularizer'} of EWC, RW or PI, which cannot be converted: the next step "
-            "would run without its penalty; train both steps with one code"
+            f"{path} carries the {(*carried, 'regularizer')[0]} of EWC, RW or PI, which cannot be converted: the next "
+            "step would run without its penalty; train both steps with one code"
         )
-
-
-def require_one_prefix(weights: dict[str, Any], path: Path) -> None:
-    """UserError where a weight is there twice, with the prefix and without: either might be the one that counts."""
-    bare = [name.removeprefix(PREFIX) for name in weights]
-    if twice := sorted({name for name in bare if bare.count(name) > 1} if len({*bare}) < len(bare) else ()):
-        raise UserError(f"{path} has {twice[0]} twice, with and without the prefix {PREFIX!r}")
+    identity = trained.identity if ours else identity_in(trained, options)
+    converted = authors_form(trained, raw, path) if ours else our_form(trained, raw, identity)
+    describe(trained, raw, identity)
+    save_checkpoint(out, converted)
+    print(f"{out}: written")
 
 
 def identity_in(trained: TrainedNetwork, options: argparse.Namespace) -> Identity:
-    """The identity of a foreign network, completed by what only the user knows."""
-    spec = DATASETS[trained.dataset](None)
+    """The identity of a foreign network, completed by what only the user knows.
+
+    Its step is that of its classifiers; but where domains arrive it has one classifier all along.
+    """
+    spec, scenario = DATASETS[trained.dataset](None), options.scenario
     protocol = options.label_protocol or DataConfig.label_protocol
-    config = DataConfig(dataset=trained.dataset, scenario=options.scenario, label_protocol=protocol)
-    if options.scenario and options.scenario not in spec.scenarios:
-        raise UserError(f"--scenario {options.scenario}: {spec.name} has {', '.join(spec.scenarios)}")
-    identity = dict(trained.identity)
+    config = DataConfig(dataset=trained.dataset, scenario=scenario, label_protocol=protocol)
+    if scenario and scenario not in spec.scenarios:
+        raise UserError(f"--scenario {scenario}: {spec.name} has {', '.join(spec.scenarios)}")
+    task = get_task(spec.facts, options.task)
+    steps = range(task.num_steps) if task.kind == "domain" else (trained.step,)
+    step = steps[0] if options.step is None else options.step
+    if options.step is None and len(steps) > 1:
+        raise UserError(f"give --step N: a network that learns domains looks the same after each of {len(steps)} steps")
+    if step not in steps:
+        raise UserError(f"--step {step}: it is of step {' or '.join(map(str, steps))}")
     branches = 2 if trained.saved.form in ("dual", "frozen") else 1
+    identity = trained.identity | {"label_protocol": protocol, "step": step, "branches": branches}
+    identity["task"] = [list(arrived) for arrived in task.arrivals[: step + 1]]
     if identity["stem_activation"] is None:
         identity["stem_activation"] = branches == 1
-    task = get_task(spec.facts, options.task)
-    step = step_of(task, trained.step, options.step)
-    of_data = {"label_protocol": protocol}
-    if options.scenario or len(spec.scenarios) == 1:  # what nobody says is not claimed: any run may take it
-        of_data["scenario"] = scenario_of(config, spec)
-    of_task = {"step": step, "task": [list(arrived) for arrived in task.arrivals[: step + 1]]}
-    return identity | of_data | of_task | {"branches": branches}
-
-
-def step_of(task: Task, found: int, said: int | None) -> int:
-    """The step of a foreign network: `found` from its classifiers, but where domains arrive it has one all along."""
-    steps = range(task.num_steps) if task.kind == "domain" else (found,)
-    if said is None and len(steps) > 1:
-        raise UserError(f"give --step N: a network that learns domains looks the same after each of {len(steps)} steps")
-    if said is not None and said not in steps:
-        raise UserError(f"--step {said}: it is of step {' or '.join(map(str, steps))}")
-    return steps[0] if said is None else said
+    if scenario or len(spec.scenarios) == 1:  # what nobody says is not claimed: any run may take it
+        identity["scenario"] = scenario_of(config, spec)
+    return identity
 
 
 def our_form(trained: TrainedNetwork, raw: Checkpoint, identity: Identity) -> Checkpoint:
@@ -122,13 +106,9 @@ def our_form(trained: TrainedNetwork, raw: Checkpoint, identity: Identity) -> Ch
         "names": names,
         "counters": {name: raw["model_state"][name] for name in names if name.endswith(COUNTER)},
     }
-    return {
-        "schema": SCHEMA,
-        **dict.fromkeys(ENTRIES),
-        "model_state": trained.checkpoint["model_state"],
-        "method_state": {},
-        "trainer_state": {"identity": identity, "finished": True, FOREIGN: kept},
-    }
+    state = {"identity": identity, "finished": True, FOREIGN: kept}
+    own = {"model_state": trained.checkpoint["model_state"], "method_state": {}, "trainer_state": state}
+    return {"schema": SCHEMA} | dict.fromkeys(ENTRIES) | own
 
 
 def authors_form(trained: TrainedNetwork, raw: Checkpoint, path: Path) -> Checkpoint:
@@ -152,21 +132,19 @@ def authors_form(trained: TrainedNetwork, raw: Checkpoint, path: Path) -> Checkp
         raise UserError(f"{path} was changed: what is kept of the converted checkpoint has no names") from None
 
 
-def described(trained: TrainedNetwork, raw: Checkpoint, identity: Identity) -> list[str]:
-    """What was found, in lines."""
+def describe(trained: TrainedNetwork, raw: Checkpoint, identity: Identity) -> None:
+    """Print what was found."""
     weights = trained.checkpoint["model_state"]
     heads, sizes = heads_of(weights), sizes_of(weights)
     empty = [name for name, value in raw.items() if value is None or (isinstance(value, dict | list) and not value)]
     beside = [name for name in raw if name not in ("model_state", *empty)]
-    step = identity["step"]
-    return [
-        f"step {step} of {trained.dataset}: {sum(heads)} classes, by step {' + '.join(map(str, heads))}",
-        f"classes: {', '.join(trained.class_names)}",
-        f"network: {sizes['backbone']}, width {sizes['width']}, head of {sizes['head_channels']} channels, "
-        f"{FORMS[form_of(weights)]}",
-        f"norm {trained.identity['norm_act']}, output stride {trained.identity['output_stride']}",
-        f"{len(raw['model_state'])} tensors, bit for bit; beside them: {', '.join(beside) or 'nothing'}",
-    ]
+    network = "{backbone}, width {width}, head of {head_channels} channels".format(**sizes)
+    by_step = " + ".join(map(str, heads))
+    print(f"step {identity['step']} of {trained.dataset}: {sum(heads)} classes, by step {by_step}")
+    print(f"classes: {', '.join(trained.class_names)}")
+    print(f"network: {network}, {FORMS[form_of(weights)]}")
+    print(f"norm {trained.identity['norm_act']}, output stride {trained.identity['output_stride']}")
+    print(f"{len(raw['model_state'])} tensors, bit for bit; beside them: {', '.join(beside) or 'nothing'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -181,15 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenario", metavar="NAME", help=text)
     text = "whose labels it learnt: mib for checkpoints of MiB's own code [plop]"
     parser.add_argument("--label_protocol", choices=("plop", "mib"), help=text)
-    options = parser.parse_args(arguments)
-    try:
-        convert(options)
-        return 0
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or options.out}", file=sys.stderr)
-    return 2
+    return exit_code(convert, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

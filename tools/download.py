@@ -24,7 +24,7 @@ from scipy.io import loadmat
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.shapes.layout import voc_palette
+from utils.constants import voc_palette
 from utils.errors import UserError
 
 
@@ -129,7 +129,7 @@ def unpack_voc(root: Path, devkit: Path, sbd: Path) -> None:
     for path in (root / "benchmark_RELEASE/dataset/cls").glob("2*.mat"):
         if not (target := masks / f"{path.stem}.png").exists():
             mask = Image.fromarray(loadmat(path, variable_names=["GTcls"])["GTcls"][0, 0]["Segmentation"])
-            mask.putpalette(voc_palette())
+            mask.putpalette([value for colour in voc_palette(256) for value in colour])
             mask.save(target)
     for name in {path.stem for path in (root / "JPEGImages").iterdir()} - {path.stem for path in masks.iterdir()}:
         (root / f"JPEGImages/{name}.jpg").unlink()

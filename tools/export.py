@@ -29,14 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metrics.tables import Grid
 from segmentation_module import SegmentationNet
-from tools.checkpoint_options import add_checkpoint_options, load_named
 from tools.command import exit_code
-from trained import TrainedNetwork
+from trained import add_checkpoint_options, load_named
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
 from utils.errors import RunError, UserError
 from utils.files import atomic_path
 
-Metadata = dict[str, str]
 Exported = Callable[[Tensor], Tensor]
 """A network read back from its file: images to logits, on the CPU."""
 
@@ -75,18 +73,26 @@ def export(options: argparse.Namespace) -> None:
         require(package)
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file; name a folder")
-    trained = load_named(options)
-    if not trained.finished:
-        raise UserError(f"{options.ckpt} is a half-done step {trained.step}: resume it first")
+    trained = load_named(options, finished=True)
     network = Logits(trained.network)
-    print(costs_table({f"as trained ({trained.saved.form})": trained.saved, "exported (merged)": network}))
-    metadata = describe(trained, options.pooling)
-    program = trace(network) if {"onnx", "program"} & set(options.form) else None
+    networks = {f"as trained ({trained.saved.form})": trained.saved, "exported (merged)": network}
+    found = [(name, *costs(of_it)) for name, of_it in networks.items()]
+    cells = [[name, f"{parameters:,}", f"{flops / 1e9:.2f}"] for name, parameters, flops in found]
+    print(Grid([f"one image of {SIDE_OF_FLOPS} x {SIDE_OF_FLOPS}", "parameters", "GFLOPs"], cells, left=1))
+    own = {"branches": 1, "pooling": options.pooling, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    facts = (trained.identity | own).items()
+    metadata = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts}
+    program = None
+    if {"onnx", "program"} & set(options.form):
+        dims = {0: Dim("batch"), 2: Dim("height", min=MIN_SIDE), 3: Dim("width", min=MIN_SIDE)}
+        example = torch.zeros(2, 3, 3 * MIN_SIDE, 4 * MIN_SIDE)
+        program = torch.export.export(network, (example,), dynamic_shapes={"images": dims})
     for form in options.form:
         path = options.out / f"{options.ckpt.stem}{FORMS[form][0]}"
         with atomic_path(path) as temporary:
             if form == "weights":
-                write_weights(trained.saved.merged(), metadata, temporary)
+                weights = {name: tensor.contiguous() for name, tensor in trained.saved.merged().state_dict().items()}
+                require("safetensors.torch").save_file(weights, temporary, metadata)
                 said = "the merged weights, bit for bit"
             else:
                 write = write_onnx if form == "onnx" else write_program
@@ -100,21 +106,7 @@ def export(options: argparse.Namespace) -> None:
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {said}")
 
 
-def describe(trained: TrainedNetwork, pooling: int) -> Metadata:
-    """What the exported network is of and what it wants; anything but text as JSON."""
-    own = {"branches": 1, "pooling": pooling, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    facts = trained.identity | own
-    return {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()}
-
-
-def trace(network: Logits) -> ExportedProgram:
-    """The program of `network` for any batch and size."""
-    example = torch.zeros(2, 3, 3 * MIN_SIDE, 4 * MIN_SIDE)
-    sides = {2: Dim("height", min=MIN_SIDE), 3: Dim("width", min=MIN_SIDE)}
-    return torch.export.export(network, (example,), dynamic_shapes={"images": {0: Dim("batch")} | sides})
-
-
-def write_onnx(program: ExportedProgram, metadata: Metadata, path: Path) -> Exported:
+def write_onnx(program: ExportedProgram, metadata: dict[str, str], path: Path) -> Exported:
     """Write one file, weights included."""
     axes = {0: "batch", 2: "height", 3: "width"}
     names = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": {"images": axes}}
@@ -125,19 +117,13 @@ def write_onnx(program: ExportedProgram, metadata: Metadata, path: Path) -> Expo
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def write_program(program: ExportedProgram, metadata: Metadata, path: Path) -> Exported:
+def write_program(program: ExportedProgram, metadata: dict[str, str], path: Path) -> Exported:
     """Write what torch.export.load reads; `metadata` lies in it as the extra file metadata.json."""
     with warnings.catch_warnings(), open(path, "wb") as file:
         # Weights in channels last: the warning is about those that are not on the CPU.
         warnings.filterwarnings("ignore", message="No complete tensor found")
         torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
     return torch.export.load(io.BytesIO(path.read_bytes())).module()
-
-
-def write_weights(network: SegmentationNet, metadata: Metadata, path: Path) -> None:
-    """Write the state dict of the merged `network`."""
-    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    require("safetensors.torch").save_file(weights, path, metadata)
 
 
 @torch.no_grad()
@@ -150,13 +136,6 @@ def largest_difference(exported: Exported, network: Logits) -> float:
         expected = network(images)
         differences.append((exported(images) - expected).abs().max() / expected.abs().max())
     return torch.stack(differences).max().item()
-
-
-def costs_table(networks: dict[str, nn.Module]) -> Grid:
-    """Parameters and GFLOPs of each network, by what it is called."""
-    found = {name: costs(network) for name, network in networks.items()}
-    cells = [[name, f"{parameters:,}", f"{flops / 1e9:.2f}"] for name, (parameters, flops) in found.items()]
-    return Grid([f"one image of {SIDE_OF_FLOPS} x {SIDE_OF_FLOPS}", "parameters", "GFLOPs"], cells, left=1)
 
 
 def costs(network: nn.Module) -> tuple[int, int]:

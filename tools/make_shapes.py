@@ -1,8 +1,7 @@
 """Draw the data set that ships with the project: `python tools/make_shapes.py --root data/shapes` (SPEC 13).
 
-The pictures depend on the options alone, not on the number of cores. The folder appears under its name once
-it is whole; a second run with the same options finds it and returns at once. `--layout` takes the place of any of the
-real data sets.
+The pictures depend on the options alone, not on the number of cores. The folder appears under its name once it is
+whole; a second run with the same options finds it and returns at once.
 """
 
 import argparse
@@ -61,10 +60,9 @@ def make_shapes(
         raise UserError(f"--company {company}: 0 to 1")
     workers = os.cpu_count() or 1 if workers is None else workers
     numbers = {"train": train, "val": val, "size": size, "seed": seed}
-    least = {"train": 1, "val": 1, "size": 32, "seed": 0, "workers": 1}
     for name, value in (numbers | {"workers": workers}).items():
-        if value < least[name]:
-            raise UserError(f"--{name} {value}: at least {least[name]}")
+        if value < (least := {"size": 32, "seed": 0}.get(name, 1)):
+            raise UserError(f"--{name} {value}: at least {least}")
     options = {"layout": layout, "company": float(company), "generator": GENERATOR} | numbers
     root = Path(root).resolve()
     if _is_complete(root, options):
@@ -114,8 +112,8 @@ def _draw_all(root: Path, options: dict[str, Any], workers: int) -> None:
 
 def _draw_one(root: Path, options: dict[str, Any], job: tuple[str, int]) -> None:
     (split, index), layout = job, options["layout"]
-    place = options["seed"], SPLITS.index(split), index
-    picture = draw_picture(*place, options["size"], LAYOUTS[layout].num_classes, options["company"])
+    of_picture = options["seed"], SPLITS.index(split), index, options["size"]
+    picture = draw_picture(*of_picture, LAYOUTS[layout].num_classes, options["company"])
     write_picture(root, layout, split, index, picture)
 
 
@@ -125,20 +123,17 @@ def main(arguments: list[str] | None = None) -> int:
         description="Draw the shapes data set in the layout of a real one, or in a plain one.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--root", default="data/shapes", help="folder to write")
-    parser.add_argument(
-        "--layout",
-        choices=LAYOUTS,
-        default="voc",
-        help="voc: 20 classes, all seen in 24 images of either split; ade: 150, in 150 images; cityscapes: 19, in 20 "
-        "images, and every city in 18; folder: those of voc in images/, masks/ and classes.txt",
-    )
-    parser.add_argument("--train", type=int, default=2400, help="training images, in any layout")
-    parser.add_argument("--val", type=int, default=400, help="validation images, in any layout")
-    parser.add_argument("--size", type=int, default=112, help="side of the images, in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other images")
-    parser.add_argument("--company", type=float, default=1.0, help="0: one class on each picture; 1: as usual")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    add = parser.add_argument
+    add("--root", default="data/shapes", help="folder to write")
+    text = "voc: 20 classes, all seen in 24 images of either split; ade: 150, in 150 images; cityscapes: 19, in 20 "
+    text += "images, and every city in 18; folder: those of voc in images/, masks/ and classes.txt"
+    add("--layout", choices=LAYOUTS, default="voc", help=text)
+    add("--train", type=int, default=2400, help="training images, in any layout")
+    add("--val", type=int, default=400, help="validation images, in any layout")
+    add("--size", type=int, default=112, help="side of the images, in pixels")
+    add("--seed", type=int, default=0, help="another seed draws other images")
+    add("--company", type=float, default=1.0, help="0: one class on each picture; 1: as usual")
+    add("--workers", type=int, default=os.cpu_count(), help="processes")
     return exit_code(_draw_and_say, vars(parser.parse_args(arguments)))
 
 

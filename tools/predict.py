@@ -12,27 +12,56 @@ and with --confidence NAME_confidence.png, a map of the largest softmax probabil
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dataset.reading import read_image
+from dataset.base import DatasetSpec
+from dataset.index import ranges
+from dataset.labels import map_labels
+from dataset.listing import IMAGE_SUFFIXES
+from dataset.reading import count_labels, image_size, probe, read_image, read_mask
 from dataset.transform import normalise
-from tools.checkpoint_options import add_checkpoint_options, load_named
+from metrics.pictures import colour_mask, draw_confidence, draw_overlay, draw_samples, save_picture
 from tools.command import exit_code
-from tools.prediction.pictures import Picture, Writer, batches, check_truth, find_pictures
-from tools.prediction.tiles import predict, spans
-from trained import built_in
+from trained import TrainedNetwork, add_checkpoint_options, built_in, load_named
+from utils.constants import voc_palette
 from utils.errors import UserError
 
 SMALLEST_TILE = 64
 """Pixels; in a smaller one a network, whose features are 16 pixels apart, sees next to nothing around them."""
+Classify = Callable[[Tensor], Tensor]  # images uint8 (B,3,h,w) to logits float32 (B,C,h,w)
+
+
+class Picture(NamedTuple):
+    """An image file, and its mask where the truth is known."""
+
+    image: Path
+    size: tuple[int, int]  # width and height in pixels
+    truth: Path | None
+
+
+class Span(NamedTuple):
+    """Where a tile lies along one axis, and how much each of its pixels counts there."""
+
+    start: int
+    weights: Tensor  # (size of the tile,); over all spans that hold a pixel they add up to 1
+
+
+class Prediction(NamedTuple):
+    """(B,H,W) on the CPU: outputs uint8, the largest softmax probability of each float32."""
+
+    outputs: Tensor
+    confidence: Tensor
 
 
 def predict_all(options: argparse.Namespace) -> None:
@@ -58,32 +87,153 @@ def predict_all(options: argparse.Namespace) -> None:
 
         for batch in batches(pictures, 1 if tile else options.batch_size):
             images = torch.stack([read_image(picture.image) for picture in batch])
-            with out_of_memory_named(batch[0], "a smaller --tile" if tile else "--tile 1024"):
+            try:
                 found = predict(classify, images, tile=tile, overlap=overlap, batch_size=options.batch_size)
+            except RuntimeError as error:
+                # That of the CPU has no type of its own.
+                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                    raise
+                what = "{}, {} x {}".format(batch[0].image, *batch[0].size)
+                cure = "a smaller --tile" if tile else "--tile 1024"
+                raise UserError(f"{what}: out of memory; give {cure}, or a smaller --batch_size") from None
             for picture, image, outputs, confidence in zip(batch, images, *found, strict=True):
                 writer.write(picture, image.numpy(), outputs.numpy(), confidence.numpy())
     named = f"step {trained.step} of {trained.dataset}, {len(trained.labels)} classes"
     print(f"{len(pictures)} image(s) labelled by {named}: {options.out}")
 
 
-@contextmanager
-def out_of_memory_named(picture: Picture, cure: str) -> Iterator[None]:
-    """UserError, with the size of the picture and `cure` as advice, where the memory is too small for the block."""
-    try:
-        yield
-    except RuntimeError as error:
-        # That of the CPU has no type of its own.
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        size = "{} x {}".format(*picture.size)
-        raise UserError(f"{picture.image}, {size}: out of memory; give {cure}, or a smaller --batch_size") from None
+def find_pictures(paths: Iterable[Path], *, out: Path, truth: Path | None) -> list[Picture]:
+    """The images among `paths`, files or folders of them, each with its mask in the folder `truth`.
+
+    UserError where one is no image, or where results, which go to `out`, could not be told apart from others, or from
+    the images.
+    """
+    images: dict[str, Path] = {}
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise UserError(f"no image in {path}; name another folder, or put some there ({', '.join(IMAGE_SUFFIXES)})")
+        for image in found:
+            if other := images.get(image.stem):
+                results = out / f"{image.stem}_mask.png"
+                raise UserError(f"{other} and {image} would both become {results}; give one at a time")
+            if image.resolve().parent == out.resolve():
+                raise UserError(f"{image} lies in --out {out}, where the results go; name another folder with --out")
+            images[image.stem] = image
+            probe(image, "image")
+    return [Picture(image, image_size(image), truth and truth / f"{stem}.png") for stem, image in images.items()]
+
+
+def check_truth(pictures: Iterable[Picture], spec: DatasetSpec | None) -> None:
+    """UserError where a mask is missing, of another size than its image, or has labels that `spec` does not know."""
+    for image, wanted, truth in (picture for picture in pictures if picture.truth):
+        counts, size = count_labels(truth)
+        if size != wanted:
+            shown = "{} x {} and {} x {}".format(*wanted, *size)
+            raise UserError(f"{image} and {truth} have {shown} pixels; a mask has the size of its image")
+        if spec and (unknown := {*counts.nonzero()[0].tolist()} - spec.label_values):
+            known = f"{spec.name} knows {ranges(sorted(spec.label_values))}"
+            raise UserError(f"mask {truth} holds label values {ranges(sorted(unknown))}; {known}")
+
+
+def batches(pictures: Iterable[Picture], batch_size: int) -> list[Sequence[Picture]]:
+    """All pictures, in batches of one size."""
+    by_size = defaultdict(list)
+    for picture in pictures:
+        by_size[picture.size].append(picture)
+    return [same[at : at + batch_size] for same in by_size.values() for at in range(0, len(same), batch_size)]
+
+
+class Writer:
+    """Writes the pictures of a prediction in the names and colours of the data set."""
+
+    def __init__(self, trained: TrainedNetwork, out: Path, *, confidence: bool) -> None:
+        spec = built_in(trained.dataset)
+        self.out = out
+        self.confidence = confidence
+        self.label_of = np.array(trained.labels, np.uint8)
+        self.class_of = np.array(spec.class_of if spec else range(256), np.uint8)
+        self.palette = spec.palette if spec else voc_palette(256)
+        known = dict(enumerate(spec.class_names) if spec else zip(trained.labels, trained.class_names, strict=True))
+        self.names = [known.get(label, f"class {label}") for label in range(256)]
+
+    def write(self, picture: Picture, image: np.ndarray, outputs: np.ndarray, confidence: np.ndarray) -> None:
+        """All files of one picture: `image` uint8 (3,H,W), `outputs` uint8 and `confidence` float (H,W)."""
+        labels, looks = self.label_of[outputs], (self.palette, self.names)
+        drawn = {"mask": colour_mask(labels, self.palette), "overlay": draw_overlay(image, labels, *looks)}
+        if picture.truth:
+            truth = map_labels(read_mask(picture.truth), self.class_of)
+            drawn["compare"] = draw_samples([[image, truth, labels]], ["image", "ground truth", "prediction"], *looks)
+        if self.confidence:
+            drawn["confidence"] = draw_confidence(confidence)
+        for kind, page in drawn.items():
+            save_picture(page, self.out / f"{picture.image.stem}_{kind}.png")
+
+
+@torch.inference_mode()
+def predict(
+    classify: Classify, images: Tensor, *, tile: int | None = None, overlap: int = 0, batch_size: int = 1
+) -> Prediction:
+    """Label `images` uint8 (B,3,H,W). `tile`, `overlap`: see `spans`; without them each image is one tile.
+
+    Where tiles overlap their logits are averaged, with weights that fall off to the border of a tile.
+    """
+    outputs, confidence = [], []
+    for strip in _strips(classify, images, tile, overlap, batch_size):
+        largest, output = strip.max(1)
+        outputs.append(output.to(torch.uint8).cpu())
+        confidence.append((largest - strip.logsumexp(1)).exp().cpu())
+    return Prediction(torch.cat(outputs, dim=1), torch.cat(confidence, dim=1))
+
+
+def spans(size: int, tile: int | None, overlap: int) -> list[Span]:
+    """Tiles of `tile` pixels, spread evenly over `size` pixels, which share `overlap` pixels or more with the next.
+
+    One tile where `size` is no more than that, or `tile` is None.
+    """
+    length = size if tile is None else min(tile, size)
+    gaps = math.ceil((size - length) / (length - overlap)) if length < size else 0
+    starts = [round(number * (size - length) / gaps) for number in range(gaps)] + [size - length]
+    ramp = torch.arange(1, length + 1)
+    weights = torch.minimum(ramp, ramp.flip(0)).float()
+    total = torch.zeros(size)
+    for start in starts:
+        total[start : start + length] += weights
+    return [Span(start, weights / total[start : start + length]) for start in starts]
+
+
+def _strips(classify: Classify, images: Tensor, tile: int | None, overlap: int, batch_size: int) -> Iterator[Tensor]:
+    """The logits (B,C,h,W) of strips as wide as the images, from top to bottom: what no later tile reaches.
+
+    Logits of a whole picture of many classes would not fit into memory where its tiles do.
+    """
+    count, _, height, width = images.shape
+    rows, columns = spans(height, tile, overlap), spans(width, tile, overlap)
+    high, wide = len(rows[0].weights), len(columns[0].weights)
+    band = None  # (B,C,high,W): the strip that the tiles of this row lie in
+    for row, (below, _) in pairwise([*rows, Span(height, torch.empty(0))]):
+        places = [(image, column) for image in range(count) for column in columns]
+        for start in range(0, len(places), batch_size):
+            batch = places[start : start + batch_size]
+            cut = [images[i, :, row.start : row.start + high, c.start : c.start + wide] for i, c in batch]
+            logits = classify(torch.stack(cut))
+            if band is None:
+                band = logits.new_zeros(count, logits.shape[1], high, width)
+            for (image, column), of_tile in zip(batch, logits, strict=True):
+                weights = (row.weights[:, None] * column.weights).to(logits.device)
+                band[image, :, :, column.start : column.start + wide] += of_tile * weights
+        done = below - row.start
+        yield band[:, :, :done]
+        band = torch.cat([band[:, :, done:], torch.zeros_like(band[:, :, :done])], dim=2)
 
 
 def tiles_of(tile: int | None, overlap: int | None) -> tuple[int | None, int]:
     """Tile and overlap in pixels, a quarter of the tile unless said otherwise. UserError where they do not go."""
+    if tile is None and overlap is not None:
+        raise UserError(f"--overlap {overlap}: only tiles overlap; give --tile, too")
     if tile is None:
-        if overlap is not None:
-            raise UserError(f"--overlap {overlap}: only tiles overlap; give --tile, too")
         return None, 0
     if tile < SMALLEST_TILE:
         raise UserError(f"--tile {tile}: at least {SMALLEST_TILE} pixels")
@@ -106,17 +256,16 @@ def find_device(name: str | None) -> torch.device:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Label images with a trained network, from its checkpoint alone.")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR", help="images, or folders of them")
+    add = parser.add_argument
+    add("images", nargs="+", type=Path, metavar="IMAGE|DIR", help="images, or folders of them")
     add_checkpoint_options(parser)
-    parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="[%(default)s]")
-    parser.add_argument("--truth", type=Path, metavar="DIR", help="masks NAME.png, to be shown beside the prediction")
-    parser.add_argument("--confidence", action="store_true", help="draw the largest softmax probability, too")
-    text = "label tiles of N pixels, for large images [whole images]"
-    parser.add_argument("--tile", type=int, metavar="N", help=text)
-    text = "pixels that tiles share at least [a quarter of --tile]"
-    parser.add_argument("--overlap", type=int, metavar="M", help=text)
-    parser.add_argument("--batch_size", type=int, default=1, metavar="N", help="images of one size, or tiles [1]")
-    parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N [cuda where there is one]")
+    add("--out", type=Path, default=Path("predictions"), metavar="DIR", help="[%(default)s]")
+    add("--truth", type=Path, metavar="DIR", help="masks NAME.png, to be shown beside the prediction")
+    add("--confidence", action="store_true", help="draw the largest softmax probability, too")
+    add("--tile", type=int, metavar="N", help="label tiles of N pixels, for large images [whole images]")
+    add("--overlap", type=int, metavar="M", help="pixels that tiles share at least [a quarter of --tile]")
+    add("--batch_size", type=int, default=1, metavar="N", help="images of one size, or tiles [1]")
+    add("--device", metavar="D", help="cpu, cuda or cuda:N [cuda where there is one]")
     return exit_code(predict_all, parser.parse_args(arguments))
 
 

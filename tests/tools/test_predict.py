@@ -20,8 +20,7 @@ from segmentation_module import SegmentationNet, load_network
 from tests.helpers import SPECS, small_config, task_of
 from tests.networks import save_network
 from tests.workplace import Workplace, load
-from tools.predict import main
-from tools.prediction.tiles import predict
+from tools.predict import main, predict
 from utils.checkpoint import save_checkpoint
 
 LATER, STEP = "--task 15-5s_b", 3
@@ -121,9 +120,7 @@ def test_one_s_own_data_have_the_names_of_the_checkpoint_and_the_colours_of_voc(
     checkpoint["trainer_state"]["identity"] |= {"dataset": "folder", "classes": names}
     save_checkpoint(tmp_path / "step.pth", checkpoint)
     told = []
-    monkeypatch.setattr(
-        "tools.prediction.pictures.draw_overlay", lambda *given: told.append(given) or Image.new("L", (1, 1))
-    )
+    monkeypatch.setattr("tools.predict.draw_overlay", lambda *given: told.append(given) or Image.new("L", (1, 1)))
     assert run("--ckpt", tmp_path / "step.pth", "--out", tmp_path / "out", images) == 0
     order = task_of("voc", "15-5s_b").step(STEP).order
     assert told[0][2] == voc_palette(256) and [told[0][3][label] for label in order] == names
@@ -198,7 +195,7 @@ def test_truth_stands_beside_the_prediction_and_confidence_is_mapped(
         with Image.open(path) as image:
             Image.new("L", image.size, 20).save(tmp_path / "truth" / f"{path.stem}.png")
     maps = []
-    draw = "tools.prediction.pictures.draw_confidence"
+    draw = "tools.predict.draw_confidence"
     monkeypatch.setattr(draw, lambda values: maps.append(values) or Image.new("L", (1, 1)))
     [image, *_] = images.glob("*.png")
     words = ["--truth", tmp_path / "truth", "--confidence", "--out", tmp_path / "out"]

@@ -10,23 +10,16 @@ from PIL import Image
 
 from tools.shapes.catalog import CLASSES
 from tools.shapes.draw import Picture
-from utils.constants import IGNORE_INDEX
+from utils.constants import IGNORE_INDEX, voc_palette
 
-# Names and ids are those of the data set code, repeated: to import them would cost each process a second for torch.
-CITIES = {
-    "train": (
-        "aachen", "bremen", "darmstadt", "erfurt", "hanover", "krefeld", "strasbourg", "tubingen", "weimar", "bochum",
-        "cologne", "dusseldorf", "hamburg", "jena", "monchengladbach", "stuttgart", "ulm", "zurich",
-    ),
-    "val": ("frankfurt", "lindau", "munster"),
-}  # fmt: skip
+_CITIES = (Path(__file__).parents[2] / "data" / "cityscapes_cities.txt").read_text().split()
+CITIES = {"train": _CITIES[:18], "val": _CITIES[18:]}
+# Those of dataset/cityscapes.py, repeated: to import them would cost each process a second for torch.
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33, 5, 6)
 """By class: background is road, and the last two shapes are things that the benchmark ignores, dynamic and ground."""
 
-TINT = 0.4
-"""Saturation of the light in a city."""
-BRIGHTNESS, CONTRAST = (0.7, 1.3), (0.6, 1.2)
-"""Factors in the cities with the least and the most of it."""
+TINT, BRIGHTNESS, CONTRAST = 0.4, (0.7, 1.3), (0.6, 1.2)
+"""Saturation of the light in a city, and factors in the cities with the least and the most of it."""
 _R3 = 1.2207440846057596
 """g with g**4 = g + 1: the fractions of n/g, n/g**2 and n/g**3 for n = 1, 2, .. fill a cube evenly (Roberts' R3)."""
 
@@ -77,7 +70,7 @@ def write_picture(root: Path, layout: str, split: str, index: int, picture: Pict
     labels = np.where(picture.rim, rim, np.array(form.ids)[picture.labels]).astype(np.uint8)
     drawn = {image: Image.fromarray(pixels), mask: Image.fromarray(labels)}
     if form.like_voc:
-        drawn[mask].putpalette(voc_palette())
+        drawn[mask].putpalette(np.array(voc_palette(256), np.uint8).tobytes())
     for name, file in drawn.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         # For JPEG. Full colour resolution: textures are a few pixels wide.
@@ -93,28 +86,16 @@ def write_lists(root: Path, layout: str, counts: dict[str, int]) -> None:
             (root / "list" / ("train_aug.txt" if split == "train" else "val.txt")).write_text("".join(lines))
     if layout == "folder":
         names = ("background", *(shape.name for shape in CLASSES))
-        colours = (voc_palette()[3 * label : 3 * label + 3].hex() for label in range(len(names)))
-        lines = (f"{name} #{colour}\n" for name, colour in zip(names, colours, strict=True))
+        colours = voc_palette(len(names))
+        lines = (f"{name} #{bytes(colour).hex()}\n" for name, colour in zip(names, colours, strict=True))
         (root / "classes.txt").write_text("".join(lines))
 
 
 @cache
 def city_light(city: str) -> np.ndarray:
     """What the tint, brightness and contrast of a city make of each value: (256, 3) uint8, by value and channel."""
-    number = (*CITIES["train"], *CITIES["val"]).index(city)
-    hue, bright, stark = ((number + 1) / _R3**power % 1 for power in (3, 2, 1))
+    hue, bright, stark = ((_CITIES.index(city) + 1) / _R3**power % 1 for power in (3, 2, 1))
     brightness, contrast = np.interp(bright, (0, 1), BRIGHTNESS), np.interp(stark, (0, 1), CONTRAST)
     values = 0.5 + contrast * np.linspace(-0.5, 0.5, 256)[:, None]
     lit = values * brightness * np.array(hsv_to_rgb(hue, TINT, 1))
     return (lit.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-@cache
-def voc_palette() -> bytes:
-    """The 256 colours of the VOC devkit: octal digit i of the id gives bit 7 - i of red, green and blue."""
-    ids = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return palette.tobytes()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tools.prediction.tiles import predict, spans
+from tools.predict import predict, spans
 
 MIX = torch.randn(5, 3, generator=torch.Generator().manual_seed(3)) / 50
 
