@@ -9,6 +9,7 @@ from methods.ewc import EWC
 from methods.features import FeatureConfig
 from methods.finetune import FT
 from methods.ilt import ILT
+from methods.lgkd import LGKD
 from methods.lwf import LWF
 from methods.lwf_mc import LWFMC
 from methods.mib import MiB
@@ -56,6 +57,7 @@ METHODS = whole(
         "MiB": MiB,
         "PLOP": PLOP,
         "RCIL": RCIL,
+        "LGKD": LGKD,
     }
 )
 

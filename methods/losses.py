@@ -101,6 +101,31 @@ def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor, alpha:
     return (student_logits.logsumexp(1) - expected).mean() / num_old
 
 
+def labels_at(features: Tensor, labels: Tensor) -> Tensor:
+    """Labels (B, H, W) at the size of `features` (B, C, h, w): of the first pixel of each block."""
+    return F.interpolate(labels[:, None].float(), size=features.shape[-2:], mode="nearest")[:, 0].long()
+
+
+def label_guided_distillation(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, weights: tuple[float, float]
+) -> Tensor:
+    """Distillation in which the teacher's background is the labelled class on pixels of new classes (LGKD, METHODS2 21).
+
+    `weights`: of pixels of old classes, with the background, and of new ones. Mean over the pixels that are not
+    ignored, 0 where there are none.
+    """
+    log_p = at_least_float32(student_logits).log_softmax(1)
+    q_background, q_old_classes = _split(at_least_float32(teacher_logits).softmax(1), 1)
+    num_old = teacher_logits.shape[1]
+    valid = labels != IGNORE_INDEX
+    new = valid & (labels >= num_old)
+    meant = log_p.gather(1, labels.where(new, 0)[:, None])
+    agreement = (q_background * meant).sum(1) + (q_old_classes * log_p[:, 1:num_old]).sum(1)
+    weight_old, weight_new = weights
+    weighted = torch.where(new, weight_new, weight_old) * agreement * valid
+    return -weighted.sum() / valid.sum().clamp(min=1)
+
+
 def fold_new_into_background(student_logits: Tensor, num_old: int) -> Tensor:
     """(B, C, h, w) -> (B, num_old, h, w): the new classes' logits added to channel 0, in float32 (SPEC 5)."""
     student_logits = at_least_float32(student_logits)

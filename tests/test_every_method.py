@@ -20,8 +20,9 @@ TERMS = {
     "MiB": {"ce", "kd"},
     "PLOP": {"ce", "pod"},
     "RCIL": {"ce", "kd", "cube_spatial", "cube_channel"},
+    "LGKD": {"ce", "pod", "lgkd"},
 }
-STATE = {"EWC": {"fisher"}, "RW": {"fisher", "score"}, "PI": {"path_score"}, "PLOP": {"bounds"}}
+STATE = {"EWC": {"fisher"}, "RW": {"fisher", "score"}, "PI": {"path_score"}, "PLOP": {"bounds"}, "LGKD": {"plop"}}
 """What a method leaves in the checkpoint of step 1 beside the network."""
 SHORT = ("--step", 0, 1, "--epochs", 1, "--no_visualize")
 

@@ -48,6 +48,21 @@ def distillation(student: Tensor, teacher: Tensor) -> float:
     return total / (teacher.numel() / num_old)
 
 
+def label_guided_distillation(student: Tensor, teacher: Tensor, labels: Tensor, of_old: float, of_new: float) -> float:
+    """METHODS2 21, point 2."""
+    num_old, total, count = teacher.shape[1], 0.0, 0
+    for q, q_old, label in zip(pixels(student), pixels(teacher), labels.flatten().tolist(), strict=True):
+        if label == IGNORED:
+            continue
+        count += 1
+        is_new = label >= num_old
+        for c in range(num_old):
+            meant = label if is_new and c == 0 else c
+            p_old = math.exp(q_old[c] - log_sum_exp(q_old))
+            total -= (of_new if is_new else of_old) * p_old * (q[meant] - log_sum_exp(q))
+    return total / count if count else 0.0
+
+
 def unbiased_distillation(student: Tensor, teacher: Tensor) -> float:
     num_old, total = teacher.shape[1], 0.0
     for q, q_old in zip(pixels(student), pixels(teacher), strict=True):

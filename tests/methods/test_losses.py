@@ -14,6 +14,8 @@ from methods.losses import (
     disjoint_binary_cross_entropy,
     distillation,
     fold_new_into_background,
+    label_guided_distillation,
+    labels_at,
     local_pod_distance,
     mean_squared_difference,
     unbiased_cross_entropy,
@@ -43,6 +45,7 @@ LOSSES = {
     "binary kd": lambda q, y, old: binary_distillation(q, old),
     "disjoint bce": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=False),
     "disjoint bce, true background": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=True),
+    "label-guided kd": lambda q, y, old: label_guided_distillation(q, old, y, (2.0, 3.0)),
     "mse": lambda q, y, old: mean_squared_difference(old, q[:, :NUM_OLD]),
     "local pod": lambda q, y, old: local_pod_distance(difference_of_squares(old, q[:, :NUM_OLD]), (1, 2, 4)),
     "spatial cube": lambda q, y, old: spatial_cube_distance(difference_of_squares(old, q[:, :NUM_OLD]), POOL_SIZES),
@@ -85,6 +88,8 @@ def test_losses_of_labels(kinds: list[int]):
     factors = torch.tensor([0.0, 0.7])
     close(adaptive_cross_entropy(q, y, factors), spec.adaptive_cross_entropy(q, y, factors))
     close(adaptive_cross_entropy(q, y, torch.ones(2)), spec.cross_entropy(q, y))
+    for weights in ((2.0, 3.0), (1.0, 0.0)):
+        close(label_guided_distillation(q, old, y, weights), spec.label_guided_distillation(q, old, y, *weights))
     close(binary_cross_entropy(q, y), spec.binary_cross_entropy(q, y))
     for background in (False, True):
         close(
@@ -107,6 +112,11 @@ def test_distillations(num_old: int):
     close(unbiased_distillation(logits(), teacher), spec.unbiased_distillation(logits(), teacher))
     close(distillation(logits(), teacher), spec.distillation(logits(), teacher))
     close(binary_distillation(logits(), teacher), spec.binary_distillation(logits(), teacher))
+
+
+def test_labels_at_a_map_are_those_of_the_first_pixel_of_each_block():
+    y = labels(LABELS["all kinds"])
+    assert torch.equal(labels_at(torch.zeros(2, 1, 2, 3), y), y[:, ::2, ::2])
 
 
 def test_alpha_sharpens_the_teacher():
