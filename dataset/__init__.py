@@ -12,11 +12,10 @@ from torch.utils.data import DataLoader
 from config import DataConfig
 from dataset import ade, cityscapes, folder, voc
 from dataset.base import DatasetSpec, Sample, StepDataset
-from dataset.coverage import choose
 from dataset.index import load_index
 from dataset.labels import seen_lut, training_lut
 from dataset.sampler import EvalBatchSampler, TrainSampler
-from dataset.splits import Split, SplitRules, StepSets, refuse_empty
+from dataset.splits import Split, SplitRules, StepSets, choose, refuse_empty
 from dataset.transform import Transform, crop_transform, train_transform, whole_image
 from tasks import Step, Task, get_task, read_class_order
 from utils.checkpoint import fingerprint_of
