@@ -67,11 +67,8 @@ def body_from_imagenet(weights: State, *, absolute: bool) -> State:
     torchvision's were; the others are converted so that the function stays the same. Raises UserError for a name that
     is of no known part.
     """
-    weights = {
-        name: tensor
-        for name, tensor in weights.items()
-        if not name.startswith(("fc.", "classifier.")) and not name.endswith(COUNTER)
-    }
+    classifier = ("fc.", "classifier.")
+    weights = {n: t for n, t in weights.items() if not n.startswith(classifier) and not n.endswith(COUNTER)}
     if OF_TORCHVISION in weights:
         state = {_name_of_torchvision(name): tensor for name, tensor in weights.items()}
         if absolute:
