@@ -325,11 +325,14 @@ BAD_INPUT = [
     BadInput(
         "a file cut off",
         "--step 0",
-        "... is damaged: its checksum is wrong; ... ",
+        "... is damaged: a checksum in it is wrong, or its end is missing; ... ",
         bytes_of(lambda c: c[: len(c) // 2]),
     ),
     BadInput(
-        "a file with one bit flipped", "--step 0", "... is damaged: its checksum is wrong; ... ", bytes_of(flipped)
+        "a file with one bit flipped",
+        "--step 0",
+        "... is damaged: a checksum in it is wrong, or its end is missing; ... ",
+        bytes_of(flipped),
     ),
     BadInput(
         "something else as a checkpoint",

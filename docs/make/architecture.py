@@ -35,7 +35,7 @@ CHECKPOINT = (
     ("run.py: save_or_stop", "asks utils/watch.py after each iteration whether to save or to stop"),
     ("train.py: Trainer.state_dict", "collects weights, method, optimiser, schedule, position and random numbers"),
     ("checkpoints.py: CheckpointStore.write", "adds what the step was made of: options, data, the step before"),
-    ("utils/checkpoint.py: save_checkpoint", "writes the file, whole or not at all, with a checksum"),
+    ("utils/checkpoint.py: save_checkpoint", "writes the file, whole or not at all"),
     ("checkpoints.py: read_checkpoint", "reads it in the next run; older files, and the authors', are converted"),
     (
         "checkpoints.py: CheckpointStore.resumable",
