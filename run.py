@@ -25,12 +25,10 @@ from segmentation_module import SegmentationNet, build_first_student, build_stud
 from tasks import Step
 from train import Trainer, evaluate, predict_samples
 from utils.distributed import Dist, barrier, init_distributed, shut_down
-from utils.ending import ending_of
-from utils.interrupt import Interrupts, Stopped, when_stopped
 from utils.log import log, setup_logging
 from utils.profiling import profiled
 from utils.random_state import derive_seed, seed_everything
-from utils.watch import Watch
+from utils.stopping import Interrupts, Stopped, Watch, ending_of, when_stopped
 
 
 @dataclass(frozen=True)

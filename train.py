@@ -21,10 +21,8 @@ from segmentation_module import SegmentationNet, require_two_values
 from utils.distributed import Dist, all_gather_state, broadcast_buffers
 from utils.errors import NonFiniteError, UserError, one_line
 from utils.log import log
-from utils.optim import require_all_grouped
-from utils.precision import Precision
+from utils.optim import GRADIENT, Precision, Updater, require_all_grouped
 from utils.random_state import derive_seed, random_state, seed_everything, set_random_state
-from utils.updater import GRADIENT, Updater
 
 
 class Objective(nn.Module):

@@ -21,8 +21,8 @@ from tasks import Step, Task, get_task, read_class_order
 from utils.checkpoint import fingerprint_of
 from utils.distributed import Dist, require_same
 from utils.errors import UserError
-from utils.interrupt import ignore_in_worker
 from utils.random_state import derive_seed
+from utils.stopping import ignore_in_worker
 
 DATASETS: dict[str, Callable[[Path | None], DatasetSpec]] = {
     "voc": lambda root: voc.SPEC,
