@@ -32,13 +32,7 @@ class DeepLabHead(nn.Module):
 
         def branch(kernel_size: int, dilation: int) -> ParallelConv:
             return ParallelConv(
-                in_channels,
-                channels,
-                kernel_size,
-                dilation=dilation,
-                norm=norm,
-                branches=branches,
-                drop_path=drop_path,
+                in_channels, channels, kernel_size, dilation=dilation, norm=norm, branches=branches, drop_path=drop_path
             )
 
         self.atrous = nn.ModuleList([branch(1, 1), *(branch(3, rate) for rate in rates)])

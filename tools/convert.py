@@ -20,10 +20,9 @@ from dataset import DATASETS, scenario_of
 from modules.authors_names import COUNTER, PREFIX, to_authors
 from segmentation_module import form_of, heads_of, sizes_of
 from tasks import get_task
-from tools.command import exit_code
 from trained import TrainedNetwork, add_checkpoint_options, load_named
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.errors import UserError
+from utils.errors import UserError, exit_code
 
 ENTRIES = ("epoch", "model_state", "optimizer_state", "scheduler_state", "best_score", "trainer_state")
 """Of a checkpoint of the authors' code (SPEC 9)."""

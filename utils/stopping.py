@@ -13,7 +13,7 @@ import torch.distributed as distributed
 from torch import Tensor
 
 from utils.distributed import Dist, world_size
-from utils.errors import RunError, one_line
+from utils.errors import RunError, ending, one_line
 
 COST = 0.01
 """Largest share of the time that goes into checkpoints where nobody asks for more."""
@@ -163,10 +163,8 @@ class Watch:
 def ending_of(error: BaseException) -> tuple[str, int] | None:
     """Message and exit code: 2 for bad input, 3 for a loss or gradient that is not finite, 1 for a process that died,
     and 128 + N if signal N stopped the run. None for what is a fault of the program."""
-    if isinstance(error, RunError):
-        return f"error: {one_line(error)}", error.exit_code
-    if isinstance(error, OSError):
-        return f"error: {error.strerror or one_line(error)}: {error.filename or 'while writing'}", 2
+    if isinstance(error, RunError | OSError):
+        return ending(error)
     if isinstance(error, Stopped):
         where = f"{error.where}; the same command resumes there" if error.where else RESUME
         return f"stopped by {signal.Signals(error.signum).name}: {where}", error.exit_code
