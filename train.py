@@ -77,10 +77,8 @@ class Trainer:
         self.best_score = 0.0
         self.bad_batches = 0
         self.phase = 0
-        self.epoch = 0
-        """Whole epochs of the phase, their validation included."""
-        self.iteration = 0
-        """Batches of the epoch after these."""
+        self.epoch = 0  # whole epochs of the phase, their validation included
+        self.iteration = 0  # batches of the epoch after these
         self.has_just_begun = True
         self._ended: dict[str, Any] | None = None  # state of the method after its `finish`
         self._random: dict[str, Any] | None = None  # of the checkpoint that is resumed

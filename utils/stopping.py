@@ -1,6 +1,7 @@
 """When a run saves, stops or ends: signals, the clock, what the other processes say, and the last line of a run."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -19,6 +20,8 @@ COST = 0.01
 """Largest share of the time that goes into checkpoints where nobody asks for more."""
 FIRST_GUESS = 0.3
 """Seconds that one takes, until it is known."""
+LOST_CONTACT = re.compile("Dist[A-Za-z]*Error|gloo/transport|NCCL|peer")
+"""In an error of torch.distributed: another process no longer answers."""
 RESUME = "the same command resumes from the last checkpoint"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C; a scheduler, or torchrun, that wants the machine back; Slurm's warning before it does."""
@@ -168,18 +171,9 @@ def ending_of(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, Stopped):
         where = f"{error.where}; the same command resumes there" if error.where else RESUME
         return f"stopped by {signal.Signals(error.signum).name}: {where}", error.exit_code
-    if isinstance(error, RuntimeError) and _lost_contact(error):
+    if distributed.is_initialized() and isinstance(error, RuntimeError) and LOST_CONTACT.search(repr(error)):
         return f"error: contact with another process was lost, which torchrun names below; {RESUME}", 1
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         cure = "too little memory is the usual reason: lower --num_workers or --batch_size"
         return f"error: a loader process died: {one_line(error)}; {cure}; {RESUME}", 1
     return None
-
-
-def _lost_contact(error: BaseException) -> bool:
-    """Whether `error` says that another process no longer answers."""
-    if not distributed.is_initialized():
-        return False
-    return isinstance(error, distributed.DistError) or any(
-        word in str(error) for word in ("gloo/transport", "NCCL", "peer")
-    )
