@@ -12,9 +12,9 @@ from typing import Any, Literal
 from utils.errors import UserError
 
 
-def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
-    """A dataclass field that is also a command line option, with its help text and the values that it takes."""
-    return field(default=default, metadata={"help": help, "choices": choices})
+def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None, least: int | None = None) -> Any:
+    """A dataclass field that is also a command line option: its help text, and the values or the least one it takes."""
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least})
 
 
 def with_default(config: type, name: str, default: Any) -> Any:
@@ -24,14 +24,15 @@ def with_default(config: type, name: str, default: Any) -> Any:
 
 
 class Checked:
-    """Base of all configurations: a field with `choices` holds one of them."""
+    """Base of all configurations: a field with `choices` holds one of them, one with `least` no less than that."""
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            choices = spec.metadata.get("choices")
+            choices, least = spec.metadata.get("choices"), spec.metadata.get("least")
             value = getattr(self, spec.name)
             if choices and value is not None and value not in choices:
                 raise UserError(f"--{spec.name} {value}: choose from {', '.join(map(str, choices))}")
+            self.require(least is None or value >= least, spec.name, f"at least {least}")
 
     def require(self, condition: bool, name: str, allowed: str) -> None:
         """Raise UserError naming the option `name`, its value and what is allowed unless `condition` holds."""
@@ -74,20 +75,17 @@ class DataConfig(Checked):
         "mib: ignored pixels train as background, in tests unseen classes are ignored",
         choices=("plop", "mib"),
     )
-    crop_size: int = option(512, "side of the square crops, in pixels")
+    crop_size: int = option(512, "side of the square crops, in pixels", least=32)
     crop_val: bool = option(True, "evaluate on the centre crop; without: on whole images")
     test_on_val: bool = option(False, "split the training images 80/20 and test on the 20%%")
     val_on_trainset: bool = option(False, "validate on the training images of the step")
     cross_val: bool = option(False, "hold out 20%% of the step's training images for validation")
     ignore_test_bg: bool = option(False, "leave background pixels out of the test scores")
-    batch_size: int = option(24, "images per iteration and process")
-    num_workers: int = option(4, "loader processes per process; 0 loads in the main process")
+    batch_size: int = option(24, "images per iteration and process", least=1)
+    num_workers: int = option(4, "loader processes per process; 0 loads in the main process", least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.crop_size >= 32, "crop_size", "at least 32, the stride of the network's deepest features")
-        self.require(self.batch_size >= 1, "batch_size", "at least 1")
-        self.require(self.num_workers >= 0, "num_workers", "0 or more")
         if None not in (self.overlap, self.scenario) and self.overlap != (self.scenario == "overlapped"):
             switch = "--overlap" if self.overlap else "--no_overlap"
             raise UserError(f"{switch} and --scenario {self.scenario} contradict each other; give one of them")
@@ -104,19 +102,13 @@ class ModelConfig(Checked):
     )
     no_pretrained: bool = option(False, "train the body from scratch")
     norm_act: str = option("iabn_sync", "norm", choices=("iabn_sync", "iabn", "abn", "std"))
-    pooling: int = option(32, "window of the image pooling in evaluation, in feature pixels")
-    width: int = option(64, "channels of the stem; 64 is the usual ResNet")
-    head_channels: int = option(256, "channels of the head")
+    pooling: int = option(32, "window of the image pooling in evaluation, in feature pixels", least=1)
+    width: int = option(64, "channels of the stem; 64 is the usual ResNet", least=4)
+    head_channels: int = option(256, "channels of the head", least=4)
     drop_path: bool = option(True, "random channel weights between the two branches in training")
     stem_activation: bool | None = option(None, "leaky ReLU after the stem norm (default: in plain networks only)")
     freeze: bool = option(False, "keep the body as it is")
     fix_bn: bool = option(False, "keep all norms as they are")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(self.width >= 4, "width", "at least 4")
-        self.require(self.head_channels >= 4, "head_channels", "at least 4")
-        self.require(self.pooling >= 1, "pooling", "at least 1")
 
     def activates_stem(self, branches: int) -> bool:
         """Whether leaky ReLU follows the stem norm: an RC model has none by default (SPEC 12, first point)."""
@@ -135,17 +127,15 @@ class OptimConfig(Checked):
     weight_decay: float = option(1e-4, "weight decay on everything that trains")
     lr_policy: str = option("poly", "schedule", choices=("poly", "step", "none"))
     lr_power: float = option(0.9, "power of the poly schedule")
-    lr_decay_step: int = option(5000, "iterations between two decays of the step schedule")
+    lr_decay_step: int = option(5000, "iterations between two decays of the step schedule", least=1)
     lr_decay_factor: float = option(0.1, "factor of one decay of the step schedule")
-    warmup: int = option(0, "iterations of linear warm-up")
+    warmup: int = option(0, "iterations of linear warm-up", least=0)
     lr_old: float = option(1.0, "factor on the learning rate of the old classifiers")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(all(rate > 0 for rate in self.lr), "lr", "above 0")
         self.require(all(count > 0 for count in self.epochs), "epochs", "above 0")
-        self.require(self.warmup >= 0, "warmup", "0 or more")
-        self.require(self.lr_decay_step >= 1, "lr_decay_step", "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,30 +164,24 @@ class RunConfig(Checked):
     random_seed: int = option(42, "seed of everything random")
     logdir: Path = option(Path("logs"), "folder of TensorBoard files and pictures")
     results_dir: Path = option(Path("results"), "folder of the results tables")
-    sample_num: int = option(8, "test images that are drawn with ground truth and prediction")
+    sample_num: int = option(8, "test images that are drawn with ground truth and prediction", least=0)
     visualize: bool = option(True, "draw pictures")
     wandb: bool = option(False, "show all in Weights & Biases, too (pip install wandb)")
     latex: bool = option(False, "print the final table for a paper, too")
     debug: bool = option(False, "log more")
-    profile: int = option(0, "trace this many iterations of each step and log what took longest")
+    profile: int = option(0, "trace this many iterations of each step and log what took longest", least=0)
     compile: bool = option(False, "compile the networks with torch.compile: minutes at the start; no gain on CPUs")
-    print_interval: int = option(10, "iterations between two loss figures on screen and in TensorBoard")
-    val_interval: int = option(15, "epochs between two validations; the last epoch always has one")
+    print_interval: int = option(10, "iterations between two loss figures on screen and in TensorBoard", least=1)
+    val_interval: int = option(15, "epochs between two validations; the last epoch always has one", least=1)
     ckpt_interval: int = option(
-        0, "epochs between two checkpoints; 0: after every epoch, unless that would take over 1%% of the time"
+        0, "epochs between two checkpoints; 0: after every epoch, unless that would take over 1%% of the time", least=0
     )
     save_minutes: float = option(10.0, "minutes between two checkpoints within an epoch")
-    skip_bad_batches: int = option(0, "batches of a step to leave out where a loss or gradient is not finite")
+    skip_bad_batches: int = option(0, "batches of a step to leave out where a loss or gradient is not finite", least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("print_interval", "val_interval"):
-            self.require(getattr(self, name) >= 1, name, "at least 1")
-        self.require(self.ckpt_interval >= 0, "ckpt_interval", "0 or more")
         self.require(self.save_minutes > 0, "save_minutes", "above 0")
-        self.require(self.skip_bad_batches >= 0, "skip_bad_batches", "0 or more")
-        self.require(self.sample_num >= 0, "sample_num", "0 or more")
-        self.require(self.profile >= 0, "profile", "0 or more")
         if self.ckpt and (len(self.step) > 1 or "all" in self.step):
             raise UserError(f"--ckpt {self.ckpt} is the checkpoint of one step; name that step: --step N")
 

@@ -25,12 +25,10 @@ from segmentation_module import SegmentationNet, build_first_student, build_stud
 from tasks import Step
 from train import Trainer, evaluate, predict_samples
 from utils.distributed import Dist, barrier, init_distributed, shut_down
-from utils.ending import ending_of
-from utils.interrupt import Interrupts, Stopped, when_stopped
 from utils.log import log, setup_logging
 from utils.profiling import profiled
 from utils.random_state import derive_seed, seed_everything
-from utils.watch import Watch
+from utils.stopping import Interrupts, Stopped, Watch, ending_of, when_stopped
 
 
 @dataclass(frozen=True)
@@ -128,10 +126,9 @@ def train(run: Run, step: Step, trainer: Trainer) -> None:
 
 def iterations(run: Run, step: Step, trainer: Trainer) -> Iterator[dict[str, float]]:
     """Those that are left of the present epoch; `--profile` traces some where the run begins."""
-    epoch, traced = trainer.train_epoch(), run.config.profile
-    if not (traced and run.dist.is_main and trainer.has_just_begun):
-        return epoch
-    return profiled(epoch, iterations=traced, path=run.report.folder / "profile" / f"step{step}.json")
+    path, traced = run.report.folder / "profile" / f"step{step}.json", run.config.profile
+    traces = traced and run.dist.is_main and trainer.has_just_begun
+    return profiled(trainer.train_epoch(), iterations=traced, path=path) if traces else trainer.train_epoch()
 
 
 def seconds_to_save(config: RunConfig, watch: Watch, epoch: int) -> float:

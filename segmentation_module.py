@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import ModelConfig
-from modules.backbones import BACKBONES, DEPTHS
+from modules.backbones import BACKBONES, resnet_name
 from modules.deeplab import RATES, DeepLabHead
 from modules.imagenet import cure, load_imagenet_
 from modules.norm import Norm
@@ -187,7 +187,7 @@ def sizes_of(weights: State) -> dict[str, str | int]:
     blocks = {(match[1], match[2]) for name in weights if (match := re.match(r"body\.layer([1-4])\.(\d+)\.", name))}
     depths = tuple(sum(stage == layer for layer, _ in blocks) for stage in "1234")
     kind = Bottleneck if "body.layer1.0.conv3.conv.weight" in weights else BasicBlock
-    backbone = next((name for name, shape in DEPTHS.items() if shape == (kind, depths)), None)
+    backbone = resnet_name(kind, depths)
     kernels = [weights.get(name) for name in ("body.stem.conv.weight", "head.reduce.weight")]
     if backbone is None or not heads_of(weights) or any(kernel is None or kernel.dim() != 4 for kernel in kernels):
         raise UserError("its weights are not of a DeepLabV3 with a ResNet body and a classifier a step")

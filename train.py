@@ -21,10 +21,8 @@ from segmentation_module import SegmentationNet, require_two_values
 from utils.distributed import Dist, all_gather_state, broadcast_buffers
 from utils.errors import NonFiniteError, UserError, one_line
 from utils.log import log
-from utils.optim import require_all_grouped
-from utils.precision import Precision
+from utils.optim import GRADIENT, Precision, Updater, require_all_grouped
 from utils.random_state import derive_seed, random_state, seed_everything, set_random_state
-from utils.updater import GRADIENT, Updater
 
 
 class Objective(nn.Module):
@@ -79,10 +77,8 @@ class Trainer:
         self.best_score = 0.0
         self.bad_batches = 0
         self.phase = 0
-        self.epoch = 0
-        """Whole epochs of the phase, their validation included."""
-        self.iteration = 0
-        """Batches of the epoch after these."""
+        self.epoch = 0  # whole epochs of the phase, their validation included
+        self.iteration = 0  # batches of the epoch after these
         self.has_just_begun = True
         self._ended: dict[str, Any] | None = None  # state of the method after its `finish`
         self._random: dict[str, Any] | None = None  # of the checkpoint that is resumed

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from argparser import add_switch
 from checkpoints import Checkpoint, Identity, about, read_checkpoint
@@ -19,14 +19,6 @@ BUILT_IN = tuple(name for name in DATASETS if name != "folder")
 """Data sets whose classes lie in the code; those of a folder lie beside its pictures."""
 MODEL_OPTIONS = ("backbone", "output_stride", "width", "head_channels", "norm_act", "stem_activation")
 """Of those of ModelConfig, what an identity says."""
-
-
-class Foreign(NamedTuple):
-    """What a checkpoint of another code base does not say: data set, task, and options of ModelConfig."""
-
-    dataset: str
-    task: str
-    model: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,11 +45,12 @@ def built_in(dataset: str) -> DatasetSpec | None:
     return DATASETS[dataset](None) if dataset in BUILT_IN else None
 
 
-def load_trained(path: Path, *, pooling: int, foreign: Foreign | None = None) -> TrainedNetwork:
-    """The network in the file `path`, as what its identity says it is; `foreign` stands in where it has none.
+def load_trained(path: Path, *, pooling: int, foreign: dict[str, Any] | None = None) -> TrainedNetwork:
+    """The network in the file `path`, as what its identity says it is.
 
-    `pooling`: as in ModelConfig; it belongs to the evaluation, and no checkpoint says it. Raises UserError if the file
-    holds no network of this kind, or if `foreign` is missing, or not needed.
+    `foreign` stands in where it has none: dataset, task, and options of ModelConfig. `pooling` is as in ModelConfig; it
+    belongs to the evaluation, and no checkpoint says it. Raises UserError if the file holds no network of this kind, or
+    if `foreign` is missing, or not needed.
     """
     checkpoint, _ = read_checkpoint(path, "the checkpoint")
     weights, state = checkpoint["model_state"], checkpoint["trainer_state"]
@@ -100,29 +93,27 @@ def load_named(options: Any, *, finished: bool = False) -> TrainedNetwork:
     """The network that the options name. UserError as `load_trained`, or of a half-done step where `finished`."""
     names = ("output_stride", "norm_act", "stem_activation")
     model = {name: value for name in names if (value := getattr(options, name)) is not None}
-    foreign = None
-    if options.dataset and options.task:
-        foreign = Foreign(options.dataset, options.task, model)
-    elif options.dataset or options.task or model:
+    foreign = {"dataset": options.dataset, "task": options.task} if options.dataset and options.task else None
+    if not foreign and (options.dataset or options.task or model):
         raise UserError(
             "--dataset, --task and options of the network are for checkpoints of another code base: give both "
             "--dataset and --task, or none of them"
         )
-    trained = load_trained(options.ckpt, pooling=options.pooling, foreign=foreign)
+    trained = load_trained(options.ckpt, pooling=options.pooling, foreign=foreign and foreign | model)
     if finished and not trained.finished:
         raise UserError(f"{options.ckpt} is a half-done step {trained.step}: resume it first")
     return trained
 
 
-def _foreign_identity(foreign: Foreign | None, sizes: dict[str, Any], heads: tuple[int, ...]) -> Identity:
+def _foreign_identity(foreign: dict[str, Any] | None, sizes: dict[str, Any], heads: tuple[int, ...]) -> Identity:
     """What the identity would say: from the weights, from the user, else what is usual."""
     if foreign is None:
         raise UserError(
             "it is of another code base and does not say what it is: give --dataset and --task, and where they are "
             "not the usual ones --output_stride, --norm_act and --stem_activation"
         )
-    spec = DATASETS[foreign.dataset](None)
-    task = get_task(spec.facts, foreign.task)
+    spec = DATASETS[foreign["dataset"]](None)
+    task = get_task(spec.facts, foreign["task"])
     step = task.step(min(len(heads), task.num_steps) - 1)
     if heads != step.classes_per_head:
         raise UserError(
@@ -132,7 +123,7 @@ def _foreign_identity(foreign: Foreign | None, sizes: dict[str, Any], heads: tup
     usual, arrived = ModelConfig(), task.arrivals[: step.number + 1]
     identity = {"dataset": spec.name, "task": arrived, "step": step.number}
     identity["classes"] = [spec.class_names[label] for label in step.order]
-    return identity | {name: getattr(usual, name) for name in MODEL_OPTIONS} | sizes | foreign.model
+    return {name: getattr(usual, name) for name in MODEL_OPTIONS} | sizes | foreign | identity
 
 
 def _understood(identity: Identity, pooling: int) -> tuple[ModelConfig, tuple[int, ...], tuple[str, ...]]:

@@ -19,8 +19,8 @@ from argparser import parse
 from run import build_trainer, open_run
 from train import Trainer
 from utils.distributed import init_distributed
-from utils.interrupt import Interrupts
 from utils.log import setup_logging
+from utils.stopping import Interrupts
 
 Pulls = dict[str, tuple[float, float]]
 """Loss -> its value, and the norm of its gradient."""

@@ -12,18 +12,17 @@ from torch.utils.data import DataLoader
 from config import DataConfig
 from dataset import ade, cityscapes, folder, voc
 from dataset.base import DatasetSpec, Sample, StepDataset
-from dataset.coverage import choose
 from dataset.index import load_index
 from dataset.labels import seen_lut, training_lut
 from dataset.sampler import EvalBatchSampler, TrainSampler
-from dataset.splits import Split, SplitRules, StepSets, refuse_empty
-from dataset.transform import Transform, crop_transform, train_transform, whole_image
+from dataset.splits import Split, SplitRules, StepSets, choose, refuse_empty
+from dataset.transform import crop_transform, train_transform, whole_image
 from tasks import Step, Task, get_task, read_class_order
 from utils.checkpoint import fingerprint_of
 from utils.distributed import Dist, require_same
 from utils.errors import UserError
-from utils.interrupt import ignore_in_worker
 from utils.random_state import derive_seed
+from utils.stopping import ignore_in_worker
 
 DATASETS: dict[str, Callable[[Path | None], DatasetSpec]] = {
     "voc": lambda root: voc.SPEC,
@@ -40,12 +39,6 @@ def open_dataset(config: DataConfig) -> DatasetSpec:
     if config.dataset not in DATASETS:
         raise UserError(f"--dataset {config.dataset}: choose from {', '.join(DATASETS)}")
     spec = DATASETS[config.dataset](config.data_root)
-    _refuse_misfits(config, spec)
-    return spec
-
-
-def _refuse_misfits(config: DataConfig, spec: DatasetSpec) -> None:
-    """UserError for options that the data set, or another option, leaves without a meaning."""
     if config.scenario and config.scenario not in spec.scenarios:
         raise UserError(
             f"--scenario {config.scenario}: {spec.name} deals out its images {spec.scenarios[0]}; leave it out"
@@ -60,6 +53,7 @@ def _refuse_misfits(config: DataConfig, spec: DatasetSpec) -> None:
         raise UserError(f"--label_protocol {config.label_protocol}: {spec.name} has no background; leave it out")
     if spec.facts.kind == "domain" and config.ignore_test_bg:
         raise UserError(f"--ignore_test_bg: {spec.name} has no background; leave it out")
+    return spec
 
 
 def open_task(config: DataConfig, spec: DatasetSpec) -> Task:
@@ -90,6 +84,7 @@ class TaskData:
         self.seed = seed
         self.dist = dist
         self.sets = select_steps(config, spec, task)
+        self._test_transform = crop_transform(config.crop_size) if config.crop_val else whole_image
         require_same({"data": fingerprint_of([images_digest(images) for of_step in self.sets for images in of_step])})
 
     def refuse_empty(self, steps: Sequence[Step]) -> None:
@@ -111,11 +106,7 @@ class TaskData:
         """The training batches of `step` for this process. UserError unless they fill a batch of every process."""
         config, samples, seed = self.config, self.sets[step.number].train, derive_seed(self.seed, step.number)
         sampler = TrainSampler(
-            len(samples),
-            batch_size=config.batch_size,
-            rank=self.dist.rank,
-            world_size=self.dist.world_size,
-            seed=seed,
+            len(samples), batch_size=config.batch_size, rank=self.dist.rank, world_size=self.dist.world_size, seed=seed
         )
         require_full_batch(sampler)
         loader = _loader(
@@ -163,10 +154,6 @@ class TaskData:
         protocol = self.config.label_protocol
         ignores = self.config.ignore_test_bg or (protocol == "mib" and not self.spec.labels_background)
         return seen_lut(step, ignore_background=ignores, class_of=self.spec.class_of, label_protocol=protocol)
-
-    @property
-    def _test_transform(self) -> Transform:
-        return crop_transform(self.config.crop_size) if self.config.crop_val else whole_image
 
     def _eval_loader(self, samples: Sequence[Sample], lut: np.ndarray, step: Step) -> DataLoader:
         config, crop = self.config, (self.config.crop_size, self.config.crop_size)

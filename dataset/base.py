@@ -28,8 +28,7 @@ class Sample(NamedTuple):
     classes: tuple[int, ...] = ()  # class ids in the mask, where the index has been asked
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepSizes:
+class StepSizes(NamedTuple):
     """Images of each step of a task in a scenario, as a correct copy of the data set gives them (SPEC 2)."""
 
     task: str

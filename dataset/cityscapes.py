@@ -7,42 +7,21 @@ from pathlib import Path
 import numpy as np
 
 from dataset.base import DatasetSpec, Sample
+from dataset.folder import read_classes
 from dataset.listing import require_folder
 from dataset.splits import select_by_class, select_by_domain, showing
 from tasks import Facts, Step
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError
 
-CLASSES = (  # raw label id, name, colour; the position is the train id
-    (7, "road", (128, 64, 128)),
-    (8, "sidewalk", (244, 35, 232)),
-    (11, "building", (70, 70, 70)),
-    (12, "wall", (102, 102, 156)),
-    (13, "fence", (190, 153, 153)),
-    (17, "pole", (153, 153, 153)),
-    (19, "traffic light", (250, 170, 30)),
-    (20, "traffic sign", (220, 220, 0)),
-    (21, "vegetation", (107, 142, 35)),
-    (22, "terrain", (152, 251, 152)),
-    (23, "sky", (70, 130, 180)),
-    (24, "person", (220, 20, 60)),
-    (25, "rider", (255, 0, 0)),
-    (26, "car", (0, 0, 142)),
-    (27, "truck", (0, 0, 70)),
-    (28, "bus", (0, 60, 100)),
-    (31, "train", (0, 80, 100)),
-    (32, "motorcycle", (0, 0, 230)),
-    (33, "bicycle", (119, 11, 32)),
-)
-RAW_IDS, NAMES, COLOURS = zip(*CLASSES, strict=True)
+DATA = Path(__file__).parents[1] / "data"
+CLASS_NAMES, PALETTE = read_classes(DATA / "cityscapes_classes.txt")
+RAW_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""Label values of the classes, without the background."""
 NUM_RAW_IDS = 34
 """Ids that a mask of gtFine may hold; those without a class are ignored."""
 
-CITIES = (
-    "aachen", "bremen", "darmstadt", "erfurt", "hanover", "krefeld", "strasbourg", "tubingen", "weimar", "bochum",
-    "cologne", "dusseldorf", "hamburg", "jena", "monchengladbach", "stuttgart", "ulm", "zurich", "frankfurt",
-    "lindau", "munster",
-)  # fmt: skip
+CITIES = tuple((DATA / "cityscapes_cities.txt").read_text().split())
 """The domains, in the order of their arrival. The last three are those of the val folder."""
 
 DEALING_ORDER = (17, 16, 15, 18, 4, 13, 5, 7, 9, 1, 2, 3, 6, 8, 10, 11, 12, 14, 19)
@@ -78,8 +57,7 @@ def dealt(classes: np.ndarray, step: Step) -> np.ndarray:
 def deal(classes: np.ndarray, order: Sequence[int], at_most: int) -> np.ndarray:
     """(N,) int: the class that each image is dealt to, 0 for none.
 
-    `classes` (N,256) bool: what each image shows. In `order`, each class takes the first images that show it and
-    are not taken yet, `at_most` so many; the last one takes all.
+    In `order`, each class takes the first `at_most` images that show it and are not taken yet; the last takes all.
     """
     owner = np.zeros(len(classes), dtype=int)
     for label in order:
@@ -106,11 +84,11 @@ DOMAIN_SPEC = DatasetSpec(
         dataset="cityscapes_domain",
         kind="domain",
         num_units=len(CITIES),
-        num_classes=len(CLASSES),
+        num_classes=len(RAW_IDS),
         published=("11-5", "11-1", "1-1"),
     ),
-    class_names=NAMES,
-    palette=COLOURS,
+    class_names=CLASS_NAMES[1:],
+    palette=PALETTE[1:],
     domain_names=CITIES,
     class_of=_class_of(0),
     select=select_by_domain,
@@ -119,9 +97,9 @@ DOMAIN_SPEC = DatasetSpec(
 )
 
 CLASS_SPEC = DatasetSpec(
-    facts=Facts(dataset="cityscape", num_units=len(CLASSES), num_classes=1 + len(CLASSES), published=("10-9",)),
-    class_names=("background", *NAMES),
-    palette=((0, 0, 0), *COLOURS),
+    facts=Facts(dataset="cityscape", num_units=len(RAW_IDS), num_classes=len(CLASS_NAMES), published=("10-9",)),
+    class_names=CLASS_NAMES,
+    palette=PALETTE,
     class_of=_class_of(1),
     select=partial(select_by_class, scenarios={"by class": dealt}),
     scenarios=("by class",),

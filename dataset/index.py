@@ -1,7 +1,7 @@
 """The class index: which label values occur in which mask, and its size. Scanned once, on all cores, then kept.
 
-The file lies in DATA_ROOT/.index/, or in the user's cache folder where that cannot be written. It carries a
-fingerprint of the list of files with their sizes and times of change: another one means another scan.
+The file lies in DATA_ROOT/.index/, or in the user's cache folder where that cannot be written, with a fingerprint of
+the list of files with their sizes and times of change.
 """
 
 import hashlib
@@ -27,7 +27,6 @@ FORMAT = "2"
 BUNDLE = 32
 """Samples that a thread takes at a time."""
 
-
 Result = TypeVar("Result")
 
 
@@ -41,8 +40,7 @@ class Index(NamedTuple):
 def load_index(samples: Sequence[Sample], *, root: Path, name: str, label_values: frozenset[int]) -> Index:
     """The index of `samples`, from disk or by a scan.
 
-    `name` tells the indices in one root apart. A scan also checks the files: UserError for the first one that
-    is missing, no label map, of another size than its image, or that holds a label not in `label_values`.
+    `name` tells the indices in one root apart. A scan also checks the files: UserError as for `scan_sample`.
     """
     key = fingerprint(samples, root, label_values)
     # Other processes come when the main one is done: they find its file.
@@ -59,33 +57,22 @@ def fingerprint(samples: Sequence[Sample], root: Path, label_values: frozenset[i
     digest = hashlib.blake2b(f"{FORMAT} {sorted(label_values)}".encode(), digest_size=16)
     prefix = len(str(root))
     for sample in samples:
-        for path, status in zip(sample[:2], _require_files(sample), strict=True):
+        for path in sample[:2]:
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                role = "image" if path == sample.image else f"mask of the image {sample.image}:"
+                reason = f"{role} {path} cannot be read ({error.strerror})"
+                raise UserError(f"{reason}; restore it, or take the image out of the data set") from error
             # Not encode(): a name on the disk need not be UTF-8.
             digest.update(os.fsencode(f"{str(path)[prefix:]} {status.st_size} {status.st_mtime_ns}\n"))
     return digest.hexdigest()
 
 
-def _require_files(sample: Sample) -> list[os.stat_result]:
-    """Size and times of image and mask. UserError where one is missing."""
-    found = []
-    for path, role in ((sample.image, "image"), (sample.mask, f"mask of the image {sample.image}:")):
-        try:
-            found.append(os.stat(path))
-        except OSError as error:
-            raise UserError(
-                f"{role} {path} cannot be read ({error.strerror}); restore it, or take the image out of the data set"
-            ) from error
-    return found
-
-
 def scan_masks(
     samples: Sequence[Sample], label_values: frozenset[int], *, title: str, num_threads: int | None = None
 ) -> Index:
-    """Read every mask; by default with a thread per core.
-
-    Threads, since PIL lets others run while it decodes, and they start at once: processes would first spend
-    seconds on importing torch.
-    """
+    """Read every mask; by default with a thread per core."""
     rows = map_in_threads(lambda sample: scan_sample(sample, label_values), samples, title, num_threads)
     values, sizes = zip(*rows, strict=True)
     return Index(np.stack(values) > 0, np.array(sizes))
@@ -94,19 +81,20 @@ def scan_masks(
 def map_in_threads(
     work: Callable[[Sample], Result], samples: Sequence[Sample], title: str, num_threads: int | None = None
 ) -> list[Result]:
-    """`work` of every sample, in their order, with a progress bar; by default with a thread per core."""
+    """`work` of every sample, in their order, with a progress bar; by default with a thread per core.
+
+    Threads, since PIL lets others run while it decodes: processes would first spend seconds on importing torch.
+    """
     # In bundles: handing over samples one by one would keep the threads waiting for each other.
     bundles = [samples[start : start + BUNDLE] for start in range(0, len(samples), BUNDLE)]
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     results: list[Result] = []
-    pool = ThreadPoolExecutor(num_threads or _num_cores())
-    try:
-        with tqdm(total=len(samples), desc=title, unit="mask", disable=None) as bar:
-            for done in pool.map(lambda bundle: [work(sample) for sample in bundle], bundles):
-                results += done
-                bar.update(len(done))
-    finally:
-        # After a bad file, or when the run is told to stop, nobody waits for the rest.
-        pool.shutdown(cancel_futures=True)
+    bar = tqdm(total=len(samples), desc=title, unit="mask", disable=None)
+    # After a bad file, or when the run is told to stop, `map` cancels the rest.
+    with bar, ThreadPoolExecutor(num_threads or num_cores) as pool:
+        for done in pool.map(lambda bundle: [work(sample) for sample in bundle], bundles):
+            results += done
+            bar.update(len(done))
     return results
 
 
@@ -143,21 +131,16 @@ def _read(name: str, root: Path, key: str, num_samples: int, label_values: froze
                 continue
             with np.load(path, allow_pickle=False) as file:
                 if str(file["fingerprint"]) == key:
-                    index = Index(np.unpackbits(file["bits"], axis=1).view(bool), file["sizes"])
-                    _require_form(index, num_samples, label_values)
-                    return index
+                    values, sizes = np.unpackbits(file["bits"], axis=1).view(bool), file["sizes"]
+                    # The fingerprint alone may have survived.
+                    whole = (values.shape, sizes.shape, sizes.dtype.kind) == ((num_samples, 256), (num_samples, 2), "i")
+                    if whole and sizes.min() > 0 and label_values.issuperset(np.flatnonzero(values.any(axis=0))):
+                        return Index(values, sizes)
+                    raise ValueError("no index of these files")
             log.info("%s is of other files; scanning again", path)
         except Exception as error:  # numpy and zipfile fail in too many ways to name
             log.warning("%s cannot be read (%s); scanning again", path, one_line(error))
     return None
-
-
-def _require_form(index: Index, num_samples: int, label_values: frozenset[int]) -> None:
-    """ValueError unless `index` is one of so many samples: its fingerprint alone may have survived."""
-    values, sizes = index
-    whole = values.shape == (num_samples, 256) and sizes.shape == (num_samples, 2) and sizes.dtype.kind == "i"
-    if not (whole and sizes.min() > 0 and label_values.issuperset(np.flatnonzero(values.any(axis=0)).tolist())):
-        raise ValueError("no index of these files")
 
 
 def _write(index: Index, name: str, root: Path, key: str) -> None:
@@ -173,17 +156,7 @@ def _write(index: Index, name: str, root: Path, key: str) -> None:
     log.warning("the class index of %s cannot be kept anywhere; every step will scan the masks again", root)
 
 
-def _num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def ranges(values: Sequence[int]) -> str:
     """Sorted numbers as text: 0..20, 255."""
-    runs: list[list[int]] = []
-    for value in values:
-        if runs and runs[-1][-1] == value - 1:
-            runs[-1] = [runs[-1][0], value]
-        else:
-            runs.append([value])
-    return ", ".join("..".join(map(str, run)) for run in runs)
+    runs = np.split(np.asarray(values), np.flatnonzero(np.diff(values) > 1) + 1)
+    return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs if len(run))

@@ -1,6 +1,6 @@
 """Which samples a step trains, validates and tests on (SPEC 2): pure functions of what occurs where."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,6 +49,12 @@ def shuffled_parts(count: int) -> tuple[np.ndarray, np.ndarray]:
     np.random.RandomState(1).shuffle(positions)
     first = int(TRAIN_SHARE * count)
     return positions[:first], positions[first:]
+
+
+def _parts(samples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """`samples` as `shuffled_parts` says."""
+    kept, held_out = shuffled_parts(len(samples))
+    return [samples[position] for position in kept], [samples[position] for position in held_out]
 
 
 def showing(classes: np.ndarray, labels: Iterable[int]) -> np.ndarray:
@@ -116,17 +122,16 @@ def select_by_domain(train: Split, val: Split, step: Step, rules: SplitRules) ->
     """
     samples = [*train.samples, *val.samples]
 
-    def parts(steps: Iterable[Step]) -> tuple[list[Any], list[Any]]:
+    def parts(*steps: Step) -> tuple[list[Any], list[Any]]:
         domains = {domain for step in steps for domain in step.domains}
-        shown = [sample for sample in samples if sample.domain in domains]
-        return tuple([shown[position] for position in part] for part in shuffled_parts(len(shown)))
+        return _parts([sample for sample in samples if sample.domain in domains])
 
     so_far = step.task.steps[: step.number + 1]
-    train_set, val_set = parts([step])
+    train_set, val_set = parts(step)
     if rules.domain_test == "clean":
-        test_set = [sample for earlier in so_far for sample in parts([earlier])[1]]
+        test_set = [sample for earlier in so_far for sample in parts(earlier)[1]]
     else:
-        test_set = parts(so_far)[1]
+        test_set = parts(*so_far)[1]
     return StepSets(*_with_own_validation(train_set, val_set, rules), test_set)
 
 
@@ -135,8 +140,7 @@ def _with_own_validation(train: Sequence[Any], val: Sequence[Any], rules: SplitR
     if rules.val_on_trainset:
         val = train
     elif rules.cross_val:
-        kept, held_out = shuffled_parts(len(train))
-        train, val = [train[i] for i in kept], [train[i] for i in held_out]
+        train, val = _parts(train)
     return list(train), list(val)
 
 
@@ -155,3 +159,23 @@ def refuse_empty(sets: StepSets, step: Step) -> None:
                 f"--task {step.task.name}: step {step} ({units} {arriving}) is a step with no image in its {name} "
                 f"set; {cure[name]}"
             )
+
+
+def choose(shown: Sequence[Collection[int]], wanted: Collection[int], count: int) -> list[int]:
+    """Positions of `count` images, or all, ascending, that show the `wanted` classes; `shown`: the classes in each.
+
+    One after the other, the first of those with most wanted classes that none has shown yet. When all have been
+    shown, or can be no more, it begins again.
+    """
+    chosen: list[int] = []
+    missing = set(wanted)
+    while len(chosen) < min(count, len(shown)):
+        left = [position for position in range(len(shown)) if position not in chosen]
+        best = max(left, key=lambda position: len(missing.intersection(shown[position])))
+        new = missing.intersection(shown[best])
+        if not new and missing != set(wanted):
+            missing = set(wanted)
+            continue
+        chosen.append(best)
+        missing -= new
+    return sorted(chosen)

@@ -56,13 +56,7 @@ def normalise(images: Tensor) -> Tensor:
 
 @contextmanager
 def fixed_randomness(seed: int) -> Iterator[None]:
-    """Random numbers of the CPU start from `seed` inside the block; outside it is as if it had not been.
-
-    torch.manual_seed would seed the CUDA generators too, which nothing here could put back cheaply.
-    """
-    state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
-    try:
+    """Random numbers of the CPU start from `seed` inside the block; outside it is as if it had not been."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the CUDA generators, too
         yield
-    finally:
-        torch.default_generator.set_state(state)

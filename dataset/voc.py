@@ -1,29 +1,23 @@
 """PASCAL VOC 2012 with the SBD masks (SPEC 2), in the layout of the authors' lists or of the official devkit."""
 
+import csv
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from dataset.base import DatasetSpec, Sample, StepSizes
-from dataset.listing import read_lines
+from dataset.listing import read_lines, require_folder
 from tasks import Facts
 from utils.constants import IGNORE_INDEX, voc_palette
 from utils.errors import UserError
 from utils.log import log
 
-CLASS_NAMES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
-    "train", "tvmonitor",
-)  # fmt: skip
+DATA = Path(__file__).parents[1] / "data"
+CLASS_NAMES = tuple((DATA / "voc_classes.txt").read_text().split())
 
 DEVKIT_LISTS = "ImageSets/Segmentation"
 LISTS = {
-    "train": (
-        "list/train_aug.txt",
-        f"{DEVKIT_LISTS}/train_aug.txt",
-        f"{DEVKIT_LISTS}/trainaug.txt",
-        f"{DEVKIT_LISTS}/train.txt",
-    ),
+    "train": ("list/train_aug.txt", *(f"{DEVKIT_LISTS}/{name}.txt" for name in ("train_aug", "trainaug", "train"))),
     "val": ("list/val.txt", f"{DEVKIT_LISTS}/val.txt"),
 }
 IMAGES = "JPEGImages"
@@ -31,72 +25,40 @@ MASKS = ("SegmentationClassAug", "SegmentationClass")
 OBJECT_MASKS = "SegmentationObject"
 
 
-STEP_SIZES = (
-    StepSizes(
-        task="15-1",
-        scenario="overlapped",
-        train=(9568, 487, 299, 491, 500, 548),
-        test=(1240, 1277, 1329, 1353, 1421, 1449),
-    ),
-    StepSizes(
-        task="15-1",
-        scenario="disjoint",
-        train=(8437, 378, 299, 420, 500, 548),
-        test=(1240, 1277, 1329, 1353, 1421, 1449),
-    ),
-    StepSizes(
-        task="10-1",
-        scenario="overlapped",
-        train=(6139, 528, 1177, 444, 482, 3898, 487, 299, 491, 500, 548),
-        test=(869, 893, 1005, 1081, 1140, 1240, 1277, 1329, 1353, 1421, 1449),
-    ),
-    StepSizes(
-        task="10-1",
-        scenario="disjoint",
-        train=(3706, 188, 868, 227, 201, 3247, 378, 299, 420, 500, 548),
-        test=(869, 893, 1005, 1081, 1140, 1240, 1277, 1329, 1353, 1421, 1449),
-    ),
-)
+def _published_sizes() -> Iterator[StepSizes]:
+    with open(DATA / "voc_step_sizes.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            train, test = (tuple(map(int, row[name].split())) for name in ("train", "test"))
+            yield StepSizes(row["task"], row["scenario"], train, test)
 
 
 def list_samples(root: Path, split: str) -> list[Sample]:
     """Samples of `split`, "train" or "val", in the order of its list. UserError where a folder or list is missing."""
-    _require_folders(root)
+    require_folder(root / IMAGES, f"point --data_root at the folder that holds {IMAGES}/")
+    if not any((root / folder).is_dir() for folder in MASKS):
+        raise UserError(
+            f"no folder {root / MASKS[0]} nor {MASKS[1]}; put the masks there, or point --data_root elsewhere"
+        )
     path = _find_list(root, split)
     refined = set(os.listdir(root / MASKS[0])) if (root / MASKS[0]).is_dir() else set()
     samples = []
     for number, line in enumerate(read_lines(path, "a line is IMAGE MASK, as paths in the data set, or one id"), 1):
-        columns = line.split()
+        columns, place = line.split(), f"{path}, line {number}"
         if len(columns) == 1:
             mask = f"{columns[0]}.png"
             folder = MASKS[0] if mask in refined else MASKS[1]
             samples.append(Sample(root / IMAGES / f"{columns[0]}.jpg", root / folder / mask))
         elif len(columns) == 2:
             if Path(columns[1]).suffix.lower() in (".jpg", ".jpeg"):
-                raise UserError(
-                    f"{path}, line {number}: the mask {columns[1]} is a JPEG; a line is IMAGE MASK: swap the columns"
-                )
+                raise UserError(f"{place}: the mask {columns[1]} is a JPEG; a line is IMAGE MASK: swap the columns")
             if OBJECT_MASKS in columns[1]:
-                raise UserError(
-                    f"{path}, line {number}: {columns[1]} numbers objects, not classes; name the mask in {MASKS[0]}"
-                )
+                raise UserError(f"{place}: {columns[1]} numbers objects, not classes; name the mask in {MASKS[0]}")
             samples.append(Sample(*(root / column.lstrip("/") for column in columns)))
         elif columns:
-            raise UserError(
-                f"{path}, line {number}: {len(columns)} columns; a line is IMAGE MASK, as paths in {root}, or one id"
-            )
+            raise UserError(f"{place}: {len(columns)} columns; a line is IMAGE MASK, as paths in {root}, or one id")
     if not samples:
         raise UserError(f"{path} names no image; fill it, or point --data_root at a complete data set")
     return samples
-
-
-def _require_folders(root: Path) -> None:
-    if not (root / IMAGES).is_dir():
-        raise UserError(f"no folder {root / IMAGES}; point --data_root at the folder that holds {IMAGES}/")
-    if not any((root / folder).is_dir() for folder in MASKS):
-        raise UserError(
-            f"no folder {root / MASKS[0]} nor {MASKS[1]}; put the masks there, or point --data_root elsewhere"
-        )
 
 
 def _find_list(root: Path, split: str) -> Path:
@@ -126,5 +88,5 @@ SPEC = DatasetSpec(
     label_values=frozenset((*range(len(CLASS_NAMES)), IGNORE_INDEX)),
     list_samples=list_samples,
     num_images=(10582, 1449),
-    step_sizes=STEP_SIZES,
+    step_sizes=tuple(_published_sizes()),
 )

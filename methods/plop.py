@@ -48,7 +48,7 @@ class PLOPConfig(MethodConfig):
         choices=("entropy", "median", "naive", "none"),
     )
     threshold: float = option(0.001, "entropy: least bound of a class; median: greatest bound")
-    pseudo_nb_bins: int = option(0, "bins of the histograms; 0: 100 for entropy, 20 for median")
+    pseudo_nb_bins: int = option(0, "bins of the histograms; 0: 100 for entropy, 20 for median", least=0)
     classif_adaptive_factor: bool = option(
         True, "entropy: weigh an image by the share of its background that got a label"
     )
@@ -60,10 +60,6 @@ class PLOPConfig(MethodConfig):
         "cityscapes_domain": {"pod_factor": 1e-4, "pod_logits_factor": 1e-4, **NO_BACKGROUND},
         "cityscapes_domain 1-1": {"pod_factor": 1e-4, "pod_logits_factor": 1e-3},
     }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(self.pseudo_nb_bins >= 0, "pseudo_nb_bins", "0 or more")
 
 
 class PLOP(Method):

@@ -24,11 +24,7 @@ from segmentation_module import SegmentationNet
 class RWConfig(EWCConfig):
     """How often the score grows."""
 
-    reg_iterations: int = option(10, "iterations between two looks at how far the weights have moved")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(self.reg_iterations >= 1, "reg_iterations", "at least 1")
+    reg_iterations: int = option(10, "iterations between two looks at how far the weights have moved", least=1)
 
 
 class RW(EWC):

@@ -122,10 +122,7 @@ def curve_groups(num_first: int, num_classes: int) -> list[Group]:
 
 
 def draw_panel(
-    axes: Axes,
-    group: Group,
-    seeds_by_run: Mapping[str, Sequence[Sequence[Row]]],
-    references: Collection[str] = (),
+    axes: Axes, group: Group, seeds_by_run: Mapping[str, Sequence[Sequence[Row]]], references: Collection[str] = ()
 ) -> None:
     """One diagram of `curve`: a line per run and its last value beside its end."""
     name, figure_of = group

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from utils.distributed import all_gather
-from utils.updater import GRADIENT
+from utils.optim import GRADIENT
 
 
 class Fault(NamedTuple):

@@ -43,9 +43,9 @@ BLOCK_PARTS = {
 }
 ATROUS_CONVS = {"conv": "map_convs", "conv_new": "map_convs_new"}
 ATROUS_NORMS = {"norm": "map_bn", "norm_new": "map_bn_new"}
-OUR_PARTS = {authors: ours for ours, authors in PARTS.items()}
-OUR_BLOCK_PARTS = {authors: ours for ours, authors in BLOCK_PARTS.items()}
-OUR_ATROUS_CONVS = {authors: ours for ours, authors in ATROUS_CONVS.items()}
+OUR_PARTS, OUR_BLOCK_PARTS, OUR_ATROUS_CONVS = (
+    {authors: ours for ours, authors in table.items()} for table in (PARTS, BLOCK_PARTS, ATROUS_CONVS)
+)
 
 
 def to_authors(state: State) -> State:
@@ -57,7 +57,7 @@ def to_authors(state: State) -> State:
         raise UserError("the authors' code has no body of this kind, only ResNet-50, 101, 152 and the like")
     authors = {}
     for name, tensor in state.items():
-        if not _is_atrous_norm(name):
+        if authors_tensor(name) == name:  # no norm after an atrous convolution
             authors[_authors_name(name)] = tensor
         if name.endswith(".conv2.conv.bias"):
             authors.update(_identity_norm(_authors_name(name).replace("conv2.bias", "bn2"), tensor))
@@ -135,7 +135,3 @@ def _authors_name(name: str) -> str:
 
 def _identity_norm(name: str, like: Tensor) -> State:
     return {f"{name}.{entry}": torch.full_like(like, value) for entry, value in IDENTITY_NORM.items()}
-
-
-def _is_atrous_norm(name: str) -> bool:
-    return authors_tensor(name) != name

@@ -22,21 +22,17 @@ class Backbone(NamedTuple):
     pretrained: str = ""
 
 
-DEPTHS = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet26": (Bottleneck, (2, 2, 2, 2)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
-    "resnet152": (Bottleneck, (3, 8, 36, 3)),
-}
-"""Of the ResNets: the kind of their blocks, and how many each stage has."""
-
 BACKBONES: dict[str, Backbone] = {
-    "resnet18": Backbone(partial(ResNet, *DEPTHS["resnet18"]), "resnet18_v1"),
-    "resnet34": Backbone(partial(ResNet, *DEPTHS["resnet34"]), "resnet34_v1"),
-    "resnet26": Backbone(partial(ResNet, *DEPTHS["resnet26"])),
-    "resnet50": Backbone(partial(ResNet, *DEPTHS["resnet50"]), "resnet50_iabn_sync"),
-    "resnet101": Backbone(partial(ResNet, *DEPTHS["resnet101"]), "resnet101_iabn_sync"),
-    "resnet152": Backbone(partial(ResNet, *DEPTHS["resnet152"]), "resnet152_v2"),
+    "resnet18": Backbone(partial(ResNet, BasicBlock, (2, 2, 2, 2)), "resnet18_v1"),
+    "resnet34": Backbone(partial(ResNet, BasicBlock, (3, 4, 6, 3)), "resnet34_v1"),
+    "resnet26": Backbone(partial(ResNet, Bottleneck, (2, 2, 2, 2))),
+    "resnet50": Backbone(partial(ResNet, Bottleneck, (3, 4, 6, 3)), "resnet50_iabn_sync"),
+    "resnet101": Backbone(partial(ResNet, Bottleneck, (3, 4, 23, 3)), "resnet101_iabn_sync"),
+    "resnet152": Backbone(partial(ResNet, Bottleneck, (3, 8, 36, 3)), "resnet152_v2"),
 }
+
+
+def resnet_name(block: type[nn.Module], depths: tuple[int, ...]) -> str | None:
+    """The ResNet of the table that has such blocks, so many in each stage; None where there is none."""
+    shape = block, depths
+    return next((name for name, body in BACKBONES.items() if getattr(body.build, "args", None) == shape), None)

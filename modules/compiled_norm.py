@@ -30,8 +30,8 @@ def serves(x: Tensor) -> bool:
 def apply(norm: nn.Module, x: Tensor, over_processes: bool, eps: float, momentum: float, slope: float) -> Tensor:
     """Norm and activation of `norm` on `x`, in the memory of `x`."""
     activation = "leaky_relu" if norm.activation else "identity"
-    arguments = (x, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    arguments += (norm.training, momentum, eps, activation, slope)
+    statistics = (norm.running_mean, norm.running_var)
+    arguments = (x, norm.weight, norm.bias, *statistics, norm.training, momentum, eps, activation, slope)
     if over_processes:
         # Its own default is the group of the time of import: none, and it would count one process silently.
         return inplace_abn_sync(*arguments, torch.distributed.group.WORLD)

@@ -29,19 +29,11 @@ class DeepLabHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = pooling
-
-        def branch(kernel_size: int, dilation: int) -> ParallelConv:
-            return ParallelConv(
-                in_channels,
-                channels,
-                kernel_size,
-                dilation=dilation,
-                norm=norm,
-                branches=branches,
-                drop_path=drop_path,
-            )
-
-        self.atrous = nn.ModuleList([branch(1, 1), *(branch(3, rate) for rate in rates)])
+        parallel = {"norm": norm, "branches": branches, "drop_path": drop_path}
+        sizes = [(1, 1), *((3, rate) for rate in rates)]
+        self.atrous = nn.ModuleList(
+            ParallelConv(in_channels, channels, size, dilation=dilation, **parallel) for size, dilation in sizes
+        )
         self.reduce = nn.Conv2d(channels * len(self.atrous), channels, 1, bias=False)
         self.pool_conv = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.pool_norm = Norm(channels, kind=norm, activation=True)

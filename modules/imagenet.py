@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from modules.authors_names import COUNTER, PREFIX, State, our_name
-from modules.backbones import BACKBONES, DEPTHS
+from modules.backbones import BACKBONES, resnet_name
 from modules.norm import EPS, Norm
 from modules.resnet import BasicBlock, Bottleneck
 from utils.checkpoint import load_weights
@@ -67,11 +67,8 @@ def body_from_imagenet(weights: State, *, absolute: bool) -> State:
     torchvision's were; the others are converted so that the function stays the same. Raises UserError for a name that
     is of no known part.
     """
-    weights = {
-        name: tensor
-        for name, tensor in weights.items()
-        if not name.startswith(("fc.", "classifier.")) and not name.endswith(COUNTER)
-    }
+    classifier = ("fc.", "classifier.")
+    weights = {n: t for n, t in weights.items() if not n.startswith(classifier) and not n.endswith(COUNTER)}
     if OF_TORCHVISION in weights:
         state = {_name_of_torchvision(name): tensor for name, tensor in weights.items()}
         if absolute:
@@ -132,7 +129,7 @@ def _described(state: State) -> str:
     found = [match for name in state if (match := re.match(r"layer([1-4])\.(\d+)\.", name))]
     blocks = tuple(1 + max((int(m[2]) for m in found if int(m[1]) == stage), default=-1) for stage in (1, 2, 3, 4))
     block = Bottleneck if any(".conv3." in name for name in state) else BasicBlock
-    name = next((name for name, depths in DEPTHS.items() if depths == (block, blocks)), "a body")
+    name = resnet_name(block, blocks) or "a body"
     stem = state.get("stem.conv.weight")
     of_width = "without a stem" if stem is None else f"of width {len(stem)}"
     return f"{name} with {'+'.join(map(str, blocks))} blocks {of_width}"

@@ -213,7 +213,7 @@ BAD_INPUT = [
     BadInput("options that contradict", "--scenario disjoint", "--overlap and --scenario disjoint contradict ... "),
     BadInput("two validation sets", "--cross_val --val_on_trainset", "--cross_val and --val_on_trainset ... give one"),
     BadInput("two orders of classes", "--class_order order.txt", "--task and --class_order both ... give one"),
-    BadInput("a crop that is too small", "--crop_size 8", "--crop_size 8: at least 32, ... "),
+    BadInput("a crop that is too small", "--crop_size 8", "--crop_size 8: at least 32"),
     BadInput("no batch", "--batch_size 0", "--batch_size 0: at least 1"),
     BadInput("no epoch", "--epochs 0", "--epochs 0: above 0"),
     BadInput("a rate below zero", "--lr -1", "--lr -1.0: above 0"),
@@ -325,11 +325,14 @@ BAD_INPUT = [
     BadInput(
         "a file cut off",
         "--step 0",
-        "... is damaged: its checksum is wrong; ... ",
+        "... is damaged: a checksum in it is wrong, or its end is missing; ... ",
         bytes_of(lambda c: c[: len(c) // 2]),
     ),
     BadInput(
-        "a file with one bit flipped", "--step 0", "... is damaged: its checksum is wrong; ... ", bytes_of(flipped)
+        "a file with one bit flipped",
+        "--step 0",
+        "... is damaged: a checksum in it is wrong, or its end is missing; ... ",
+        bytes_of(flipped),
     ),
     BadInput(
         "something else as a checkpoint",

@@ -243,7 +243,7 @@ def test_a_checkpoint_is_written_every_so_many_epochs_or_where_it_costs_nothing(
         (["--ckpt_interval", 2], 0.01, [2, 3]),
         ([], math.inf, [1, 2, 3]),
     ):
-        monkeypatch.setattr("utils.watch.COST", cost)
+        monkeypatch.setattr("utils.stopping.COST", cost)
         seen.clear()
         assert workplace.run("--step", 1, "--epochs", 3, "--no_visualize", "--no_resume", *options) == 0
         assert sorted(set(seen)) == epochs and seen == sorted(seen)

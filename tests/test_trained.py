@@ -9,7 +9,7 @@ import torch
 from modules.authors_names import to_authors
 from tests.networks import save_network
 from tests.workplace import load
-from trained import Foreign, load_trained
+from trained import load_trained
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
 
@@ -52,7 +52,7 @@ def test_networks_that_learn_domains_know_all_classes_in_their_order(tmp_path: P
     save_network(tmp_path / "step.pth", "--dataset cityscapes_domain --task 11-5", 1)
     trained = load_trained(tmp_path / "step.pth", pooling=32)
     assert trained.labels == tuple(range(19)) and trained.class_names[-1] == "bicycle"
-    foreign = Foreign("cityscapes_domain", "11-5", {})
+    foreign = {"dataset": "cityscapes_domain", "task": "11-5"}
     assert load_trained(as_foreign(tmp_path / "step.pth"), pooling=32, foreign=foreign).labels == tuple(range(19))
 
 
@@ -79,7 +79,8 @@ def test_the_window_of_image_pooling_is_that_of_the_evaluation(tmp_path: Path):
 )
 def test_a_foreign_network_is_read_off_its_weights(tmp_path: Path, task: str, line: str, options: dict[str, Any]):
     expected = save_network(tmp_path / "step.pth", f"--task {task} {line} --width 12", 1)
-    trained = load_trained(as_foreign(tmp_path / "step.pth"), pooling=32, foreign=Foreign("voc", task, options))
+    foreign = {"dataset": "voc", "task": task} | options
+    trained = load_trained(as_foreign(tmp_path / "step.pth"), pooling=32, foreign=foreign)
     assert same_function(trained.network, expected)
     assert trained.step == 1 and trained.finished
     assert trained.labels == (VOC_B[:17] if task == "15-5s_b" else tuple(range(21)))
@@ -90,9 +91,9 @@ def test_a_foreign_network_that_is_told_wrongly_is_refused(tmp_path: Path):
     as_foreign(tmp_path / "step.pth")
     for foreign, message in (
         (None, "does not say what it is: give --dataset and --task"),
-        (Foreign("voc", "19-1", {}), r"classifiers of \[16, 1\] classes; step 1 of voc 19-1 needs \[20, 1\]"),
-        (Foreign("voc", "15-2", {}), "--task 15-2"),
-        (Foreign("voc", "15-1", {"norm_act": "batch"}), "--norm_act batch: choose from"),
+        ({"dataset": "voc", "task": "19-1"}, r"classifiers of \[16, 1\] classes; step 1 of voc 19-1 needs \[20, 1\]"),
+        ({"dataset": "voc", "task": "15-2"}, "--task 15-2"),
+        ({"dataset": "voc", "task": "15-1"} | {"norm_act": "batch"}, "--norm_act batch: choose from"),
     ):
         with pytest.raises(UserError, match=f"^{tmp_path}/step.pth: .*{message}"):
             load_trained(tmp_path / "step.pth", pooling=32, foreign=foreign)
@@ -101,7 +102,7 @@ def test_a_foreign_network_that_is_told_wrongly_is_refused(tmp_path: Path):
 def test_what_says_itself_what_it_is_is_not_told(tmp_path: Path):
     save_network(tmp_path / "step.pth", "", 0)
     with pytest.raises(UserError, match="says itself what it is: leave out"):
-        load_trained(tmp_path / "step.pth", pooling=32, foreign=Foreign("voc", "15-1", {}))
+        load_trained(tmp_path / "step.pth", pooling=32, foreign={"dataset": "voc", "task": "15-1"})
 
 
 def test_a_changed_identity_is_refused(tmp_path: Path):
@@ -144,7 +145,7 @@ def test_weights_of_anything_else_are_refused(tmp_path: Path):
     weights = to_authors(load(tmp_path / "step.pth")["model_state"])
     save_checkpoint(tmp_path / "body.pth", {"model_state": {n: w for n, w in weights.items() if "body" in n}})
     with pytest.raises(UserError, match="not of a DeepLabV3"):
-        load_trained(tmp_path / "body.pth", pooling=32, foreign=Foreign("voc", "15-1", {}))
+        load_trained(tmp_path / "body.pth", pooling=32, foreign={"dataset": "voc", "task": "15-1"})
 
 
 def test_a_half_done_step_is_known(tmp_path: Path):

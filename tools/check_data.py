@@ -31,9 +31,8 @@ from dataset.splits import Split, SplitRules, StepSets
 from metrics.pictures import draw_samples, save_picture
 from metrics.tables import MAX_NAME, images_table, in_columns, shorten
 from tasks import Task, get_task
-from tools.command import exit_code
 from utils.constants import IGNORE_INDEX
-from utils.errors import UserError
+from utils.errors import UserError, exit_code
 
 SHAPES_MARKER = "shapes.json"
 PER_STEP = 4

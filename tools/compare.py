@@ -25,8 +25,7 @@ from metrics.figures import curve
 from metrics.results import Row, figures, read_results
 from metrics.scores import present_mean
 from metrics.tables import Grid, shorten_middle, spread
-from tools.command import exit_code
-from utils.errors import UserError
+from utils.errors import UserError, exit_code
 from utils.files import atomic_write
 
 MAX_NAME, MAX_COMPARED_NAME = 58, 32

@@ -20,10 +20,9 @@ from dataset import DATASETS, scenario_of
 from modules.authors_names import COUNTER, PREFIX, to_authors
 from segmentation_module import form_of, heads_of, sizes_of
 from tasks import get_task
-from tools.command import exit_code
 from trained import TrainedNetwork, add_checkpoint_options, load_named
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.errors import UserError
+from utils.errors import UserError, exit_code
 
 ENTRIES = ("epoch", "model_state", "optimizer_state", "scheduler_state", "best_score", "trainer_state")
 """Of a checkpoint of the authors' code (SPEC 9)."""
@@ -151,14 +150,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Convert checkpoints of RCIL's authors, PLOP and MiB, and back.")
     add_checkpoint_options(parser)
-    parser.add_argument("--to", required=True, choices=("ours", "authors"), help="form that is wanted")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write")
-    parser.add_argument("--overwrite", action="store_true", help="though it is there already")
-    parser.add_argument("--step", type=int, metavar="N", help="step, where domains arrive: weights do not say it")
-    text = "which images served a step; without it runs of any scenario take the file"
-    parser.add_argument("--scenario", metavar="NAME", help=text)
+    add = parser.add_argument
+    add("--to", required=True, choices=("ours", "authors"), help="form that is wanted")
+    add("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write")
+    add("--overwrite", action="store_true", help="though it is there already")
+    add("--step", type=int, metavar="N", help="step, where domains arrive: weights do not say it")
+    add("--scenario", metavar="NAME", help="which images served a step; without it runs of any scenario take the file")
     text = "whose labels it learnt: mib for checkpoints of MiB's own code [plop]"
-    parser.add_argument("--label_protocol", choices=("plop", "mib"), help=text)
+    add("--label_protocol", choices=("plop", "mib"), help=text)
     return exit_code(convert, parser.parse_args(arguments))
 
 

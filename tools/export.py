@@ -29,10 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metrics.tables import Grid
 from segmentation_module import SegmentationNet
-from tools.command import exit_code
 from trained import add_checkpoint_options, load_named
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
-from utils.errors import RunError, UserError
+from utils.errors import RunError, UserError, exit_code
 from utils.files import atomic_path
 
 Exported = Callable[[Tensor], Tensor]

@@ -22,10 +22,9 @@ from tqdm import tqdm
 if __package__ in (None, ""):  # run as a script: the project's root is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.command import exit_code
 from tools.shapes.draw import draw_picture
 from tools.shapes.layout import LAYOUTS, write_lists, write_picture
-from utils.errors import UserError
+from utils.errors import UserError, exit_code
 
 GENERATOR = 2
 """Version of the pictures. Raise it whenever a change of the code changes a pixel."""

@@ -32,10 +32,9 @@ from dataset.listing import IMAGE_SUFFIXES
 from dataset.reading import count_labels, image_size, probe, read_image, read_mask
 from dataset.transform import normalise
 from metrics.pictures import colour_mask, draw_confidence, draw_overlay, draw_samples, save_picture
-from tools.command import exit_code
 from trained import TrainedNetwork, add_checkpoint_options, built_in, load_named
 from utils.constants import voc_palette
-from utils.errors import UserError
+from utils.errors import UserError, exit_code
 
 SMALLEST_TILE = 64
 """Pixels; in a smaller one a network, whose features are 16 pixels apart, sees next to nothing around them."""

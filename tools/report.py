@@ -24,9 +24,9 @@ from metrics.figures import INK, curve, curve_groups, heat, heat_map, save_figur
 from metrics.pictures import draw_strip, save_picture
 from metrics.results import Row, forgetting, iou_matrix
 from metrics.tables import Grid, percent
-from tools.command import exit_code
 from tools.compare import short_names
 from tools.reporting.runs import Run, published, read_run, require_one_task
+from utils.errors import exit_code
 from utils.files import atomic_write
 
 

@@ -1,13 +1,11 @@
 """Checkpoints on disk: whole or absent, and never an untrusted pickle (SPEC 9)."""
 
 import hashlib
-import os
 import pickle
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,48 +14,17 @@ from torch import Tensor
 from utils.errors import UserError
 from utils.files import atomic_write
 
-SEAL = b"crc32 "
-"""Begins the comment at the end of a checkpoint, a zip archive; the checksum of all bytes before it follows.
-
-torch does not look at the checksums in the archives that it reads: a flipped bit would be a changed weight.
-"""
-SEAL_LENGTH = len(SEAL) + 8
-NO_COMMENT = b"\x00\x00"
-"""The last field of an archive, the length of its comment, as torch writes it and as it is summed up."""
-
-ZIP_START, ZIP_END, ZIP_END_LENGTH = b"PK\x03\x04", b"PK\x05\x06", 22
+ARCHIVE = b"PK\x03\x04"
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Write `checkpoint`, tensors and plain values, so that a reader never sees half of it, nor a changed byte."""
-    with atomic_write(path) as raw:
-        file = _Summed(raw)
+    """Write `checkpoint`, tensors and plain values, so that a reader never sees half of it."""
+    with atomic_write(path) as file:
         try:
             torch.save(checkpoint, file)
         except RuntimeError as error:
             # torch still tries to end the archive when the disk is full, and complains about that.
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
-        raw.seek(-len(NO_COMMENT), os.SEEK_END)
-        raw.write(SEAL_LENGTH.to_bytes(2, "little") + SEAL + file.checksum())
-
-
-class _Summed:
-    """A file to be written from its beginning to its end, with the checksum of what is in it so far."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.value = 0
-
-    def write(self, data: bytes) -> int:
-        self.value = zlib.crc32(data, self.value)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-    def checksum(self) -> bytes:
-        """Eight hexadecimal digits."""
-        return b"%08x" % self.value
 
 
 def load_checkpoint(path: Path, what: str) -> dict[str, Any]:
@@ -143,49 +110,21 @@ def _load(path: Path) -> Any:
 
 
 def _require_whole(path: Path) -> None:
-    """UserError unless the checksums of a file are right: the seal, or in archives without one those of their members.
-
-    A file of torch before 1.6 is no archive and has none.
-    """
+    """UserError for an archive with a wrong checksum, which torch does not look at: a changed bit would be a changed
+    weight. A file of torch before 1.6 is no archive and has none."""
     with open(path, "rb") as file:
-        start = file.read(len(ZIP_START))
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - SEAL_LENGTH - len(NO_COMMENT)))
-        length, tail = file.read(len(NO_COMMENT)), file.read()
-        if tail.startswith(SEAL):
-            sealed = size - SEAL_LENGTH - len(NO_COMMENT)
-            whole = int.from_bytes(length, "little") == SEAL_LENGTH and tail == SEAL + _checksum(file, sealed)
-        elif start == ZIP_START:
-            whole = _ends(file, size) and _members_are_whole(file)
-        else:
-            whole = True
-    if not whole:
-        raise UserError(f"{path} is damaged: its checksum is wrong; copy it again, or train that step anew")
-
-
-def _ends(file: IO[bytes], size: int) -> bool:
-    """Whether the last bytes are those of an archive without a comment."""
-    file.seek(max(0, size - ZIP_END_LENGTH))
-    end = file.read()
-    return end.startswith(ZIP_END) and end.endswith(NO_COMMENT)
-
-
-def _members_are_whole(file: IO[bytes]) -> bool:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return archive.testzip() is None
-    except Exception:  # a damaged directory makes zipfile raise nearly anything
-        return False
-
-
-def _checksum(file: IO[bytes], length: int) -> bytes:
-    """That of the first `length` bytes, and of the last field as it was before the comment came."""
-    value, left = 0, length
-    file.seek(0)
-    while left and (block := file.read(min(left, 1 << 20))):
-        value = zlib.crc32(block, value)
-        left -= len(block)
-    return b"%08x" % zlib.crc32(NO_COMMENT, value)
+        if file.read(len(ARCHIVE)) != ARCHIVE:
+            return
+        try:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip() is not None
+        except Exception:  # a damaged directory makes zipfile raise nearly anything
+            damaged = True
+    if damaged:
+        raise UserError(
+            f"{path} is damaged: a checksum in it is wrong, or its end is missing; copy it again, or train that step "
+            "anew"
+        )
 
 
 def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

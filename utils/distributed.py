@@ -1,6 +1,5 @@
 """One process or many: the code above never asks which."""
 
-import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,16 +73,10 @@ def all_gather(tensor: Tensor) -> Tensor:
 
 def all_gather_state(state: Any) -> list[Any]:
     """What each process gives, tensors on the CPU and plain values, in the order of the processes."""
-    if world_size() == 1:
-        return [state]
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-    lengths = all_gather(torch.tensor(len(content))).tolist()
-    padded = torch.zeros(max(lengths), dtype=torch.uint8)
-    padded[: len(content)] = content
-    rows = zip(all_gather(padded), lengths, strict=True)
-    return [torch.load(io.BytesIO(row[:length].numpy().tobytes()), weights_only=True) for row, length in rows]
+    states = [state] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(states, state)
+    return states
 
 
 def require_same(facts: Mapping[str, str]) -> None:
@@ -129,10 +122,3 @@ def main_process_first() -> Iterator[bool]:
     finally:
         if is_main:
             barrier()
-
-
-def lost_contact(error: BaseException) -> bool:
-    """Whether `error` says that another process no longer answers."""
-    if not dist.is_initialized():
-        return False
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo/transport", "NCCL", "peer"))

@@ -1,4 +1,8 @@
-"""What ends a run with one line instead of a traceback, and the exit code that says which."""
+"""What ends a run, or a tool, with one line instead of a traceback, and the exit code that says which."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
 
 
 class RunError(Exception):
@@ -26,3 +30,20 @@ def one_line(error: BaseException) -> str:
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].split(f"{type(error).__name__}: ", 1)[-1].strip()
+
+
+def ending(error: RunError | OSError) -> tuple[str, int]:
+    """The line that says why, and the exit code; that of bad input where a file cannot be read or written."""
+    if isinstance(error, OSError):
+        return f"error: {error.strerror or one_line(error)}: {error.filename or 'while writing'}", UserError.exit_code
+    return f"error: {one_line(error)}", error.exit_code
+
+
+def exit_code(work: Callable[[Any], int | None], options: Any) -> int:
+    """Do the `work` of a tool: its exit code, None is 0; or that of its error, whose line goes to standard error."""
+    try:
+        return work(options) or 0
+    except (RunError, OSError) as error:
+        message, code = ending(error)
+    print(message, file=sys.stderr)
+    return code

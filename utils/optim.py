@@ -1,15 +1,19 @@
-"""SGD and the learning rate schedules (SPEC 7)."""
+"""One update of the weights against a sum of losses: SGD, learning rate, precision (SPEC 7)."""
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from config import OptimConfig
 from utils.errors import UserError
+
+GRADIENT = "gradient"
+"""The term that is the norm of the gradient, which is judged and not reported."""
 
 
 class Group(NamedTuple):
@@ -46,14 +50,9 @@ def build_optimizer(groups: dict[str, Group], config: OptimConfig, lr: float) ->
     ]
     if not trainable:
         raise UserError("nothing is left to train; take back --freeze or --fix_bn")
-    optimizer = torch.optim.SGD(
-        trainable,
-        lr=lr,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-        fused=True,
-    )
-    if config.momentum > 0:
+    momentum = config.momentum
+    optimizer = torch.optim.SGD(trainable, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
+    if momentum > 0:
         # From zeros the first update is the same. Left to itself the optimiser takes memory as it finds it for them,
         # which stays so where the first gradient is not finite and the update is left out.
         for group in trainable:
@@ -80,18 +79,6 @@ def load_optimizer_(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
             buffers[name] = torch.empty_like(parameter).copy_(buffer)
 
 
-def load_schedule_(schedule: LambdaLR, state: dict[str, Any]) -> None:
-    """schedule.load_state_dict, which would take over anything. ValueError where `state` is none of such a schedule."""
-    if not isinstance(state, dict) or state.keys() != schedule.state_dict().keys():
-        raise ValueError("other entries of the schedule")
-    schedule.load_state_dict(state)
-
-
-def build_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, iterations: int) -> LambdaLR:
-    """The learning rate of each of `iterations` iterations, as a factor on that of the group."""
-    return LambdaLR(optimizer, rate_factor(config, iterations))
-
-
 def rate_factor(config: OptimConfig, iterations: int) -> Callable[[int], float]:
     """Iteration -> factor: poly (1 - i/N)^power, step, or none; after a linear warm-up over `warmup` iterations."""
 
@@ -104,3 +91,122 @@ def rate_factor(config: OptimConfig, iterations: int) -> Callable[[int], float]:
         return warm
 
     return factor
+
+
+class Precision:
+    """fp32, or mixed precision: bfloat16 where the device has it, else float16 with loss scaling."""
+
+    def __init__(self, device: torch.device, *, mixed: bool) -> None:
+        brain = device.type != "cuda" or torch.cuda.is_bf16_supported()
+        self.device_type = device.type
+        self.mixed = mixed
+        self.dtype = torch.bfloat16 if brain else torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=mixed and not brain)
+
+    def autocast(self) -> AbstractContextManager:
+        """The context of a forward pass."""
+        return torch.autocast(self.device_type, self.dtype, enabled=self.mixed)
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the activations of a forward pass have."""
+        return self.dtype if self.mixed else torch.float32
+
+
+class Updater:
+    """Updates the weights of `groups` for `iterations` iterations, from the learning rate `lr` on.
+
+    An update whose gradient is not finite is left out, on the device, so that the host need not wait. `undo`: buffers,
+    statistics of norms, that are then put back, too.
+    """
+
+    def __init__(
+        self,
+        groups: dict[str, Group],
+        config: OptimConfig,
+        precision: Precision,
+        *,
+        lr: float,
+        iterations: int,
+        undo: list[Tensor],
+    ) -> None:
+        self.optimizer = build_optimizer(groups, config, lr)
+        self.schedule = LambdaLR(self.optimizer, rate_factor(config, iterations))
+        self.precision = precision
+        self.weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        self.undo = undo
+        self._kept: list[Tensor] = []
+
+    @property
+    def count(self) -> int:
+        """Updates so far."""
+        return self.schedule.last_epoch
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update, of the first group."""
+        return self.schedule.get_last_lr()[0]
+
+    def clear(self) -> None:
+        """Let go of all gradients: before the forward pass, whose activations would lie beside them."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._kept = [buffer.clone() for buffer in self.undo]
+
+    def update(
+        self, losses: dict[str, Tensor], penalties: Callable[[], dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor]:
+        """One update against the sum of `losses`.
+
+        `penalties` is called once the gradients are there, finite and not scaled; it may read them and add to them.
+        Returns the terms of both by name, 0-d, and as "gradient" the norm of the gradient; none where losses are
+        scaled, which may make it infinite once in a while.
+        """
+        scaler = self.precision.scaler
+        total = sum(losses.values())
+        scaler.scale(total).backward()
+        finite, norm_before = total.detach().isfinite(), None
+        if penalties:
+            scaler.unscale_(self.optimizer)
+            if scaler.is_enabled() or self.undo:
+                # Such an update is left out all the same: the scaler has seen it, or `norm_before` tells.
+                norm_before = self._gradient_norm()
+                for weight in self.weights:
+                    if weight.grad is not None:
+                        weight.grad.nan_to_num_(0, 0, 0)
+            losses = losses | penalties()
+        if not scaler.is_enabled():
+            norm = self._gradient_norm()
+            if norm_before is not None:
+                norm = torch.where(norm_before.isfinite(), norm, norm_before)
+            finite = finite & norm.isfinite()
+            # As a scaler tells it; fused optimisers look there, and leave the weights alone.
+            self.optimizer.found_inf = (~finite).float()
+            losses = losses | {GRADIENT: norm}
+        for buffer, kept in zip(self.undo, self._kept, strict=True):
+            buffer.copy_(torch.where(finite, buffer, kept))
+        scaler.step(self.optimizer)
+        scaler.update()
+        self.schedule.step()
+        return losses
+
+    @torch.no_grad()
+    def _gradient_norm(self) -> Tensor:
+        """The norm of all gradients, 0-d. Not their largest value, which takes several times as long on CPUs."""
+        return nn.utils.get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The entries of a checkpoint that `load_state_dict` reads (SPEC 9)."""
+        return {
+            "optimizer_state": self.optimizer.state_dict(),
+            "scheduler_state": self.schedule.state_dict(),
+            "trainer_state": {"scaler": self.precision.scaler.state_dict()},
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Resume from where `saved` was written. ValueError where it is of another optimiser or schedule."""
+        load_optimizer_(self.optimizer, saved["optimizer_state"])
+        schedule = saved["scheduler_state"]
+        if not isinstance(schedule, dict) or schedule.keys() != self.schedule.state_dict().keys():
+            raise ValueError("other entries of the schedule")  # load_state_dict would take over anything
+        self.schedule.load_state_dict(schedule)
+        self.precision.scaler.load_state_dict(saved["trainer_state"]["scaler"])

@@ -1,6 +1,6 @@
 """A trace of a few iterations, to see where the time goes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,8 +11,6 @@ from utils.files import atomic_path
 from utils.log import log
 
 Batch = TypeVar("Batch")
-Watch = Callable[[Iterable[Batch]], Iterator[Batch]]
-"""Hands on the batches that it is given, and may look at the clock in between."""
 
 WARM_UP = 2
 """Iterations that come first: they set up kernels and memory that the others find ready."""

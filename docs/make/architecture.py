@@ -28,14 +28,14 @@ BATCH = (
     ("train.py: Objective.forward", "shows it to the teacher, which is frozen, and to the student"),
     ("segmentation_module.py: SegmentationNet.forward", "gives logits and features, a SegOutput, for either"),
     ("methods/base.py: Method.losses", "turns both into losses by name; their sum is minimised"),
-    ("utils/updater.py: Updater.update", "runs the backward pass, lets the method add penalties, and takes a step"),
+    ("utils/optim.py: Updater.update", "runs the backward pass, lets the method add penalties, and takes a step"),
     ("metrics/meter.py: LossMeter.add", "keeps the losses on the device until they are reported"),
 )
 CHECKPOINT = (
-    ("run.py: save_or_stop", "asks utils/watch.py after each iteration whether to save or to stop"),
+    ("run.py: save_or_stop", "asks utils/stopping.py after each iteration whether to save or to stop"),
     ("train.py: Trainer.state_dict", "collects weights, method, optimiser, schedule, position and random numbers"),
     ("checkpoints.py: CheckpointStore.write", "adds what the step was made of: options, data, the step before"),
-    ("utils/checkpoint.py: save_checkpoint", "writes the file, whole or not at all, with a checksum"),
+    ("utils/checkpoint.py: save_checkpoint", "writes the file, whole or not at all"),
     ("checkpoints.py: read_checkpoint", "reads it in the next run; older files, and the authors', are converted"),
     (
         "checkpoints.py: CheckpointStore.resumable",

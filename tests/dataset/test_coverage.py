@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset.coverage import choose
+from dataset.splits import choose
 
 IMAGES = st.lists(st.sets(st.integers(0, 8)), max_size=12)
 

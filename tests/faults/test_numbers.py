@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.workplace import Workplace, assert_same, load
-from utils.updater import Updater
+from utils.optim import Updater
 
 RUN = ["--step", 0, "--no_visualize", "--crop_size", 32, "--print_interval", 4, "--ckpt_interval", 1]
 

@@ -15,7 +15,7 @@ from tests.helpers import ALONE
 from tests.workplace import Workplace
 from train import Trainer
 from utils.errors import UserError
-from utils.interrupt import Interrupts
+from utils.stopping import Interrupts
 
 REMOVED = object()
 STRANGE = [REMOVED, None, "text", {"other": 2}, torch.ones(2)]

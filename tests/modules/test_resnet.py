@@ -6,9 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from modules.backbones import DEPTHS
+from modules.backbones import BACKBONES
 from modules.resnet import BasicBlock, Bottleneck
 from tests.helpers import body_of, randomise_, small_network
+
+DEPTHS = {name: body.build.args for name, body in BACKBONES.items()}
 
 DILATIONS = {16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
 STRIDES = {16: (1, 2, 2, 1), 8: (1, 2, 1, 1)}

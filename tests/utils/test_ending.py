@@ -4,9 +4,8 @@ import signal
 
 import pytest
 
-from utils.ending import RESUME, ending_of
 from utils.errors import NonFiniteError, UserError
-from utils.interrupt import Stopped
+from utils.stopping import RESUME, Stopped, ending_of
 
 ENDINGS = [
     (UserError("--lr 0: above 0"), "error: --lr 0: above 0", 2),

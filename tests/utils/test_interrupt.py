@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from utils.interrupt import SIGNALS, Interrupts, Stopped, when_stopped
+from utils.stopping import SIGNALS, Interrupts, Stopped, when_stopped
 
 
 def send(signum: int) -> None:

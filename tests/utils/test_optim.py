@@ -3,10 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from config import OptimConfig
 from utils.errors import UserError
-from utils.optim import Group, build_optimizer, build_schedule, load_optimizer_, rate_factor, require_all_grouped
+from utils.optim import Group, build_optimizer, load_optimizer_, rate_factor, require_all_grouped
 
 N = 40
 
@@ -29,7 +30,7 @@ def groups(frozen: int = 0) -> dict[str, Group]:
 def rates(config: OptimConfig, lr: float = 0.2) -> list[float]:
     """The rate of each of N iterations, as a training loop sees them."""
     optimizer = build_optimizer({"body": group(1)}, config, lr)
-    schedule = build_schedule(optimizer, config, iterations=N)
+    schedule = LambdaLR(optimizer, rate_factor(config, N))
     seen = []
     for _ in range(N):
         seen.append(optimizer.param_groups[0]["lr"])
@@ -62,7 +63,7 @@ def test_each_group_has_its_own_rate_and_decay():
     optimizer = build_optimizer(parts, OptimConfig(lr_old=0.25, weight_decay=0.02), 0.2)
     made = {id(made["params"][0]): made for made in optimizer.param_groups}
     assert len(made) == len(parts)
-    schedule = build_schedule(optimizer, OptimConfig(), N)
+    schedule = LambdaLR(optimizer, rate_factor(OptimConfig(), N))
     for iteration in (0, 1):
         factor = (1 - iteration / N) ** 0.9
         for name, rate in {"body": 0.2, "head": 0.2, "old_classifiers": 0.05, "method": 2.0, "prompts": 0.1}.items():

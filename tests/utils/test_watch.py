@@ -10,8 +10,7 @@ import pytest
 
 from tests.helpers import ALONE, run_processes
 from utils.distributed import Dist
-from utils.interrupt import Interrupts, Stopped
-from utils.watch import COST, FIRST_GUESS, Watch
+from utils.stopping import COST, FIRST_GUESS, Interrupts, Stopped, Watch
 
 NEVER = 3600.0
 SIGTERM = int(signal.SIGTERM)

@@ -101,16 +101,16 @@ OUTLINES = {
 }
 
 
-def _read(name: str) -> list[list[str]]:
+def read_table(name: str) -> list[list[str]]:
     """The rows of a table beside this file, less its header."""
     with open(Path(__file__).with_name(name), newline="") as table:
         return list(csv.reader(table))[1:]
 
 
-COLOURS: dict[str, Colour] = {name: tuple(map(float, numbers)) for name, *numbers in _read("colours.csv")}
+COLOURS: dict[str, Colour] = {name: tuple(map(float, numbers)) for name, *numbers in read_table("colours.csv")}
 CLASSES: tuple[ShapeClass, ...] = tuple(
     ShapeClass(name, _normalise(OUTLINES[name]), COLOURS[first], COLOURS[second], texture, float(share), float(company))
-    for name, first, second, texture, share, company in _read("classes.csv")
+    for name, first, second, texture, share, company in read_table("classes.csv")
 )
 """Class i + 1 of the masks is CLASSES[i]; 0 is background."""
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tools.shapes.catalog import CLASSES
+from tools.shapes.catalog import CLASSES, read_table
 from tools.shapes.draw import Picture
 from utils.constants import IGNORE_INDEX, voc_palette
 
@@ -29,26 +29,13 @@ class Layout(NamedTuple):
 
     image: str
     mask: str
-    num_classes: int = len(CLASSES)  # to draw, background aside: 1..160, see catalog.shape_class
-    ids: tuple[int, ...] = tuple(range(161))  # label values by class
-    like_voc: bool = True  # masks with its palette, and 255 around objects; else grey, and 0, which is no class there
+    num_classes: int  # to draw, background aside: 1..160, see catalog.shape_class
+    like_voc: bool  # masks with its palette, and 255 around objects; else grey, and 0, which is no class there
 
 
 LAYOUTS = {
-    "voc": Layout("JPEGImages/{split}_{index:05d}.jpg", "SegmentationClassAug/{split}_{index:05d}.png"),
-    "ade": Layout(
-        "ADEChallengeData2016/images/{folder}/ADE_{split}_{number:08d}.jpg",
-        "ADEChallengeData2016/annotations/{folder}/ADE_{split}_{number:08d}.png",
-        num_classes=150,
-        like_voc=False,
-    ),
-    "cityscapes": Layout(
-        "leftImg8bit/{split}/{city}/{city}_{turn:06d}_000019_leftImg8bit.png",
-        "gtFine/{split}/{city}/{city}_{turn:06d}_000019_gtFine_labelIds.png",
-        ids=CITYSCAPES_IDS,
-        like_voc=False,
-    ),
-    "folder": Layout("images/{split}/{index:05d}.jpg", "masks/{split}/{index:05d}.png"),
+    name: Layout(image, mask, int(classes), like_voc == "1")
+    for name, image, mask, classes, like_voc in read_table("layouts.csv")
 }
 
 
@@ -63,11 +50,11 @@ def paths(layout: str, split: str, index: int) -> tuple[str, str]:
 def write_picture(root: Path, layout: str, split: str, index: int, picture: Picture) -> None:
     """Write both files of a picture; of each city in a light of its own."""
     form, (image, mask) = LAYOUTS[layout], paths(layout, split, index)
-    pixels = picture.image
+    pixels, labels = picture.image, picture.labels
     if layout == "cityscapes":
         pixels = city_light(Path(image).parent.name)[pixels, np.arange(3)]
-    rim = IGNORE_INDEX if form.like_voc else 0
-    labels = np.where(picture.rim, rim, np.array(form.ids)[picture.labels]).astype(np.uint8)
+        labels = np.array(CITYSCAPES_IDS)[labels]
+    labels = np.where(picture.rim, IGNORE_INDEX if form.like_voc else 0, labels).astype(np.uint8)
     drawn = {image: Image.fromarray(pixels), mask: Image.fromarray(labels)}
     if form.like_voc:
         drawn[mask].putpalette(np.array(voc_palette(256), np.uint8).tobytes())
