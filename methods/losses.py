@@ -109,7 +109,7 @@ def labels_at(features: Tensor, labels: Tensor) -> Tensor:
 def label_guided_distillation(
     student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, weights: tuple[float, float]
 ) -> Tensor:
-    """Distillation in which the teacher's background is the labelled class on pixels of new classes (LGKD, METHODS2 21).
+    """Distillation in which the teacher's background is the label on pixels of new classes (LGKD, METHODS2 21).
 
     `weights`: of pixels of old classes, with the background, and of new ones. Mean over the pixels that are not
     ignored, 0 where there are none.
