@@ -21,8 +21,16 @@ TERMS = {
     "PLOP": {"ce", "pod"},
     "RCIL": {"ce", "kd", "cube_spatial", "cube_channel"},
     "LGKD": {"ce", "pod", "lgkd"},
+    "DKD": {"bce", "ac", "kd", "pos", "neg"},
 }
-STATE = {"EWC": {"fisher"}, "RW": {"fisher", "score"}, "PI": {"path_score"}, "PLOP": {"bounds"}, "LGKD": {"plop"}}
+STATE = {
+    "EWC": {"fisher"},
+    "RW": {"fisher", "score"},
+    "PI": {"path_score"},
+    "PLOP": {"bounds"},
+    "LGKD": {"plop"},
+    "DKD": {"aux"},
+}
 """What a method leaves in the checkpoint of step 1 beside the network."""
 SHORT = ("--step", 0, 1, "--epochs", 1, "--no_visualize")
 
@@ -82,7 +90,7 @@ def test_a_first_step_of_another_method_serves_those_that_need_nothing_else(
     finished: dict[str, Workplace], workplace: Workplace, capfd: pytest.CaptureFixture
 ):
     first = (*SHORT, "--step", 1, "--step_ckpt", finished["FT"].checkpoint(0))
-    for name in ("EWC", "PI"):
+    for name in ("EWC", "PI", "DKD"):
         assert workplace.run("--method", name, *first) == 2
         error = capfd.readouterr().err
         assert error.count("\n") == 1 and f"which --method {name} needs: train that step with it" in error
