@@ -18,6 +18,7 @@ from methods.pi import PI
 from methods.plop import PLOP
 from methods.rcil import RCIL
 from methods.rw import RW
+from methods.star import STAR
 
 SETTINGS = {"classes", "domains"}
 PARTS: dict[str, Callable[[type], bool]] = {
@@ -60,6 +61,7 @@ METHODS = whole(
         "RCIL": RCIL,
         "LGKD": LGKD,
         "DKD": DKD,
+        "STAR": STAR,
     }
 )
 

@@ -221,7 +221,7 @@ def test_rates_go_by_the_steps_that_run(line: str, steps: tuple, rates: dict):
         ("--step 2 1", "--step 2 1: name each step once, in ascending order"),
         ("--step 1 1", "--step 1 1: name each step once"),
         ("--task offline --step 1", "steps 0 to 0"),
-        ("--method FT --loss_kd 10", "--loss_kd is an option of LWF, ILT, MiB, RCIL, not of --method FT"),
+        ("--method FT --loss_kd 10", "--loss_kd is an option of LWF, ILT, MiB, RCIL, DKD, not of --method FT"),
         ("--method MiB --reg_alpha 1", "--reg_alpha is an option of EWC, RW, not of --method MiB"),
         ("--regularizer l2", "--regularizer l2: choose from ewc, rw, pi"),
         ("--method PLOP --pod_options {}", "--pod_options {}: JSON with the factor .*--pod_logits_factor"),
