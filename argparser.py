@@ -139,6 +139,7 @@ def build_parser(method: str = USUAL["method"], published: Mapping[str, Any] | N
     """
     parser = _Parser(
         "run.py",
+        "run.py [options]",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         description="Train and score a network that learns classes in steps. Defaults in brackets: those of the "
