@@ -21,6 +21,8 @@ TERMS = {
     "PLOP": {"ce", "pod"},
     "RCIL": {"ce", "kd", "cube_spatial", "cube_channel"},
     "LGKD": {"ce", "pod", "lgkd"},
+    "EWF": {"ce", "kd"},
+    "UCD": {"ce", "kd", "ucd"},
 }
 STATE = {"EWC": {"fisher"}, "RW": {"fisher", "score"}, "PI": {"path_score"}, "PLOP": {"bounds"}, "LGKD": {"plop"}}
 """What a method leaves in the checkpoint of step 1 beside the network."""
