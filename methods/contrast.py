@@ -5,6 +5,7 @@ Of both only some are drawn. A pixel that is drawn stands for all of its class, 
 so the sum over negatives, and the mean over anchors, are on average those over all pixels.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,6 @@ from methods.pooled_cube import at_least_float32
 from utils.constants import IGNORE_INDEX
 
 BACKGROUND = 0
-NOTHING = -1e30
-"""Logarithm of a sum without terms: finite, so that its gradient is 0 and not undefined."""
 
 
 class Pixels(NamedTuple):
@@ -45,7 +44,7 @@ def uncertainty_contrast(
     of a new class has its label, any other one the class that the teacher sees.
     """
     num_old = teacher_logits.shape[1]
-    labelled = (labels >= num_old) & (labels != IGNORE_INDEX)
+    labelled = labels >= num_old  # or ignored, which no class stands for below
     classes = torch.where(labelled, labels, teacher_logits.argmax(1))
     classes = classes.masked_fill(labels == IGNORE_INDEX, BACKGROUND).flatten()
     labelled, beliefs = labelled.flatten(), _rows(at_least_float32(teacher_logits).softmax(1))
@@ -80,9 +79,9 @@ def contrast(anchors: Pixels, keys: Pixels, temperature: float) -> Tensor:
             alike = (anchors.beliefs @ keys.beliefs.T).masked_fill(anchors.labelled[:, None] & keys.labelled, 1)
             number = positive.sum(1)
             share = anchors.weights * (number > 0)
-            share = share / share.sum().clamp(min=1) / number.clamp(min=1)
-            alike = (alike * share[:, None]).masked_fill(~positive, 0)
-        negatives = (similar + keys.weights.log()).masked_fill(same | ~counts, NOTHING).logsumexp(1, keepdim=True)
+            share = share / share.sum() / number
+            alike = (alike * share[:, None]).masked_fill(~positive, 0)  # also where the share is 0 / 0
+        negatives = (similar + keys.weights.log()).masked_fill(same | ~counts, -math.inf).logsumexp(1, keepdim=True)
         return -(alike * F.logsigmoid(similar - negatives)).sum()
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from methods.contrast import Pixels, contrast, draw, uncertainty_contrast
 from methods.ucd import UCD
+from segmentation_module import SegOutput
 from tests.helpers import small_network
 from tests.methods import spec_losses as spec
 from tests.methods.outputs import batch, labels, make, output
@@ -75,9 +76,12 @@ def rows(pixels: Pixels) -> list[spec.Row]:
 
 @of_every_kind
 def test_drawn_pixels_count_by_their_weights(kinds: list[int]):
-    anchors, keys = some_pixels(kinds, seed=1, count=12), some_pixels(kinds, seed=2, count=20)
-    assert set(anchors.places.tolist()) & set(keys.places.tolist())
-    close(contrast(anchors, keys, 0.2), spec.contrast(rows(anchors), rows(keys), 0.2))
+    """Also where the keys lack some class of the anchors."""
+    anchors = some_pixels(kinds, seed=1, count=12)
+    for of_keys in (kinds, kinds[:3], kinds[-1:]):
+        keys = some_pixels(of_keys, seed=2, count=20)
+        assert set(anchors.places.tolist()) & set(keys.places.tolist())
+        close(contrast(anchors, keys, 0.2), spec.contrast(rows(anchors), rows(keys), 0.2))
 
 
 def test_all_classes_are_drawn_and_their_weights_are_those_of_all_pixels():
@@ -134,13 +138,20 @@ def test_the_term_is_added_to_those_of_the_base():
         assert float(other["ucd"]) == pytest.approx(2 * spec.uncertainty_contrast(*args, 1.0), rel=1e-9)
 
 
-def test_a_batch_has_so_many_anchors_and_keys(monkeypatch: pytest.MonkeyPatch):
-    sizes = []
-    monkeypatch.setattr("methods.contrast.contrast", lambda a, k, t: sizes.append((len(a.places), len(k.places))))
-    features, y = torch.randn(2, 3, 32, 32), torch.full((2, 32, 32), 4)
-    for asked in ((300, 600), (4096, 9999)):
-        uncertainty_contrast(features, features, features, y, temperature=1.0, sizes=asked)
-    assert sizes == [(300, 600), (2048, 4096)]
+def test_so_many_anchors_learn_from_so_many_keys(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    def keep(anchors: Pixels, keys: Pixels, temperature: float) -> Tensor:
+        seen.append([(len(pixels.places), pixels.features.requires_grad) for pixels in (anchors, keys)])
+        return torch.zeros(())
+
+    monkeypatch.setattr("methods.contrast.contrast", keep)
+    logits, features = torch.randn(2, 17, 32, 32), torch.randn(2, 3, 32, 32, requires_grad=True)
+    student = SegOutput(logits, {"pre_logits": features})
+    teacher = SegOutput(logits[:, :16], {"pre_logits": features.detach(), "logits_small": logits[:, :16]})
+    for options in ({"ucd_anchors": 300, "ucd_keys": 600}, {}):
+        make("UCD", **options).losses(batch(torch.full((2, 32, 32), 16)), student, teacher)
+    assert seen == [[(300, True), (600, False)], [(2048, True), (4096, False)]]
 
 
 def test_the_first_classifier_does_not_train_after_step_0():
