@@ -56,15 +56,21 @@ def wrapped(text: str) -> str:
 
 
 def published_table() -> str:
-    """A row for each data set, or task of it with values of its own, and group of methods with equal values."""
+    """A row for each data set, or task of it with values of its own, and group of methods with equal values.
+
+    Methods that do not serve a data set are left out.
+    """
     lines = [
         "| data set, task | methods | learning rate | epochs | other options |",
         "|---|---|---|---|---|",
     ]
     for place in places():
         dataset, _, task = place.partition(" ")
+        setting = "domains" if DATASETS[dataset](None).facts.kind == "domain" else "classes"
         groups: dict[tuple[str, ...], list[str]] = {}
         for name, config in every_config().items():
+            if setting not in METHODS[name.split()[0]].serves:
+                continue
             values = preset(config, dataset, task, config.pod)
             if task and values == preset(config, dataset, "", config.pod):
                 continue
