@@ -68,6 +68,9 @@ class Method(nn.Module):
 
     Config: ClassVar[type[MethodConfig]]
     """Options and presets."""
+    bases: ClassVar[Mapping[str, type[MethodConfig]]] = {}
+    """Of a method that adds to one of several others: by what `--base` names its Config on that one; `Config` is that
+    of the usual one."""
     serves: ClassVar[tuple[str, ...]]
     """Settings in which it makes sense: "classes", "domains" or both."""
     reason: ClassVar[str] = ""

@@ -21,6 +21,8 @@ TERMS = {
     "PLOP": {"ce", "pod"},
     "RCIL": {"ce", "kd", "cube_spatial", "cube_channel"},
     "LGKD": {"ce", "pod", "lgkd"},
+    "EWF": {"ce", "kd"},
+    "UCD": {"ce", "kd", "ucd"},
 }
 STATE = {"EWC": {"fisher"}, "RW": {"fisher", "score"}, "PI": {"path_score"}, "PLOP": {"bounds"}, "LGKD": {"plop"}}
 """What a method leaves in the checkpoint of step 1 beside the network."""
@@ -76,6 +78,30 @@ def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
     for step in (0, 1):
         assert_same(load(finished[name].checkpoint(step)), load(workplace.checkpoint(step)))
     assert workplace.results().read_bytes() == finished[name].results().read_bytes()
+
+
+@pytest.mark.parametrize(("name", "terms"), [("EWF", {"ce", "pod"}), ("UCD", {"ce", "pod", "ucd"})])
+def test_a_method_on_another_base(
+    finished: dict[str, Workplace],
+    workplace: Workplace,
+    tmp_path: Path,
+    name: str,
+    terms: set[str],
+    stop_at: StopAt,
+    capfd: pytest.CaptureFixture,
+):
+    """From the first step of FT; also one that is cut off and resumed, and not on a base that it was not begun with."""
+    whole = Workplace(tmp_path / "whole", workplace.data)
+    options = ("--method", name, *SHORT, "--step", 1, "--step_ckpt", finished["FT"].checkpoint(0))
+    assert whole.run(*options, "--base", "PLOP") == 0
+    stop_at(signal.SIGTERM, 1, 1)
+    assert workplace.run(*options, "--base", "PLOP") == 143
+    stop_at(0, -1, -1)
+    assert workplace.run(*options) == 2 and "--base PLOP then and MiB now" in capfd.readouterr().err
+    assert workplace.run(*options, "--base", "PLOP") == 0
+    checkpoint = load(workplace.checkpoint(1))
+    assert_same(checkpoint, load(whole.checkpoint(1)))
+    assert checkpoint["method_state"].keys() == {"base.bounds"} and terms_of(whole) == terms
 
 
 def test_a_first_step_of_another_method_serves_those_that_need_nothing_else(
