@@ -5,6 +5,7 @@ from typing import Any
 
 from config import option_fields
 from methods.base import Method, MethodConfig
+from methods.dkd import DKD
 from methods.ewc import EWC
 from methods.ewf import EWF
 from methods.features import FeatureConfig
@@ -18,6 +19,7 @@ from methods.pi import PI
 from methods.plop import PLOP
 from methods.rcil import RCIL
 from methods.rw import RW
+from methods.star import STAR
 from methods.ucd import UCD
 
 SETTINGS = {"classes", "domains"}
@@ -60,6 +62,8 @@ METHODS = whole(
         "PLOP": PLOP,
         "RCIL": RCIL,
         "LGKD": LGKD,
+        "DKD": DKD,
+        "STAR": STAR,
         "EWF": EWF,
         "UCD": UCD,
     }

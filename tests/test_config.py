@@ -79,6 +79,7 @@ def run_config(**options: object) -> RunConfig:
         (OptimConfig, {"lr": (0.1, 0.0)}, "above 0"),
         (OptimConfig, {"epochs": (0,)}, "above 0"),
         (OptimConfig, {"warmup": -1}, "at least 0"),
+        (OptimConfig, {"warmup_share": 1.5}, "from 0 to 1"),
         (OptimConfig, {"lr_decay_step": 0}, "at least 1"),
         (OptimConfig, {"lr_policy": "cosine"}, "choose from poly, step, none"),
         (run_config, {"opt_level": "O2"}, "choose from O0, O1"),

@@ -23,8 +23,18 @@ TERMS = {
     "LGKD": {"ce", "pod", "lgkd"},
     "EWF": {"ce", "kd"},
     "UCD": {"ce", "kd", "ucd"},
+    "DKD": {"bce", "ac", "kd", "pos", "neg"},
+    "STAR": {"mix", "pkd", "cont"},
 }
-STATE = {"EWC": {"fisher"}, "RW": {"fisher", "score"}, "PI": {"path_score"}, "PLOP": {"bounds"}, "LGKD": {"plop"}}
+STATE = {
+    "EWC": {"fisher"},
+    "RW": {"fisher", "score"},
+    "PI": {"path_score"},
+    "PLOP": {"bounds"},
+    "LGKD": {"plop"},
+    "DKD": {"aux"},
+    "STAR": {"prototypes", "deviations", "norm_mean", "norm_std", "counts"},
+}
 """What a method leaves in the checkpoint of step 1 beside the network."""
 SHORT = ("--step", 0, 1, "--epochs", 1, "--no_visualize")
 
@@ -66,7 +76,7 @@ def test_two_steps(finished: dict[str, Workplace], name: str):
         assert penalties[0] == 0 and max(penalties) > 0
 
 
-@pytest.mark.parametrize("name", ["RW", "PI", "PLOP"])  # RW holds all that EWC does
+@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "STAR"])  # RW holds all that EWC does
 def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
     finished: dict[str, Workplace], workplace: Workplace, name: str, stop_at: StopAt
 ):
@@ -108,7 +118,7 @@ def test_a_first_step_of_another_method_serves_those_that_need_nothing_else(
     finished: dict[str, Workplace], workplace: Workplace, capfd: pytest.CaptureFixture
 ):
     first = (*SHORT, "--step", 1, "--step_ckpt", finished["FT"].checkpoint(0))
-    for name in ("EWC", "PI"):
+    for name in ("EWC", "PI", "DKD", "STAR"):
         assert workplace.run("--method", name, *first) == 2
         error = capfd.readouterr().err
         assert error.count("\n") == 1 and f"which --method {name} needs: train that step with it" in error

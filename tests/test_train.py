@@ -138,7 +138,14 @@ def test_no_iteration_waits_for_the_device(name: str):
         for key, weight in weights
         for entry in getattr(METHODS[name], "carries", ())
     }
-    trainer = trainer_of(METHODS[name], STEPS[1], InMemory(17, count=3), inherited=carried, print_interval=100)
+    if not carried:  # what an untrained step 0 leaves
+        first = trainer_of(METHODS[name], STEPS[0], InMemory(16))
+        first.begin()
+        first.finish(lambda: None)
+        carried = first.method.state_dict()
+    options = {"inherited": carried, "print_interval": 100, "optim": OptimConfig(lr=(1e-5,), epochs=(1,))}
+    trainer = trainer_of(METHODS[name], STEPS[1], InMemory(17, count=3), **options)
+    trainer.begin()
     epoch = trainer.train_epoch()
     with Waits() as waits:
         next(epoch), next(epoch)

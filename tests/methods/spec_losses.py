@@ -135,6 +135,15 @@ def disjoint_binary_cross_entropy(student: Tensor, teacher: Tensor, labels: Tens
     return total / labels.numel()
 
 
+def foreground_binary_cross_entropy(logits: Tensor, labels: Tensor, num_old: int, pos_weight: float) -> float:
+    """METHODS2 17: all pixels count, the ignored ones as negatives."""
+    total = 0.0
+    for q, label in zip(pixels(logits), labels.flatten().tolist(), strict=True):
+        for c in range(max(num_old, 1), len(q)):
+            total += pos_weight * binary(q[c], 1.0) if label == c else binary(q[c], 0.0)
+    return total / labels.numel()
+
+
 def adaptive_cross_entropy(logits: Tensor, labels: Tensor, factors: Sequence[float]) -> float:
     parts = [cross_entropy(q[None], y[None]) for q, y in zip(logits, labels, strict=True)]
     return sum(part * float(factor) for part, factor in zip(parts, factors, strict=True)) / len(logits)
