@@ -5,6 +5,7 @@ from typing import Any
 
 from config import option_fields
 from methods.base import Method, MethodConfig
+from methods.cfsseg import CFSSeg
 from methods.ewc import EWC
 from methods.features import FeatureConfig
 from methods.finetune import FT
@@ -58,6 +59,7 @@ METHODS = whole(
         "PLOP": PLOP,
         "RCIL": RCIL,
         "LGKD": LGKD,
+        "CFSSeg": CFSSeg,
     }
 )
 

@@ -21,9 +21,19 @@ TERMS = {
     "PLOP": {"ce", "pod"},
     "RCIL": {"ce", "kd", "cube_spatial", "cube_channel"},
     "LGKD": {"ce", "pod", "lgkd"},
+    "CFSSeg": set(),
 }
-STATE = {"EWC": {"fisher"}, "RW": {"fisher", "score"}, "PI": {"path_score"}, "PLOP": {"bounds"}, "LGKD": {"plop"}}
+STATE = {
+    "EWC": {"fisher"},
+    "RW": {"fisher", "score"},
+    "PI": {"path_score"},
+    "PLOP": {"bounds"},
+    "LGKD": {"plop"},
+    "CFSSeg": {"phi", "gram", "moment"},
+}
 """What a method leaves in the checkpoint of step 1 beside the network."""
+SMALL = {"CFSSeg": ("--expansion", 64)}
+"""Options of a method with which it takes no time."""
 SHORT = ("--step", 0, 1, "--epochs", 1, "--no_visualize")
 
 
@@ -34,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> dict[str
     class Runs(dict):
         def __missing__(self, name: str) -> Workplace:
             self[name] = Workplace(tmp_path_factory.mktemp(name), shapes)
-            assert self[name].run("--method", name, *SHORT) == 0
+            assert self[name].run("--method", name, *SHORT, *SMALL.get(name, ())) == 0
             return self[name]
 
     return Runs()

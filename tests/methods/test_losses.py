@@ -20,6 +20,7 @@ from methods.losses import (
     mean_squared_difference,
     unbiased_cross_entropy,
     unbiased_distillation,
+    valid_binary_cross_entropy,
 )
 from methods.pooled_cube import channel_cube_distance, difference_of_squares, spatial_cube_distance
 from tests.methods import spec_losses as spec
@@ -42,6 +43,7 @@ LOSSES = {
     "unbiased kd": lambda q, y, old: unbiased_distillation(q, old),
     "adaptive ce": lambda q, y, old: adaptive_cross_entropy(q, y, torch.tensor([0.25, 2.0])),
     "bce": lambda q, y, old: binary_cross_entropy(q, y),
+    "bce of valid pixels": lambda q, y, old: valid_binary_cross_entropy(q, y),
     "binary kd": lambda q, y, old: binary_distillation(q, old),
     "disjoint bce": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=False),
     "disjoint bce, true background": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=True),
@@ -91,6 +93,7 @@ def test_losses_of_labels(kinds: list[int]):
     for weights in ((2.0, 3.0), (1.0, 0.0)):
         close(label_guided_distillation(q, old, y, weights), spec.label_guided_distillation(q, old, y, *weights))
     close(binary_cross_entropy(q, y), spec.binary_cross_entropy(q, y))
+    close(valid_binary_cross_entropy(q, y), spec.valid_binary_cross_entropy(q, y))
     for background in (False, True):
         close(
             disjoint_binary_cross_entropy(q, old, y, true_background=background),
