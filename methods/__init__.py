@@ -5,6 +5,7 @@ from typing import Any
 
 from config import option_fields
 from methods.base import Method, MethodConfig
+from methods.cfsseg import CFSSeg
 from methods.dkd import DKD
 from methods.ewc import EWC
 from methods.ewf import EWF
@@ -64,6 +65,7 @@ METHODS = whole(
         "LGKD": LGKD,
         "DKD": DKD,
         "STAR": STAR,
+        "CFSSeg": CFSSeg,
         "EWF": EWF,
         "UCD": UCD,
     }

@@ -25,6 +25,7 @@ TERMS = {
     "UCD": {"ce", "kd", "ucd"},
     "DKD": {"bce", "ac", "kd", "pos", "neg"},
     "STAR": {"mix", "pkd", "cont"},
+    "CFSSeg": set(),
 }
 STATE = {
     "EWC": {"fisher"},
@@ -34,8 +35,11 @@ STATE = {
     "LGKD": {"plop"},
     "DKD": {"aux"},
     "STAR": {"prototypes", "deviations", "norm_mean", "norm_std", "counts"},
+    "CFSSeg": {"phi", "gram", "moment"},
 }
 """What a method leaves in the checkpoint of step 1 beside the network."""
+SMALL = {"CFSSeg": ("--expansion", 64)}
+"""Options of a method with which it takes no time."""
 SHORT = ("--step", 0, 1, "--epochs", 1, "--no_visualize")
 
 
@@ -46,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> dict[str
     class Runs(dict):
         def __missing__(self, name: str) -> Workplace:
             self[name] = Workplace(tmp_path_factory.mktemp(name), shapes)
-            assert self[name].run("--method", name, *SHORT) == 0
+            assert self[name].run("--method", name, *SHORT, *SMALL.get(name, ())) == 0
             return self[name]
 
     return Runs()

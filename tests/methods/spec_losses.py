@@ -120,6 +120,15 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor) -> float:
     return total / labels.numel()
 
 
+def valid_binary_cross_entropy(logits: Tensor, labels: Tensor) -> float:
+    total, count = 0.0, 0
+    for q, label in zip(pixels(logits), labels.flatten().tolist(), strict=True):
+        if label != IGNORED:
+            total += sum(binary(value, float(c == label)) for c, value in enumerate(q))
+            count += 1
+    return total / count if count else 0.0
+
+
 def binary_distillation(student: Tensor, teacher: Tensor) -> float:
     pairs = zip(pixels(student), pixels(teacher), strict=True)
     total = sum(binary(q[c], sigmoid(old)) for q, q_old in pairs for c, old in enumerate(q_old))
