@@ -128,6 +128,11 @@ class CheckpointStore:
         # Without the state of the optimiser, which takes as much memory as the network.
         return saved._replace(checkpoint={"method_state": saved.checkpoint["method_state"]})
 
+    def network_before(self, step: Step) -> SegmentationNet | None:
+        """The network of the step before; None at step 0."""
+        saved = self.previous(step)
+        return saved.network if saved else None
+
     def require_predecessor(self, step: Step, saved: Saved) -> None:
         """UserError if `step` was built on another network of the step before than this run has seen, if any."""
         built_on = saved.checkpoint["trainer_state"]["predecessor"]

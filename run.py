@@ -99,6 +99,9 @@ def train(run: Run, step: Step, trainer: Trainer) -> None:
     watch = Watch(run.interrupts, run.dist)
     run.report.begin(step.number, iteration=trainer.updates, epoch=trainer.epochs_done)
     log.info(trainer.announcement)
+    if not trainer.phases:  # nothing is saved before the end of `finish`, and so it may be stopped at once
+        trainer.finish(lambda: run.store.network_before(step))
+        validate(run, step, trainer, epoch=1)
     while not trainer.is_done:
         epoch, is_last = trainer.epochs_done + 1, trainer.is_in_last_epoch
         validates = is_last or epoch % run.config.val_interval == 0
@@ -109,19 +112,24 @@ def train(run: Run, step: Step, trainer: Trainer) -> None:
                 watch.look(60 * run.config.save_minutes)
                 save_or_stop(run, step, trainer, watch)
             if is_last:
-                trainer.finish(lambda: before.network if (before := run.store.previous(step)) else None)
+                trainer.finish(lambda: run.store.network_before(step))
             if not validates:
                 trainer.end_epoch()
             watch.look(seconds_to_save(run.config, watch, epoch), wait=True)
             save_or_stop(run, step, trainer, watch)
         if validates:
-            with when_stopped(lambda: save(run, step, trainer, wait=False)):
-                scores = score(run, step, trainer.student.for_inference(), run.data.val(step), "validation")
-                run.report.validation(step.number, epoch, scores)
-            trainer.best_score = max(trainer.best_score, scores.mean_iou)
+            validate(run, step, trainer, epoch=epoch)
             trainer.end_epoch()
     with run.interrupts.deferred():
         save(run, step, trainer, finished=True)
+
+
+def validate(run: Run, step: Step, trainer: Trainer, *, epoch: int) -> None:
+    """Score the student on the validation set of the step; saved where that is stopped."""
+    with when_stopped(lambda: save(run, step, trainer, wait=False)):
+        scores = score(run, step, trainer.student.for_inference(), run.data.val(step), "validation")
+        run.report.validation(step.number, epoch, scores)
+    trainer.best_score = max(trainer.best_score, scores.mean_iou)
 
 
 def iterations(run: Run, step: Step, trainer: Trainer) -> Iterator[dict[str, float]]:

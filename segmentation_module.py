@@ -15,6 +15,7 @@ from modules.deeplab import HEADS, RATES, DeepLabHead
 from modules.imagenet import cure, load_imagenet_
 from modules.norm import Norm
 from modules.parallel_conv import Form, ParallelConv
+from modules.random_features import RandomFeatures
 from modules.resnet import BasicBlock, Bottleneck, ConvNorm
 from utils.errors import UserError
 
@@ -36,12 +37,16 @@ class SegOutput(NamedTuple):
 
 
 class SegmentationNet(nn.Module):
-    """DeepLabV3 with one 1x1 classifier per step; `classes_per_head` gives their outputs."""
+    """DeepLabV3 with one 1x1 classifier per step; `classes_per_head` gives their outputs.
+
+    The classifiers see what the head gives, or, after `expand_`, random features of it.
+    """
 
     def __init__(self, body: nn.Module, head: DeepLabHead, channels: int, classes_per_head: tuple[int, ...]) -> None:
         super().__init__()
         self.body = body
         self.head = head
+        self.expand: nn.Module = nn.Identity()
         self.classifiers = nn.ModuleList(nn.Conv2d(channels, classes, 1) for classes in classes_per_head)
         self.layout = torch.channels_last
 
@@ -49,7 +54,8 @@ class SegmentationNet(nn.Module):
         """Images (B, 3, H, W), normalised -> SegOutput."""
         features = self.body(images.contiguous(memory_format=self.layout))
         features["pre_logits"] = self.head(features["layer4"])
-        small = torch.cat([classifier(features["pre_logits"]) for classifier in self.classifiers], dim=1)
+        seen = self.expand(features["pre_logits"])
+        small = torch.cat([classifier(seen) for classifier in self.classifiers], dim=1)
         features["logits_small"] = small
         logits = F.interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)
         weight, bias = (torch.cat([getattr(own, name) for own in self.classifiers]) for name in ("weight", "bias"))
@@ -65,6 +71,14 @@ class SegmentationNet(nn.Module):
                 parameter[0] = 0
             if parameter.requires_grad:
                 parameter.register_hook(_without_background)
+
+    def expand_(self, features: int) -> None:
+        """Let the classifiers see so many random features of what the head gives; they start anew. Idempotent."""
+        if isinstance(self.expand, RandomFeatures):
+            return
+        like, outputs = self.classifiers[0].weight, [classifier.out_channels for classifier in self.classifiers]
+        self.expand = RandomFeatures(like.shape[1], features).to(like)
+        self.classifiers = nn.ModuleList(nn.Conv2d(features, classes, 1) for classes in outputs).to(like)
 
     def sites(self) -> list[ParallelConv]:
         """Every convolution that has, or had, two branches."""
@@ -147,6 +161,8 @@ def load_network(
     network = build_network(config, branches=branches, classes_per_head=classes_per_head)
     for site in network.sites():
         site.to_form_(form)
+    if features := features_of(weights):
+        network.expand_(features)
     expected = network.state_dict()
     wrong = sorted(name for name in expected.keys() | weights.keys() if _shape(expected, name) != _shape(weights, name))
     if wrong:
@@ -193,6 +209,12 @@ def heads_of(weights: State) -> tuple[int, ...]:
         if (match := re.fullmatch(r"classifiers\.(\d+)\.bias", name))
     }
     return tuple(biases[step] for step in sorted(biases))
+
+
+def features_of(weights: State) -> int:
+    """Random features that the classifiers see; 0 where they see what the head gives."""
+    weight = weights.get("expand.weight")
+    return len(weight) if weight is not None and weight.dim() == 4 else 0
 
 
 def sizes_of(weights: State) -> dict[str, str | int]:

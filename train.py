@@ -65,14 +65,15 @@ class Trainer:
     ) -> None:
         self.student, self.teacher, self.method, self.batches = student, teacher, method, batches
         self.config, self.dist, self.step = config, dist, method.step
-        require_two_values(config.model, config.data.batch_size, dist.world_size)
+        self.phases = method.phases_of_step
+        if self.phases:
+            require_two_values(config.model, config.data.batch_size, dist.world_size)
         self.precision = Precision(dist.device, mixed=config.opt_level == "O1")
         student.place_(dist.device, self.precision.activations)
         method.to(dist.device, memory_format=student.layout)
         if teacher is not None:
             teacher.to(dist.device).share_frozen_(student)
-        self.phases = method.phases if self.step.number else method.phases[-1:]
-        self.epochs = at_step(config.optim.epochs, self.step.number)
+        self.epochs = at_step(config.optim.epochs, self.step.number) if self.phases else 0
         self.meter = LossMeter()
         self.best_score = 0.0
         self.bad_batches = 0
@@ -82,11 +83,14 @@ class Trainer:
         self.has_just_begun = True
         self._ended: dict[str, Any] | None = None  # state of the method after its `finish`
         self._random: dict[str, Any] | None = None  # of the checkpoint that is resumed
+        self.updater: Updater | None = None  # where nothing trains
         self._begin_phase()
         self.model = self._wrapped()
 
     def _begin_phase(self) -> None:
-        """A new optimiser, and a schedule over all epochs."""
+        """A new optimiser, and a schedule over all epochs; neither where nothing trains."""
+        if not self.phases:
+            return
         self.method.phase = self.phases[self.phase]
         groups, optim = self.method.groups(self.student), self.config.optim
         require_all_grouped(groups, self.student, self.method)
@@ -101,7 +105,7 @@ class Trainer:
             if self.teacher is not None:
                 self.teacher.compile()
         objective = Objective(self.student, self.teacher, self.method, self.precision)
-        if self.dist.world_size == 1:
+        if self.dist.world_size == 1 or not self.phases:
             return objective
         with warnings.catch_warnings():
             # Newer releases of torch warn of the old name, and have no other yet that leaves statistics alone.
@@ -127,11 +131,20 @@ class Trainer:
     @property
     def updates(self) -> int:
         """Iterations of the step so far, over all phases."""
-        return self.phase * self.epochs * len(self.batches) + self.updater.count
+        return self.phase * self.epochs * len(self.batches) + self._count
+
+    @property
+    def _count(self) -> int:
+        """Iterations of the phase so far."""
+        return self.updater.count if self.updater else 0
 
     @property
     def announcement(self) -> str:
         """What it is about to do, in words."""
+        if not self.phases:
+            images, count = self.batches.num_images, len(self.batches)
+            done = "; it is done already" if self._ended is not None else ""
+            return f"step {self.step}: {images} training images, one pass over {count} batches, no training{done}"
         phases = f" in each of the phases {', '.join(self.phases)}" if len(self.phases) > 1 else ""
         return (
             f"step {self.step}: {self.batches.num_images} training images, epochs {self.epoch + 1} to {self.epochs} of "
@@ -142,6 +155,8 @@ class Trainer:
     @property
     def place(self) -> str:
         """How far it has come, in words."""
+        if not self.phases:
+            return "the end of its pass"
         return f"epoch {self.epoch + 1}, iteration {self.iteration}"
 
     def begin(self) -> None:
@@ -227,7 +242,7 @@ class Trainer:
         inside = 0 < self.iteration < len(self.batches)
         buffers = {} if alone else {name: buffer.cpu() for name, buffer in self.student.named_buffers()}
         own = {"random": random_state(), "meter": self.meter.state_dict(), "buffers": buffers} if inside else {}
-        state = self.updater.state_dict()
+        state = self.updater.state_dict() if self.updater else {"trainer_state": {}}
         state["trainer_state"] |= {
             "phase": self.phase,
             "iteration": self.iteration,
@@ -255,17 +270,18 @@ class Trainer:
     def _load(self, saved: dict[str, Any], state: dict[str, Any]) -> None:
         self.student.load_state_dict(saved["model_state"])
         self.phase, self.epoch, self.iteration = int(state["phase"]), int(saved["epoch"]), int(state["iteration"])
-        if not 0 <= self.phase < len(self.phases):
+        if not 0 <= self.phase < max(len(self.phases), 1):
             raise ValueError(f"phase {self.phase}")
         self._begin_phase()
-        self.updater.load_state_dict(saved)
+        if self.updater:
+            self.updater.load_state_dict(saved)
         if state["ended"]:
             self._ended = saved["method_state"]
         else:
             self.method.load_state_dict(saved["method_state"])
         self.best_score, self.bad_batches = float(saved["best_score"]), int(state["bad_batches"])
-        if self.epoch * len(self.batches) + self.iteration != self.updater.count:
-            raise ValueError(f"epoch {self.epoch}, iteration {self.iteration}, {self.updater.count} updates")
+        if self.epoch * len(self.batches) + self.iteration != self._count:
+            raise ValueError(f"epoch {self.epoch}, iteration {self.iteration}, {self._count} updates")
         if not 0 < self.iteration < len(self.batches):
             return  # nothing random is left of the epoch
         processes = state["processes"]

@@ -69,13 +69,16 @@ class Method(nn.Module):
 
     Config: ClassVar[type[MethodConfig]]
     """Options and presets."""
+    bases: ClassVar[Mapping[str, type[MethodConfig]]] = {}
+    """Of a method that adds to one of several others: by what `--base` names its Config on that one; `Config` is that
+    of the usual one."""
     serves: ClassVar[tuple[str, ...]]
     """Settings in which it makes sense: "classes", "domains" or both."""
     reason: ClassVar[str] = ""
     """Why it does not serve the other setting."""
     phases: ClassVar[tuple[str, ...]] = ("train",)
     """Phases of a step >= 1, each with all epochs and a schedule of its own; `self.phase` is the present one. Step 0
-    has only the last."""
+    has only the last; see `phases_of_step`."""
 
     def __init__(self, config: MethodConfig, step: Step) -> None:
         super().__init__()
@@ -84,6 +87,11 @@ class Method(nn.Module):
         self.num_old = step.num_old
         self.num_seen = step.num_seen
         self.phase = self.phases[-1]
+
+    @property
+    def phases_of_step(self) -> tuple[str, ...]:
+        """The phases of this step. Empty where nothing trains by gradient: `finish` is all that happens then."""
+        return self.phases if self.step.number else self.phases[-1:]
 
     @property
     def needs_teacher(self) -> bool:
@@ -171,5 +179,5 @@ class Method(nn.Module):
         """Act after the last epoch, before the step is validated and saved; `batches` and `student` as in `before`.
 
         Runs exactly once: a run that is resumed after it knows that it is done. The state dict that is left is what the
-        next step inherits.
+        next step inherits. In a step without phases it may be stopped midway, and then starts anew with the step.
         """

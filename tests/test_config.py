@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, at_step, option_fields
-from methods import METHODS
+from methods import METHODS, configs_of
 from utils.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
-CONFIGS = [DataConfig, ModelConfig, OptimConfig, RunConfig, *(method.Config for method in METHODS.values())]
+CONFIGS = [
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    *(config for name in METHODS for config in configs_of(name).values()),
+]
 
 
 def attributes_read() -> set[str]:

@@ -21,8 +21,11 @@ TERMS = {
     "PLOP": {"ce", "pod"},
     "RCIL": {"ce", "kd", "cube_spatial", "cube_channel"},
     "LGKD": {"ce", "pod", "lgkd"},
+    "EWF": {"ce", "kd"},
+    "UCD": {"ce", "kd", "ucd"},
     "DKD": {"bce", "ac", "kd", "pos", "neg"},
     "STAR": {"mix", "pkd", "cont"},
+    "CFSSeg": set(),
 }
 STATE = {
     "EWC": {"fisher"},
@@ -32,8 +35,11 @@ STATE = {
     "LGKD": {"plop"},
     "DKD": {"aux"},
     "STAR": {"prototypes", "deviations", "norm_mean", "norm_std", "counts"},
+    "CFSSeg": {"phi", "gram", "moment"},
 }
 """What a method leaves in the checkpoint of step 1 beside the network."""
+SMALL = {"CFSSeg": ("--expansion", 64)}
+"""Options of a method with which it takes no time."""
 SHORT = ("--step", 0, 1, "--epochs", 1, "--no_visualize")
 
 
@@ -44,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> dict[str
     class Runs(dict):
         def __missing__(self, name: str) -> Workplace:
             self[name] = Workplace(tmp_path_factory.mktemp(name), shapes)
-            assert self[name].run("--method", name, *SHORT) == 0
+            assert self[name].run("--method", name, *SHORT, *SMALL.get(name, ())) == 0
             return self[name]
 
     return Runs()
@@ -86,6 +92,30 @@ def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
     for step in (0, 1):
         assert_same(load(finished[name].checkpoint(step)), load(workplace.checkpoint(step)))
     assert workplace.results().read_bytes() == finished[name].results().read_bytes()
+
+
+@pytest.mark.parametrize(("name", "terms"), [("EWF", {"ce", "pod"}), ("UCD", {"ce", "pod", "ucd"})])
+def test_a_method_on_another_base(
+    finished: dict[str, Workplace],
+    workplace: Workplace,
+    tmp_path: Path,
+    name: str,
+    terms: set[str],
+    stop_at: StopAt,
+    capfd: pytest.CaptureFixture,
+):
+    """From the first step of FT; also one that is cut off and resumed, and not on a base that it was not begun with."""
+    whole = Workplace(tmp_path / "whole", workplace.data)
+    options = ("--method", name, *SHORT, "--step", 1, "--step_ckpt", finished["FT"].checkpoint(0))
+    assert whole.run(*options, "--base", "PLOP") == 0
+    stop_at(signal.SIGTERM, 1, 1)
+    assert workplace.run(*options, "--base", "PLOP") == 143
+    stop_at(0, -1, -1)
+    assert workplace.run(*options) == 2 and "--base PLOP then and MiB now" in capfd.readouterr().err
+    assert workplace.run(*options, "--base", "PLOP") == 0
+    checkpoint = load(workplace.checkpoint(1))
+    assert_same(checkpoint, load(whole.checkpoint(1)))
+    assert checkpoint["method_state"].keys() == {"base.bounds"} and terms_of(whole) == terms
 
 
 def test_a_first_step_of_another_method_serves_those_that_need_nothing_else(

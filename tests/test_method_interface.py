@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from argparser import parse
-from config import OptimConfig
+from config import DataConfig, OptimConfig
 from methods import METHODS, whole
 from methods.base import Method, MethodConfig
 from methods.finetune import FT
@@ -138,6 +138,32 @@ def test_it_resumes_bit_for_bit_in_either_phase():
         resumed.load_state_dict(through_file(cut_off.state_dict()))
         assert train(resumed) == losses[updates:]
         assert_same(resumed.state_dict(), whole_one.state_dict())
+
+
+class Looks(Probe):
+    """After step 0 it trains nothing."""
+
+    @property
+    def phases_of_step(self) -> tuple[str, ...]:
+        return () if self.step.number else super().phases_of_step
+
+
+def test_a_step_without_phases_is_its_finish_alone():
+    assert [look["phase"] for look in train(probe_trainer(0, Looks))] == ["second"] * 4
+    whole_one = probe_trainer(method=Looks, data=DataConfig(batch_size=1))  # no norm is in training
+    whole_one.begin()
+    assert whole_one.is_done and whole_one.updater is None and "no training" in whole_one.announcement
+    for _ in range(2):  # the second time it is done already
+        whole_one.finish(lambda: small_network(branches=1, classes_per_head=(16,)))
+    resumed = probe_trainer(method=Looks)
+    resumed.load_state_dict(through_file(whole_one.state_dict()))
+    resumed.finish(lambda: None)
+    assert_same(resumed.state_dict(), whole_one.state_dict())
+    assert (whole_one.method.looks, whole_one.method.ends) == (1, 1) and train(resumed) == []
+    trained = through_file(probe_trainer().state_dict())
+    for wrong in ({"epoch": 1}, {"trainer_state": trained["trainer_state"] | {"iteration": 1}}):
+        with pytest.raises(UserError, match="it cannot be resumed"):
+            probe_trainer(method=Looks).load_state_dict(trained | wrong)
 
 
 class Ungrouped(Probe):

@@ -200,6 +200,8 @@ def test_step_0_needs_no_teacher():
         expected = {"ce": spec.cross_entropy(student.logits, y)}
         if name == "LWF-MC":
             expected = {"bce": spec.binary_cross_entropy(student.logits, y)}
+        if name == "CFSSeg":
+            expected = {"bce": spec.valid_binary_cross_entropy(student.logits, y)}
         check(make(name, step=0)(batch(y), student, None), expected)
 
 
@@ -213,6 +215,8 @@ def test_any_method_may_distil_features(pod: str):
     for name in METHODS:
         options = {"pod": pod} | ({"pseudo": "naive"} if name == "PLOP" else {})
         method = make(name, **options)
+        if not method.phases_of_step:
+            continue
         losses = method(batch(y), student, teacher)
         assert losses.keys() & {"cube_spatial", "cube_channel", "pod"} == terms, name
         assert method.needs_teacher or pod == "none"

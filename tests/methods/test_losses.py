@@ -22,6 +22,7 @@ from methods.losses import (
     negative_binary_cross_entropy,
     unbiased_cross_entropy,
     unbiased_distillation,
+    valid_binary_cross_entropy,
 )
 from methods.pooled_cube import channel_cube_distance, difference_of_squares, spatial_cube_distance
 from tests.methods import spec_losses as spec
@@ -44,6 +45,7 @@ LOSSES = {
     "unbiased kd": lambda q, y, old: unbiased_distillation(q, old),
     "adaptive ce": lambda q, y, old: adaptive_cross_entropy(q, y, torch.tensor([0.25, 2.0])),
     "bce": lambda q, y, old: binary_cross_entropy(q, y),
+    "bce of valid pixels": lambda q, y, old: valid_binary_cross_entropy(q, y),
     "binary kd": lambda q, y, old: binary_distillation(q, old),
     "disjoint bce": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=False),
     "disjoint bce, true background": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=True),
@@ -99,6 +101,7 @@ def test_losses_of_labels(kinds: list[int]):
     for num_old, weight in ((0, 2.0), (1, 1.0), (NUM_OLD, 35.0)):
         expected = spec.foreground_binary_cross_entropy(q, y, num_old, weight)
         close(foreground_binary_cross_entropy(q, y, num_old, weight), expected)
+    close(valid_binary_cross_entropy(q, y), spec.valid_binary_cross_entropy(q, y))
     for background in (False, True):
         close(
             disjoint_binary_cross_entropy(q, old, y, true_background=background),
