@@ -143,6 +143,7 @@ def build_parser(
     own = config_of(method, base)
     parser = _Parser(
         "run.py",
+        "run.py [options]",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         description="Train and score a network that learns classes in steps. Defaults in brackets: those of the "
