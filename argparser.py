@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields, shown
 from dataset import DATASETS, open_dataset, open_task, scenario_of
 from dataset.base import DatasetSpec
-from methods import METHODS, preset
+from methods import METHODS, config_of, configs_of, preset
 from methods.base import Method, MethodConfig
 from methods.spelling import READ_ELSEWHERE, WITHOUT_EFFECT, read_authors_spelling
 from modules.backbones import BACKBONES
@@ -86,16 +86,17 @@ def parse(arguments: Sequence[str]) -> Parsed:
     for name in ("lr", "epochs"):
         if name in typed:
             typed[name] = _by_step(typed[name], steps)
-    published = preset(method, data.dataset, task.name, typed.get("pod", method.Config.pod))
+    own = config_of(method_name, typed.get("base"))
+    published = preset(own, data.dataset, task.name, typed.get("pod", own.pod))
     of_preset = {name: value for name, value in published.items() if name not in typed}
     values = of_preset | typed
-    _refuse_foreign(method_name, typed)
+    _refuse_foreign(_typed_as(method_name, own), own, typed)
     _named("backbone", values.get("backbone", ModelConfig.backbone))
     config = RunConfig(
         data=data,
         model=ModelConfig(**_of(ModelConfig, values)),
         optim=OptimConfig(**_of(OptimConfig, values)),
-        method=method.Config(**_of(method.Config, values)),
+        method=own(**_of(own, values)),
         method_name=method_name,
         **_of(RunConfig, values),
     )
@@ -131,52 +132,59 @@ def add_switch(group: Any, name: str, text: str) -> None:
     group.add_argument(f"--no-{name}", dest=name, action=Switch, nargs=0, help=argparse.SUPPRESS)
 
 
-def build_parser(method: str = USUAL["method"], published: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+def build_parser(
+    method: str = USUAL["method"], base: str | None = None, published: Mapping[str, Any] | None = None
+) -> argparse.ArgumentParser:
     """One option per field of the configurations.
 
-    The help shows those of `method` first, with the values that were `published` as defaults; options of other methods
-    are read, and not shown.
+    The help shows those of `method`, on `base` where it has bases, first, with the values that were `published` as
+    defaults; options of other methods are read, and not shown.
     """
+    own = config_of(method, base)
     parser = _Parser(
         "run.py",
+        "run.py [options]",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         description="Train and score a network that learns classes in steps. Defaults in brackets: those of the "
-        f"method {method}; --method NAME, --dataset and --task before --help show others.",
+        f"method {_typed_as(method, own)}; --method NAME, --dataset and --task before --help show others.",
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     known: set[str] = set()
-    for title, config, names in method_groups(method) + [(title, config, None) for title, config in GROUPS.items()]:
+    groups = method_groups(_typed_as(method, own), own) + [(title, config, None) for title, config in GROUPS.items()]
+    for title, config, names in groups:
         _add_group(parser.add_argument_group(title), config, names, known, published or {})
     hidden = parser.add_argument_group()
-    for other in METHODS.values():
-        _add_group(hidden, other.Config, None, known, {}, visible=False)
+    for config in (config for name in METHODS for config in configs_of(name).values()):
+        _add_group(hidden, config, None, known, {}, visible=False)
     for name in (*WITHOUT_EFFECT, *READ_ELSEWHERE):
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
     return parser
 
 
-def method_groups(name: str) -> list[tuple[str, type, set[str]]]:
-    """Title, configuration and option names: what is the method's own, with other defaults too, and what all have."""
-    config = METHODS[name].Config
+def method_groups(name: str, config: type[MethodConfig]) -> list[tuple[str, type, set[str]]]:
+    """Title, configuration and option names: what is the method's own, with other defaults too, and what all have.
+
+    `name`: how the method is typed.
+    """
     defaults = {spec.name: spec.default for spec in option_fields(MethodConfig)}
     own = {spec.name for spec in option_fields(config) if defaults.get(spec.name, MISSING) != spec.default}
     own |= {option for values in vars(config).get("presets", {}).values() for option in values if option in defaults}
     return [(f"method {name}", config, own), ("every method", config, set(defaults) - own)]
 
 
-def _asked_about(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """The method whose options the help is to show, and its published values for the data set and task."""
+def _asked_about(arguments: Sequence[str]) -> tuple[str, str | None, dict[str, Any]]:
+    """The method and base whose options the help is to show, and the published values for the data set and task."""
     words = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name, usual in (USUAL | {"pod": None}).items():
+    for name, usual in (USUAL | {"base": None, "pod": None}).items():
         words.add_argument(f"--{name}", nargs="?", default=usual)
     try:
         found, _ = words.parse_known_args([word for word in arguments if word != "--help"])
     except argparse.ArgumentError:
-        return USUAL["method"], {}
+        return USUAL["method"], None, {}
     name = found.method if found.method in METHODS else USUAL["method"]
-    method = METHODS[name]
-    return name, preset(method, str(found.dataset), str(found.task), found.pod or method.Config.pod)
+    config = config_of(name, found.base)
+    return name, found.base, preset(config, str(found.dataset), str(found.task), found.pod or config.pod)
 
 
 def _add_group(
@@ -229,7 +237,7 @@ def _named(table: str, name: str) -> Any:
 
 def _of(config: type, values: dict[str, Any]) -> dict[str, Any]:
     """The entries of `values` that are fields of `config`; argparse's lists become tuples."""
-    names = {spec.name for spec in option_fields(config)} & values.keys()
+    names = _names(config) & values.keys()
     return {name: tuple(v) if isinstance(v := values[name], list) else v for name in names}
 
 
@@ -253,13 +261,25 @@ def _by_step(values: Sequence[Any], steps: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(typed.get(step, values[0] if step < steps[0] else values[-1]) for step in range(steps[-1] + 1))
 
 
-def _refuse_foreign(method: str, typed: dict[str, Any]) -> None:
-    """An option of another method would be ignored silently: refuse it."""
-    names = {name: {spec.name for spec in option_fields(other.Config)} for name, other in METHODS.items()}
-    for option in sorted(set().union(*names.values()) - names[method]):
-        if option in typed:
-            owners = [name for name, of_it in names.items() if option in of_it]
-            raise UserError(f"--{option} is an option of {', '.join(owners)}, not of --method {method}")
+def _typed_as(name: str, config: type[MethodConfig]) -> str:
+    """How the method `name` with the options of `config` is typed."""
+    return next(typed for typed, other in configs_of(name).items() if other is config)
+
+
+def _refuse_foreign(method: str, config: type[MethodConfig], typed: dict[str, Any]) -> None:
+    """An option of another method, or of a base that was not chosen, would be ignored silently: refuse it."""
+    owners: dict[str, list[str]] = {}
+    for name in METHODS:
+        names = {typed_as: _names(other) for typed_as, other in configs_of(name).items()}
+        for option in set().union(*names.values()):
+            having = [typed_as for typed_as, of_it in names.items() if option in of_it]
+            owners.setdefault(option, []).extend([name] if len(having) == len(names) else having)
+    for option in sorted(owners.keys() & typed.keys() - _names(config)):
+        raise UserError(f"--{option} is an option of {', '.join(owners[option])}, not of --method {method}")
+
+
+def _names(config: type) -> set[str]:
+    return {spec.name for spec in option_fields(config)}
 
 
 def _unknown(word: str, parser: argparse.ArgumentParser) -> str:

@@ -130,12 +130,14 @@ class OptimConfig(Checked):
     lr_decay_step: int = option(5000, "iterations between two decays of the step schedule", least=1)
     lr_decay_factor: float = option(0.1, "factor of one decay of the step schedule")
     warmup: int = option(0, "iterations of linear warm-up", least=0)
+    warmup_share: float = option(0.0, "share of all iterations with a linear warm-up from 0.001 of the rate on")
     lr_old: float = option(1.0, "factor on the learning rate of the old classifiers")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(all(rate > 0 for rate in self.lr), "lr", "above 0")
         self.require(all(count > 0 for count in self.epochs), "epochs", "above 0")
+        self.require(0 <= self.warmup_share <= 1, "warmup_share", "from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,11 +26,15 @@ class SegOutput(NamedTuple):
     """What a forward pass returns, in training and in evaluation.
 
     logits (B, C, H, W) at the size of the input; features: layer1..layer4 (stage outputs after their last
-    activation), pre_logits (B, D, h, w) and logits_small (B, C, h, w), the logits before upsampling.
+    activation), pre_logits (B, D, h, w) and logits_small (B, C, h, w), the logits before upsampling. weight
+    (C, D, 1, 1) and bias (C,): of the classifiers, those of all steps in order. D is another one where they see random
+    features of pre_logits.
     """
 
     logits: Tensor
     features: dict[str, Tensor]
+    weight: Tensor | None = None
+    bias: Tensor | None = None
 
 
 class SegmentationNet(nn.Module):
@@ -55,7 +59,19 @@ class SegmentationNet(nn.Module):
         small = torch.cat([classifier(seen) for classifier in self.classifiers], dim=1)
         features["logits_small"] = small
         logits = F.interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)
-        return SegOutput(logits, features)
+        weight, bias = (torch.cat([getattr(own, name) for own in self.classifiers]) for name in ("weight", "bias"))
+        return SegOutput(logits, features, weight, bias)
+
+    def fix_background_(self) -> None:
+        """Keep the logit of the background at 0 from now on, whatever trains: sigmoid classifiers have no background.
+
+        With it the largest logit is that of the background where no class has one above 0, a sigmoid above 1/2.
+        """
+        for parameter in self.classifiers[0].parameters():
+            with torch.no_grad():
+                parameter[0] = 0
+            if parameter.requires_grad:
+                parameter.register_hook(_without_background)
 
     def expand_(self, features: int) -> None:
         """Let the classifiers see so many random features of what the head gives; they start anew. Idempotent."""
@@ -251,6 +267,11 @@ def find_pretrained(config: ModelConfig) -> Path:
             f"{config.backbone}-*.pth; {cure(config.backbone, config.width)}"
         )
     return whole[0]
+
+
+def _without_background(gradient: Tensor) -> Tensor:
+    """The gradient of a classifier without that of its first class. A new tensor: this one may be another's, too."""
+    return torch.cat([torch.zeros_like(gradient[:1]), gradient[1:]])
 
 
 def _shape(state: State, name: str) -> tuple[int, ...] | str:

@@ -36,7 +36,7 @@ class Task:
     """One order of arrival. Class ids are those of the data set, 0 the background; domain ids count from 0.
 
     `arrivals`: what each step brings. Classes, with the background 0 first in step 0; or, kind "domain", domains, each
-    of which shows all `num_classes_total` classes.
+    of which shows all `num_classes_total` classes. `scenario`: which training images a step has, as --scenario says.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Task:
     kind: Literal["class", "domain"]
     arrivals: tuple[tuple[int, ...], ...]
     num_classes_total: int
+    scenario: str = "disjoint"
 
     @property
     def num_steps(self) -> int:

@@ -1,6 +1,7 @@
 """From the configuration to the loaders of a step. A new data set is a file here and a line in DATASETS."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,10 @@ def open_dataset(config: DataConfig) -> DatasetSpec:
 def open_task(config: DataConfig, spec: DatasetSpec) -> Task:
     """The task of a run: that of --class_order, else that of --task."""
     if config.class_order:
-        return read_class_order(spec.facts, config.class_order, spec.class_names)
-    return get_task(spec.facts, config.task)
+        task = read_class_order(spec.facts, config.class_order, spec.class_names)
+    else:
+        task = get_task(spec.facts, config.task)
+    return replace(task, scenario=scenario_of(config, spec))
 
 
 def scenario_of(config: DataConfig, spec: DatasetSpec) -> str:

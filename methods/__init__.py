@@ -6,7 +6,9 @@ from typing import Any
 from config import option_fields
 from methods.base import Method, MethodConfig
 from methods.cfsseg import CFSSeg
+from methods.dkd import DKD
 from methods.ewc import EWC
+from methods.ewf import EWF
 from methods.features import FeatureConfig
 from methods.finetune import FT
 from methods.ilt import ILT
@@ -18,6 +20,8 @@ from methods.pi import PI
 from methods.plop import PLOP
 from methods.rcil import RCIL
 from methods.rw import RW
+from methods.star import STAR
+from methods.ucd import UCD
 
 SETTINGS = {"classes", "domains"}
 PARTS: dict[str, Callable[[type], bool]] = {
@@ -59,20 +63,36 @@ METHODS = whole(
         "PLOP": PLOP,
         "RCIL": RCIL,
         "LGKD": LGKD,
+        "DKD": DKD,
+        "STAR": STAR,
+        "EWF": EWF,
+        "UCD": UCD,
         "CFSSeg": CFSSeg,
     }
 )
 
 
-def preset(method: type[Method], dataset: str, task: str, pod: str) -> dict[str, Any]:
-    """Values of the published runs of `method` by option name.
+def config_of(name: str, base: str | None = None) -> type[MethodConfig]:
+    """Options and presets of the method `name`, on `base` where it adds to another one."""
+    method = METHODS[name]
+    return method.bases.get(base, method.Config)
+
+
+def configs_of(name: str) -> dict[str, type[MethodConfig]]:
+    """Options and presets of the method `name` by how it is typed: of several where it has several bases."""
+    method = METHODS[name]
+    return {f"{name} --base {base}": config for base, config in method.bases.items()} or {name: method.Config}
+
+
+def preset(config: type[MethodConfig], dataset: str, task: str, pod: str) -> dict[str, Any]:
+    """Values of the published runs of the method with `config` by option name.
 
     Where `pod` is not the method's own distillation of features, its factors are those of the first method whose own it
     is.
     """
-    values = method.Config.preset(dataset, task)
-    owner = next((other for other in METHODS.values() if other.Config.pod == pod), method)
-    if method.Config.pod != pod:
+    values = config.preset(dataset, task)
+    owner = next((other.Config for other in METHODS.values() if other.Config.pod == pod), config)
+    if config.pod != pod:
         names = {spec.name for spec in option_fields(FeatureConfig)} - {"pod"}
-        values |= {n: v for n, v in owner.Config.preset(dataset, task).items() if n in names}
+        values |= {n: v for n, v in owner.preset(dataset, task).items() if n in names}
     return values

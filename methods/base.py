@@ -16,6 +16,7 @@ from config import Checked, option
 from methods.features import FeatureConfig, feature_distillation
 from segmentation_module import SegmentationNet, SegOutput
 from tasks import Step
+from utils.errors import UserError
 from utils.optim import Group
 
 Presets = Mapping[str, Mapping[str, Any]]
@@ -68,6 +69,9 @@ class Method(nn.Module):
 
     Config: ClassVar[type[MethodConfig]]
     """Options and presets."""
+    bases: ClassVar[Mapping[str, type[MethodConfig]]] = {}
+    """Of a method that adds to one of several others: by what `--base` names its Config on that one; `Config` is that
+    of the usual one."""
     serves: ClassVar[tuple[str, ...]]
     """Settings in which it makes sense: "classes", "domains" or both."""
     reason: ClassVar[str] = ""
@@ -106,8 +110,15 @@ class Method(nn.Module):
     def inherit(self, state: dict[str, Tensor]) -> None:
         """Take over `state`, the state dict of this method at the end of the step before; steps >= 1 only.
 
-        It is empty where another method trained that step. Raises UserError where this one cannot do without.
+        It is empty where another method trained that step. Raises `lacking` where this one cannot do without.
         """
+
+    def lacking(self, entry: str) -> UserError:
+        """What `inherit` raises where the state of the step before has no `entry`."""
+        return UserError(
+            f"the checkpoint of step {self.step.number - 1} holds no {entry}, which --method {type(self).__name__} "
+            "needs: train that step with it, too, or name such a file with --step_ckpt"
+        )
 
     @torch.no_grad()
     def initialise(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:

@@ -91,15 +91,13 @@ class CFSSeg(Method):
 
     def inherit(self, state: dict[str, Tensor]) -> None:
         """Take over Phi and the sums, without a pixel of the new classes. UserError where there are none."""
-        before, needed = self.step.number - 1, ("phi.weight", "gram", "moment")
-        if not set(needed) <= state.keys():
-            raise UserError(
-                f"the checkpoint of step {before} holds no sums of features, which --method CFSSeg needs: train that "
-                "step with it, too, or name such a file with --step_ckpt"
-            )
-        weight, self.gram, moment = (state[name] for name in needed)
+        for entry in ("phi.weight", "gram", "moment"):
+            if entry not in state:
+                raise self.lacking(entry)
+        weight, self.gram, moment = state["phi.weight"], state["gram"], state["moment"]
         if weight.shape != self.phi.weight.shape:
-            raise UserError(f"--expansion {self.config.expansion}: step {before} has {len(weight)}; give that")
+            size, before = self.config.expansion, self.step.number - 1
+            raise UserError(f"--expansion {size}: step {before} has {len(weight)}; give that")
         self.phi.load_state_dict({"weight": weight})
         self.moment = F.pad(moment, (0, self.num_seen - moment.shape[1]))
 

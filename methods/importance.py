@@ -21,7 +21,6 @@ from methods.losses import cross_entropy
 from modules.authors_names import authors_tensor
 from segmentation_module import SegmentationNet, SegOutput
 from tasks import Step
-from utils.errors import UserError
 
 TINY = 1e-8
 Weights = dict[str, Tensor]
@@ -95,10 +94,7 @@ class ImportanceMethod(Method):
         for entry in self.carries:
             found = {n.split(".", 1)[1].replace("/", "."): t for n, t in state.items() if n.startswith(f"{entry}.")}
             if not found:
-                raise UserError(
-                    f"the checkpoint of step {self.step.number - 1} holds no {entry}, which --method "
-                    f"{type(self).__name__} needs: train that step with it, too, or name such a file with --step_ckpt"
-                )
+                raise self.lacking(entry)
             carried[entry] = self._of_student(found)
         terms = [self.normalised(values) for values in carried.values()]
         names = [name for name, _ in self.anchors.items() if all(name in term for term in terms)]

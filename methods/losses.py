@@ -54,6 +54,27 @@ def binary_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
     return total * num_old / old_logits.numel()
 
 
+def foreground_binary_cross_entropy(logits: Tensor, labels: Tensor, num_old: int, pos_weight: float) -> Tensor:
+    """One classifier per new class, each for itself, and none for the background (METHODS2 17).
+
+    Summed over the new classes, mean over all pixels. A pixel of its class counts `pos_weight` times. An ignored pixel
+    is none of any class.
+    """
+    first = max(num_old, 1)
+    new_logits = at_least_float32(_split(logits, first)[1])
+    new = (labels >= first) & (labels != IGNORE_INDEX)
+    own = new_logits.gather(1, labels.where(new, first)[:, None] - first)[:, 0]
+    # -ln(1 - s(z)) = softplus(z) everywhere; where a class is, p times -ln s(z) = softplus(z) - z takes its place. No
+    # map of all classes has to be made of the labels.
+    change = (pos_weight - 1) * F.softplus(own) - pos_weight * own
+    return (F.softplus(new_logits).sum() + (change * new).sum()) / labels.numel()
+
+
+def negative_binary_cross_entropy(logits: Tensor) -> Tensor:
+    """Binary cross entropy against "not this class" everywhere, its mean."""
+    return F.softplus(at_least_float32(logits)).mean()
+
+
 def disjoint_binary_cross_entropy(
     student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, true_background: bool
 ) -> Tensor:

@@ -60,7 +60,8 @@ def old_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the files that test_old_checkpoints.py is about. Not to be changed."""
     folder = tmp_path_factory.mktemp("old")
     with tarfile.open(Path(__file__).with_name("old_checkpoints.tar.xz")) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # not in the first releases of Python 3.11
+        archive.extractall(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ import pytest
 from argparser import Parsed, build_parser, parse
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
 from dataset import DATASETS
-from methods import METHODS
+from methods import METHODS, configs_of
 from modules.backbones import BACKBONES
 from utils.errors import UserError
 
@@ -70,11 +70,12 @@ COMMON = {spec.name for config in (RunConfig, DataConfig, ModelConfig, OptimConf
 def test_every_field_is_an_option_and_the_help_has_those_of_the_method_alone():
     parser = build_parser()
     known = {option for action in parser._actions for option in action.option_strings}
-    fields = {name: {spec.name for spec in option_fields(method.Config)} for name, method in METHODS.items()}
+    configs = {typed: config for name in METHODS for typed, config in configs_of(name).items()}
+    fields = {typed: {spec.name for spec in option_fields(config)} for typed, config in configs.items()}
     everything = COMMON.union(*fields.values()) - {"method_name"} | {"method"}
     assert {f"--{name}" for name in everything} <= known
     for method, own in fields.items():
-        text = build_parser(method).format_help()
+        text = build_parser(*method.split(" --base ")).format_help()
         shown = set(re.findall(r"^  --(\w+)", text, re.MULTILINE)) - {"local_rank"}
         assert shown == (COMMON - {"method_name"} | {"method"} | own), method
 
@@ -101,11 +102,15 @@ def help_of(line: str, capsys: pytest.CaptureFixture) -> tuple[list[str], dict[s
         ("--method PLOP", ["pod [local]", "pod_factor [0.01]", "init_bias [on]", "pseudo [entropy]"]),
         ("--method=PLOP --dataset ade", ["pod_factor [0.001]", "pod_logits_factor [1e-05]"]),
         ("--dataset ade --method MiB --pod cube", ["spatial_factors [5e-06 5e-07]", "lr [0.01 0.001]"]),
+        ("--method EWF --dataset ade --task 100-5", ["base [MiB]", "loss_kd [100.0]", "epochs [60]", "pod [none]"]),
+        ("--method EWF --base PLOP", ["base [PLOP]", "pod [local]", "pseudo [entropy]", "pod_factor [0.01]"]),
+        ("--base=PLOP --dataset ade --method UCD", ["pod_factor [0.001]", "loss_ucd [0.01]", "ucd_anchors [2048]"]),
         ("--method RCIL --dataset cityscapes_domain --task 11-1", ["lr [0.02 0.004]", "loss_kd [0.0]"]),
     ],
 )
 def test_the_help_shows_the_defaults_of_method_and_data_set(line: str, defaults: list[str], capsys):
-    method = read(line).config.method_name
+    config = read(line).config
+    method = " --base ".join([config.method_name, *filter(None, [getattr(config.method, "base", None)])])
     titles, options, text = help_of(line, capsys)
     of_groups = [f"method {method}", "every method", "run", "data", "network", "optimiser"]
     assert titles == ["options", *of_groups]
@@ -221,7 +226,7 @@ def test_rates_go_by_the_steps_that_run(line: str, steps: tuple, rates: dict):
         ("--step 2 1", "--step 2 1: name each step once, in ascending order"),
         ("--step 1 1", "--step 1 1: name each step once"),
         ("--task offline --step 1", "steps 0 to 0"),
-        ("--method FT --loss_kd 10", "--loss_kd is an option of LWF, ILT, MiB, RCIL, not of --method FT"),
+        ("--method FT --loss_kd 10", "--loss_kd is an option of LWF, ILT, MiB, RCIL, .*, not of --method FT"),
         ("--method MiB --reg_alpha 1", "--reg_alpha is an option of EWC, RW, not of --method MiB"),
         ("--regularizer l2", "--regularizer l2: choose from ewc, rw, pi"),
         ("--method PLOP --pod_options {}", "--pod_options {}: JSON with the factor .*--pod_logits_factor"),

@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, at_step, option_fields
-from methods import METHODS
+from methods import METHODS, configs_of
 from utils.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
-CONFIGS = [DataConfig, ModelConfig, OptimConfig, RunConfig, *(method.Config for method in METHODS.values())]
+CONFIGS = [
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    *(config for name in METHODS for config in configs_of(name).values()),
+]
 
 
 def attributes_read() -> set[str]:
@@ -73,6 +79,7 @@ def run_config(**options: object) -> RunConfig:
         (OptimConfig, {"lr": (0.1, 0.0)}, "above 0"),
         (OptimConfig, {"epochs": (0,)}, "above 0"),
         (OptimConfig, {"warmup": -1}, "at least 0"),
+        (OptimConfig, {"warmup_share": 1.5}, "from 0 to 1"),
         (OptimConfig, {"lr_decay_step": 0}, "at least 1"),
         (OptimConfig, {"lr_policy": "cosine"}, "choose from poly, step, none"),
         (run_config, {"opt_level": "O2"}, "choose from O0, O1"),

@@ -21,6 +21,10 @@ TERMS = {
     "PLOP": {"ce", "pod"},
     "RCIL": {"ce", "kd", "cube_spatial", "cube_channel"},
     "LGKD": {"ce", "pod", "lgkd"},
+    "EWF": {"ce", "kd"},
+    "UCD": {"ce", "kd", "ucd"},
+    "DKD": {"bce", "ac", "kd", "pos", "neg"},
+    "STAR": {"mix", "pkd", "cont"},
     "CFSSeg": set(),
 }
 STATE = {
@@ -29,6 +33,8 @@ STATE = {
     "PI": {"path_score"},
     "PLOP": {"bounds"},
     "LGKD": {"plop"},
+    "DKD": {"aux"},
+    "STAR": {"prototypes", "deviations", "norm_mean", "norm_std", "counts"},
     "CFSSeg": {"phi", "gram", "moment"},
 }
 """What a method leaves in the checkpoint of step 1 beside the network."""
@@ -74,7 +80,7 @@ def test_two_steps(finished: dict[str, Workplace], name: str):
         assert penalties[0] == 0 and max(penalties) > 0
 
 
-@pytest.mark.parametrize("name", ["RW", "PI", "PLOP"])  # RW holds all that EWC does
+@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "STAR"])  # RW holds all that EWC does
 def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
     finished: dict[str, Workplace], workplace: Workplace, name: str, stop_at: StopAt
 ):
@@ -88,11 +94,35 @@ def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
     assert workplace.results().read_bytes() == finished[name].results().read_bytes()
 
 
+@pytest.mark.parametrize(("name", "terms"), [("EWF", {"ce", "pod"}), ("UCD", {"ce", "pod", "ucd"})])
+def test_a_method_on_another_base(
+    finished: dict[str, Workplace],
+    workplace: Workplace,
+    tmp_path: Path,
+    name: str,
+    terms: set[str],
+    stop_at: StopAt,
+    capfd: pytest.CaptureFixture,
+):
+    """From the first step of FT; also one that is cut off and resumed, and not on a base that it was not begun with."""
+    whole = Workplace(tmp_path / "whole", workplace.data)
+    options = ("--method", name, *SHORT, "--step", 1, "--step_ckpt", finished["FT"].checkpoint(0))
+    assert whole.run(*options, "--base", "PLOP") == 0
+    stop_at(signal.SIGTERM, 1, 1)
+    assert workplace.run(*options, "--base", "PLOP") == 143
+    stop_at(0, -1, -1)
+    assert workplace.run(*options) == 2 and "--base PLOP then and MiB now" in capfd.readouterr().err
+    assert workplace.run(*options, "--base", "PLOP") == 0
+    checkpoint = load(workplace.checkpoint(1))
+    assert_same(checkpoint, load(whole.checkpoint(1)))
+    assert checkpoint["method_state"].keys() == {"base.bounds"} and terms_of(whole) == terms
+
+
 def test_a_first_step_of_another_method_serves_those_that_need_nothing_else(
     finished: dict[str, Workplace], workplace: Workplace, capfd: pytest.CaptureFixture
 ):
     first = (*SHORT, "--step", 1, "--step_ckpt", finished["FT"].checkpoint(0))
-    for name in ("EWC", "PI"):
+    for name in ("EWC", "PI", "DKD", "STAR"):
         assert workplace.run("--method", name, *first) == 2
         error = capfd.readouterr().err
         assert error.count("\n") == 1 and f"which --method {name} needs: train that step with it" in error

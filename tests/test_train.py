@@ -139,8 +139,14 @@ def test_no_iteration_waits_for_the_device(name: str):
         for entry in getattr(METHODS[name], "carries", ())
     }
     step = STEPS[1] if METHODS[name](METHODS[name].Config(), STEPS[1]).phases_of_step else STEPS[0]
-    images = InMemory(step.num_seen, count=3)
-    trainer = trainer_of(METHODS[name], step, images, inherited=carried, print_interval=100)
+    if step.number and not carried:  # what an untrained step 0 leaves
+        first = trainer_of(METHODS[name], STEPS[0], InMemory(16))
+        first.begin()
+        first.finish(lambda: None)
+        carried = first.method.state_dict()
+    options = {"inherited": carried, "print_interval": 100, "optim": OptimConfig(lr=(1e-5,), epochs=(1,))}
+    trainer = trainer_of(METHODS[name], step, InMemory(step.num_seen, count=3), **options)
+    trainer.begin()
     epoch = trainer.train_epoch()
     with Waits() as waits:
         next(epoch), next(epoch)

@@ -14,6 +14,8 @@ from utils.errors import UserError
 
 GRADIENT = "gradient"
 """The term that is the norm of the gradient, which is judged and not reported."""
+WARMUP_START = 0.001
+"""Factor on the rate where the warm-up of `--warmup_share` starts."""
 
 
 class Group(NamedTuple):
@@ -80,10 +82,14 @@ def load_optimizer_(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
 
 
 def rate_factor(config: OptimConfig, iterations: int) -> Callable[[int], float]:
-    """Iteration -> factor: poly (1 - i/N)^power, step, or none; after a linear warm-up over `warmup` iterations."""
+    """Iteration -> factor: poly (1 - i/N)^power, step, or none; times that of a linear warm-up over `warmup`
+    iterations, or over `warmup_share` of all."""
+    share = config.warmup_share * iterations
 
     def factor(iteration: int) -> float:
         warm = min(1.0, (iteration + 1) / (config.warmup + 1))
+        if iteration < share:
+            warm *= WARMUP_START + (1 - WARMUP_START) * iteration / share
         if config.lr_policy == "poly":
             return warm * max(0.0, 1 - iteration / iterations) ** config.lr_power
         if config.lr_policy == "step":

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from argparser import GROUPS, RENAMED, method_groups
 from config import at_step, option_fields, shown
 from dataset import DATASETS
-from methods import METHODS, preset
+from methods import METHODS, configs_of, preset
 from methods.base import MethodConfig
 
 PAGE = Path(__file__).parents[1] / "SETTINGS.md"
@@ -25,8 +25,8 @@ def markdown() -> str:
     for title, config in GROUPS.items():
         parts += [f"### {title.capitalize()}", options_table(option_fields(config))]
     parts += ["### Every method", options_table(option_fields(MethodConfig))]
-    for name in METHODS:
-        _, config, own = method_groups(name)[0]
+    for name, config in every_config().items():
+        _, _, own = method_groups(name, config)[0]
         fields = [spec for spec in option_fields(config) if spec.name in own]
         parts += [f"### Method {name}", options_table(fields) if fields else "No options of its own."]
     return "\n\n".join(parts) + "\n"
@@ -45,23 +45,34 @@ OPTIONS_NOTE = (
 )
 
 
+def every_config() -> dict[str, type[MethodConfig]]:
+    """The configuration of each method, and on each base where it has several, by how it is typed."""
+    return {typed: config for name in METHODS for typed, config in configs_of(name).items()}
+
+
 def wrapped(text: str) -> str:
     """A paragraph."""
     return textwrap.fill(text, 120)
 
 
 def published_table() -> str:
-    """A row for each data set, or task of it with values of its own, and group of methods with equal values."""
+    """A row for each data set, or task of it with values of its own, and group of methods with equal values.
+
+    Methods that do not serve a data set are left out.
+    """
     lines = [
         "| data set, task | methods | learning rate | epochs | other options |",
         "|---|---|---|---|---|",
     ]
     for place in places():
         dataset, _, task = place.partition(" ")
+        setting = "domains" if DATASETS[dataset](None).facts.kind == "domain" else "classes"
         groups: dict[tuple[str, ...], list[str]] = {}
-        for name, method in METHODS.items():
-            values = preset(method, dataset, task, method.Config.pod)
-            if task and values == preset(method, dataset, "", method.Config.pod):
+        for name, config in every_config().items():
+            if setting not in METHODS[name.split()[0]].serves:
+                continue
+            values = preset(config, dataset, task, config.pod)
+            if task and values == preset(config, dataset, "", config.pod):
                 continue
             groups.setdefault(cells(values), []).append(name)
         lines += [f"| {place} | {', '.join(names)} | {' | '.join(row)} |" for row, names in groups.items()]
@@ -71,7 +82,7 @@ def published_table() -> str:
 def places() -> list[str]:
     """Data sets, each followed by its tasks that some method has values for."""
     named = {
-        key for method in METHODS.values() for base in method.Config.__mro__ for key in vars(base).get("presets", {})
+        key for config in every_config().values() for base in config.__mro__ for key in vars(base).get("presets", {})
     }
     known = [name for name in DATASETS if name in named]
     return [place for name in known for place in (name, *sorted(key for key in named if key.startswith(f"{name} ")))]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from config import option_fields
-from methods import METHODS, preset
+from methods import METHODS, config_of, preset
 from methods.base import Batch, Method
 from segmentation_module import SegOutput
 from tests.helpers import task_of
@@ -16,9 +16,9 @@ FEATURES = {"layer1": (6, 9, 7), "layer2": (8, 5, 4), "layer3": (9, 3, 2), "laye
 
 def make(name: str, dataset: str = "voc", task: str = "15-1", step: int = 1, **options: object) -> Method:
     """The method at a step, with the published values of the data set where `options` say nothing."""
-    config = METHODS[name].Config
+    config = config_of(name, options.get("base"))
     names = {spec.name for spec in option_fields(config)}
-    published = preset(METHODS[name], dataset, task, options.get("pod", config.pod))
+    published = preset(config, dataset, task, options.get("pod", config.pod))
     of_method = {option: value for option, value in published.items() if option in names}
     return METHODS[name](config(**of_method | options), task_of(dataset, task).step(step))
 

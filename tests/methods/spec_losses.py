@@ -144,6 +144,15 @@ def disjoint_binary_cross_entropy(student: Tensor, teacher: Tensor, labels: Tens
     return total / labels.numel()
 
 
+def foreground_binary_cross_entropy(logits: Tensor, labels: Tensor, num_old: int, pos_weight: float) -> float:
+    """METHODS2 17: all pixels count, the ignored ones as negatives."""
+    total = 0.0
+    for q, label in zip(pixels(logits), labels.flatten().tolist(), strict=True):
+        for c in range(max(num_old, 1), len(q)):
+            total += pos_weight * binary(q[c], 1.0) if label == c else binary(q[c], 0.0)
+    return total / labels.numel()
+
+
 def adaptive_cross_entropy(logits: Tensor, labels: Tensor, factors: Sequence[float]) -> float:
     parts = [cross_entropy(q[None], y[None]) for q, y in zip(logits, labels, strict=True)]
     return sum(part * float(factor) for part, factor in zip(parts, factors, strict=True)) / len(logits)
@@ -171,3 +180,48 @@ def local_pod(a: Tensor, b: Tensor, scales: Sequence[int] = (1, 2, 4)) -> float:
         pairs = zip(embedding(old), embedding(new), strict=True)
         total += math.sqrt(sum((one - other) ** 2 for one, other in pairs))
     return total / len(a)
+
+
+Row = tuple[list[float], int, bool, list[float], int, float]
+"""Of a pixel: its features, of length 1, class, whether that is a label, teacher's probabilities, number, weight."""
+
+
+def uncertainty_contrast(student: Tensor, known: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> float:
+    """METHODS 11, point 2, over all pixels."""
+    num_old, anchors, of_teacher = teacher.shape[1], [], []
+    both = zip(pixels(student), pixels(known), pixels(teacher), labels.flatten().tolist(), strict=True)
+    for place, (seen, remembered, q_old, label) in enumerate(both):
+        labelled = num_old <= label != IGNORED
+        value = label if labelled else q_old.index(max(q_old))
+        if label == IGNORED or value == 0:
+            continue
+        beliefs = [math.exp(q - log_sum_exp(q_old)) for q in q_old]
+        anchors.append((of_length_1(seen), value, labelled, beliefs, place, 1.0))
+        if not labelled:
+            of_teacher.append((of_length_1(remembered), value, labelled, beliefs, -1, 1.0))
+    return contrast(anchors, anchors + of_teacher, temperature)
+
+
+def of_length_1(vector: list[float]) -> list[float]:
+    return [value / math.sqrt(sum(x * x for x in vector)) for value in vector]
+
+
+def contrast(anchors: Sequence[Row], keys: Sequence[Row], temperature: float) -> float:
+    """The mean over anchors by their weights; negatives count by their weights."""
+
+    def dot(one: list[float], other: list[float]) -> float:
+        return sum(x * y for x, y in zip(one, other, strict=True))
+
+    total, count = 0.0, 0.0
+    for features, value, labelled, beliefs, place, weight in anchors:
+        scores = [dot(features, key[0]) / temperature for key in keys]
+        away = sum(key[5] * math.exp(score) for key, score in zip(keys, scores, strict=True) if key[1] != value)
+        terms = []
+        for key, score in zip(keys, scores, strict=True):
+            if key[1] == value and key[4] != place:
+                alike = 1.0 if labelled and key[2] else dot(beliefs, key[3])
+                terms.append(-alike * math.log(math.exp(score) / (math.exp(score) + away)))
+        if terms:
+            total += weight * sum(terms) / len(terms)
+            count += weight
+    return total / count if count else 0.0

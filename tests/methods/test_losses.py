@@ -14,10 +14,12 @@ from methods.losses import (
     disjoint_binary_cross_entropy,
     distillation,
     fold_new_into_background,
+    foreground_binary_cross_entropy,
     label_guided_distillation,
     labels_at,
     local_pod_distance,
     mean_squared_difference,
+    negative_binary_cross_entropy,
     unbiased_cross_entropy,
     unbiased_distillation,
     valid_binary_cross_entropy,
@@ -48,6 +50,9 @@ LOSSES = {
     "disjoint bce": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=False),
     "disjoint bce, true background": lambda q, y, old: disjoint_binary_cross_entropy(q, old, y, true_background=True),
     "label-guided kd": lambda q, y, old: label_guided_distillation(q, old, y, (2.0, 3.0)),
+    "foreground bce": lambda q, y, old: foreground_binary_cross_entropy(q, y, NUM_OLD, 3.0),
+    "foreground bce, step 0": lambda q, y, old: foreground_binary_cross_entropy(q, y, 0, 0.5),
+    "negative bce": lambda q, y, old: negative_binary_cross_entropy(q),
     "mse": lambda q, y, old: mean_squared_difference(old, q[:, :NUM_OLD]),
     "local pod": lambda q, y, old: local_pod_distance(difference_of_squares(old, q[:, :NUM_OLD]), (1, 2, 4)),
     "spatial cube": lambda q, y, old: spatial_cube_distance(difference_of_squares(old, q[:, :NUM_OLD]), POOL_SIZES),
@@ -94,6 +99,9 @@ def test_losses_of_labels(kinds: list[int]):
         close(label_guided_distillation(q, old, y, weights), spec.label_guided_distillation(q, old, y, *weights))
     close(binary_cross_entropy(q, y), spec.binary_cross_entropy(q, y))
     close(valid_binary_cross_entropy(q, y), spec.valid_binary_cross_entropy(q, y))
+    for num_old, weight in ((0, 2.0), (1, 1.0), (NUM_OLD, 35.0)):
+        expected = spec.foreground_binary_cross_entropy(q, y, num_old, weight)
+        close(foreground_binary_cross_entropy(q, y, num_old, weight), expected)
     for background in (False, True):
         close(
             disjoint_binary_cross_entropy(q, old, y, true_background=background),

@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from config import OptimConfig, option_fields
-from methods import METHODS, preset
+from methods import METHODS, configs_of, preset
 from methods.rcil import RCILConfig
 from methods.spelling import WITHOUT_EFFECT, read_authors_spelling
 from segmentation_module import build_student
@@ -16,14 +16,15 @@ from tests.helpers import SPECS, small_network
 from tests.methods.outputs import make
 from utils.optim import require_all_grouped
 
+CONFIGS = [config for name in METHODS for config in configs_of(name).values()]
 AUTHORS = {"pod": "local", "pod_logits": True, "unce": True, "unkd": True, "loss_kd": 100.0, "init_balanced": True}
 
 
 def test_presets_set_options_that_exist_to_values_that_are_allowed():
-    for method in METHODS.values():
-        known = {config: {spec.name for spec in option_fields(config)} for config in (method.Config, OptimConfig)}
+    for of_method in CONFIGS:
+        known = {config: {spec.name for spec in option_fields(config)} for config in (of_method, OptimConfig)}
         for dataset, task in [(name, task) for name, spec in SPECS.items() for task in spec.facts.published]:
-            values = preset(method, dataset, task, method.Config.pod)
+            values = preset(of_method, dataset, task, of_method.pod)
             assert values.keys() <= set.union(*known.values()) and {"lr", "epochs"} <= values.keys()
             for config, names in known.items():
                 config(**{option: value for option, value in values.items() if option in names})
@@ -42,7 +43,7 @@ def test_presets_set_options_that_exist_to_values_that_are_allowed():
     ],
 )
 def test_rcil_learns_as_in_spec_7(dataset: str, task: str, lr: tuple, epochs: tuple):
-    values = preset(METHODS["RCIL"], dataset, task, "cube")
+    values = preset(METHODS["RCIL"].Config, dataset, task, "cube")
     assert (values["lr"], values["epochs"]) == (lr, epochs)
 
 
@@ -65,8 +66,8 @@ def test_the_factors_of_local_pod(dataset: str, task: str, factors: tuple[float,
 def test_methods_agree_on_the_options_that_they_share():
     """The parser has one option for a name, whatever the number of methods that declare it."""
     types = {}
-    for method in METHODS.values():
-        for spec in option_fields(method.Config):
+    for config in CONFIGS:
+        for spec in option_fields(config):
             assert types.setdefault(spec.name, spec.type) == spec.type
 
 

@@ -53,6 +53,9 @@ def test_the_rates_of_every_schedule_and_of_a_warmup_in_front():
         rising = [0.2, 0.4, 0.6, 0.8] + [1.0] * (N - 4)
         expected = [factor * rate for factor, rate in zip(rising, expected, strict=True)]
         assert rates(OptimConfig(lr_policy=policy, warmup=4, **options)) == pytest.approx(expected, rel=1e-12)
+        rising = [0.001 + 0.999 * i / (0.2 * N) if i < 0.2 * N else 1.0 for i in range(N)]
+        expected = [factor * rate for factor, rate in zip(rising, SCHEDULES[policy], strict=True)]
+        assert rates(OptimConfig(lr_policy=policy, warmup_share=0.2, **options)) == pytest.approx(expected, rel=1e-12)
     # Poly is 0 at the end, and no complex number after it.
     assert rate_factor(OptimConfig(), N)(N) == rate_factor(OptimConfig(), N)(N + 3) == 0
 

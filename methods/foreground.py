@@ -1,0 +1,71 @@
+"""Sigmoid classifiers of the foreground alone: the common ground of DKD and STAR (METHODS2 17).
+
+Each class has a classifier for itself, and the background has none: it is where no sigmoid is above 1/2. That is the
+argmax beside a background whose logit is always 0, so channel 0 stays at 0, and all that reads logits reads these, too.
+New classes learn by binary cross entropy against everything else, ignored pixels included, as in the public code of
+both. Old ones learn from the teacher.
+
+`--lr` is the rate of the body; the head and the classifiers learn faster. In steps >= 1 all norms stay as they are.
+The published runs have another network: --head concat, --norm_act std, ReLU, torchvision's ImageNet weights, and a
+momentum of 0.01 in the norms of the body.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from config import option
+from methods.base import Batch, Method, MethodConfig
+from methods.losses import foreground_binary_cross_entropy
+from segmentation_module import SegmentationNet, SegOutput, freeze_parts_
+from utils.optim import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForegroundConfig(MethodConfig):
+    """How often a pixel of a new class counts, and what learns how fast."""
+
+    pos_weight_first: float = option(1.0, "in the binary cross entropy of step 0, weight of the pixels of a class")
+    pos_weight: float = option(1.0, "the same in later steps")
+    freeze_norms: bool = option(True, "keep all norms as they are in later steps")
+    head_rate: float = option(10.0, "factor on the learning rate of the head and the old classifiers")
+    classifier_rate: float = option(10.0, "factor on the learning rate of the new classifier")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = "leave it out, the classifier of the background stays at 0"
+        self.require(not self.init_balanced, "init_balanced", allowed)
+
+
+class ForegroundMethod(Method):
+    """Base of both. A subclass adds what keeps the old classes."""
+
+    config: ForegroundConfig
+
+    def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
+        """Keep the background's logit at 0, and in steps >= 1 the norms as they are."""
+        super().shape(student, previous)
+        student.fix_background_()
+        if previous is not None and self.config.freeze_norms:
+            freeze_parts_(student, body=False, norms=True)
+
+    @torch.no_grad()
+    def initialise(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
+        """New classifiers start at random, none from the background."""
+        new = student.classifiers[-1]
+        nn.init.kaiming_normal_(new.weight)
+        if previous is None:
+            new.weight[0] = 0
+
+    def groups(self, student: SegmentationNet) -> dict[str, Group]:
+        """Those of every method, with their rates; layers of the method's own learn as the head does."""
+        head, new = self.config.head_rate, self.config.classifier_rate
+        rates = {"head": head, "old_classifiers": head, "method": head, "classifiers": new}
+        groups = super().groups(student)
+        return groups | {name: groups[name]._replace(rate=rate) for name, rate in rates.items()}
+
+    def new_classes(self, batch: Batch, student: SegOutput) -> Tensor:
+        """Binary cross entropy of the new classes."""
+        weight = self.config.pos_weight if self.step.number else self.config.pos_weight_first
+        return foreground_binary_cross_entropy(student.logits, batch.labels, self.num_old, weight)
