@@ -19,7 +19,8 @@ features and ridge 1 are the paper's, too. Where domains arrive all is labelled:
 Between steps: A, packed, Q and Phi are carried. At the end of step 0 a pass with its labels finds the first A and Q
 (the "re-alignment"). The network of step 0 keeps the classifier that it trained; from step 1 on that of W stands in its
 place. In step 0 the body learns at a tenth of the rate (METHODS2 20). Left out: the 3x3 convolution, norm and dropout
-before the authors' classifier. 50 epochs on ADE are a guess of ours: no source names them [design].
+before the authors' classifier. The published batch of step 0 has 32 images. Its 50 epochs are those of VOC; that other
+data sets have them, too, is a guess of ours [design].
 """
 
 from collections.abc import Iterable
@@ -53,7 +54,7 @@ class CFSSegConfig(MethodConfig):
     )
     body_rate: float = option(0.1, "factor on the learning rate of the body")
 
-    presets: ClassVar = {"voc": {"epochs": (50,)}, "ade": {"epochs": (50,)}}
+    presets: ClassVar = {name: {"epochs": (50, 1)} for name in ("voc", "ade", "cityscapes_domain", "cityscape")}
 
     def __post_init__(self) -> None:
         super().__post_init__()
