@@ -8,8 +8,9 @@
 X are the features of the head, in evaluation mode, Phi is a random map that stays as it is, and Y the labels, nearest,
 as rows of zeros and one 1; ignored pixels are left out. A class is 0 in the rows of the steps before it. A step after
 the first is one pass over its training batches, which adds to A and Q, and one solution; nothing trains. So W does not
-depend on the order of the images or the size of the batches, and is what all steps together would give. That the
-batches are random crops makes it depend on the seed.
+depend on the order of the images, the size of the batches or the number of processes, but for rounding and for the last
+batch, which is left out where it is not full. It is what all steps together would give. That the batches are random
+crops makes it depend on the seed.
 
 Pseudo labels, in all steps but the first: a background pixel becomes the old class of the largest sigmoid of the scores
 of W_{t-1}, if that is `pseudo_confidence` or more. The scores are frozen during the pass (METHODS2 20; the public code
