@@ -27,7 +27,8 @@ class SegOutput(NamedTuple):
 
     logits (B, C, H, W) at the size of the input; features: layer1..layer4 (stage outputs after their last
     activation), pre_logits (B, D, h, w) and logits_small (B, C, h, w), the logits before upsampling. weight
-    (C, D, 1, 1) and bias (C,): of the classifiers, those of all steps in order.
+    (C, D, 1, 1) and bias (C,): of the classifiers, those of all steps in order. D is another one where they see random
+    features of pre_logits.
     """
 
     logits: Tensor

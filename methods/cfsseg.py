@@ -8,8 +8,9 @@
 X are the features of the head, in evaluation mode, Phi is a random map that stays as it is, and Y the labels, nearest,
 as rows of zeros and one 1; ignored pixels are left out. A class is 0 in the rows of the steps before it. A step after
 the first is one pass over its training batches, which adds to A and Q, and one solution; nothing trains. So W does not
-depend on the order of the images or the size of the batches, and is what all steps together would give. That the
-batches are random crops makes it depend on the seed.
+depend on the order of the images, the size of the batches or the number of processes, but for rounding and for the last
+batch, which is left out where it is not full. It is what all steps together would give. That the batches are random
+crops makes it depend on the seed.
 
 Pseudo labels, in all steps but the first: a background pixel becomes the old class of the largest sigmoid of the scores
 of W_{t-1}, if that is `pseudo_confidence` or more. The scores are frozen during the pass (METHODS2 20; the public code
@@ -19,7 +20,8 @@ features and ridge 1 are the paper's, too. Where domains arrive all is labelled:
 Between steps: A, packed, Q and Phi are carried. At the end of step 0 a pass with its labels finds the first A and Q
 (the "re-alignment"). The network of step 0 keeps the classifier that it trained; from step 1 on that of W stands in its
 place. In step 0 the body learns at a tenth of the rate (METHODS2 20). Left out: the 3x3 convolution, norm and dropout
-before the authors' classifier. 50 epochs on ADE are a guess of ours: no source names them [design].
+before the authors' classifier. The published batch of step 0 has 32 images. Its 50 epochs are those of VOC; that other
+data sets have them, too, is a guess of ours [design].
 """
 
 from collections.abc import Iterable
@@ -53,7 +55,7 @@ class CFSSegConfig(MethodConfig):
     )
     body_rate: float = option(0.1, "factor on the learning rate of the body")
 
-    presets: ClassVar = {"voc": {"epochs": (50,)}, "ade": {"epochs": (50,)}}
+    presets: ClassVar = {name: {"epochs": (50, 1)} for name in ("voc", "ade", "cityscapes_domain", "cityscape")}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,15 +93,13 @@ class CFSSeg(Method):
 
     def inherit(self, state: dict[str, Tensor]) -> None:
         """Take over Phi and the sums, without a pixel of the new classes. UserError where there are none."""
-        before, needed = self.step.number - 1, ("phi.weight", "gram", "moment")
-        if not set(needed) <= state.keys():
-            raise UserError(
-                f"the checkpoint of step {before} holds no sums of features, which --method CFSSeg needs: train that "
-                "step with it, too, or name such a file with --step_ckpt"
-            )
-        weight, self.gram, moment = (state[name] for name in needed)
+        for entry in ("phi.weight", "gram", "moment"):
+            if entry not in state:
+                raise self.lacking(entry)
+        weight, self.gram, moment = state["phi.weight"], state["gram"], state["moment"]
         if weight.shape != self.phi.weight.shape:
-            raise UserError(f"--expansion {self.config.expansion}: step {before} has {len(weight)}; give that")
+            size, before = self.config.expansion, self.step.number - 1
+            raise UserError(f"--expansion {size}: step {before} has {len(weight)}; give that")
         self.phi.load_state_dict({"weight": weight})
         self.moment = F.pad(moment, (0, self.num_seen - moment.shape[1]))
 

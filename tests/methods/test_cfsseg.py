@@ -193,7 +193,7 @@ def test_nothing_but_the_classifiers_changes_after_step_0(second: Trainer):
 
 
 def test_what_it_cannot_build_on_is_said_in_a_line(first: Trainer):
-    with pytest.raises(UserError, match="holds no sums of features, which --method CFSSeg needs: train that step"):
+    with pytest.raises(UserError, match=r"holds no phi\.weight, which --method Small needs: train that step"):
         cfsseg(1, inherited={})
     state = first.method.state_dict()
     with pytest.raises(UserError, match=f"--expansion {FEATURES}: step 0 has 7; give that"):
