@@ -22,7 +22,7 @@ TASK=${TASK:-15-1}
 # Step 0 has a warm-up that the short steps after it have no time for.
 FIRST=${FIRST:---lr 0.05 --warmup 30 --epochs 4}
 [ $# -gt 0 ] || set -- FT "LWF @FT" "ILT @FT" "MiB @FT" "PLOP @FT" LWF-MC EWC RW PI RCIL \
-    "LGKD @FT" "EWF @FT" "UCD @FT"
+    "LGKD @FT" "EWF @FT" "UCD @FT" DKD STAR CFSSeg
 case $TASK in # bash would run what stands in brackets, in the sum below
     *[!0-9-]* | [0-]* | *- | *--* | *-0*)
         echo "error: TASK=$TASK: X-Y of the 20 classes is needed, as TASK=15-1" >&2
@@ -50,6 +50,12 @@ is_finished() {
     [ "$(grep -v '^#' "$folder/results/shapes_voc_${TASK}_$name.csv" 2>/dev/null | wc -l)" -gt "$LAST" ]
 }
 
+rates() { # factors on the rate of its step 0: that is not one of a body alone here
+    case $method in
+        DKD | STAR) echo --head_rate 1 --classifier_rate 1 ;;
+    esac
+}
+
 later() { # the options of its later steps
     echo "${LATER:---lr 0.005 --epochs 2}"
     [ -z "$LATER" ] || return 0
@@ -60,6 +66,8 @@ later() { # the options of its later steps
         ILT) echo --loss_de 10 ;;
         MiB | EWF | UCD) echo --lr 0.03 ;;
         PLOP | LGKD) echo --lr 0.03 --pod_factor 0.0001 --pod_logits_factor 0.000005 ;;
+        DKD) rates ;;
+        STAR) echo --head_rate 1 --classifier_rate 50 ;;
         RCIL) echo --lr 0.03 --loss_kd 10 --spatial_factors 0.0001 0.000005 --channel_factors 0.0001 0.000005 ;;
     esac
 }
@@ -93,7 +101,7 @@ for seed in $SEEDS; do
         select_run "$seed" "$wanted"
         if is_finished; then continue; fi
         # The last of two values counts: a run's own schedule is that of its later steps.
-        run --step 0 $options $FIRST
+        run --step 0 $(rates) $options $FIRST
         start=$(date +%s) # after step 0, which some methods train and others take
         run --step $(seq "$LAST") $(later) $options
         echo "$name,$(awk "BEGIN { print ($(date +%s) - $start) / 60 }")" >> "$folder/minutes.csv"

@@ -27,7 +27,13 @@ LEARNS = {  # learning rates and epochs of RCIL
     "cityscapes_domain/rcil_11-1": ((0.02, 0.004), (50,)),
 }
 EPOCHS = {"voc": (30,), "ade": (60,), "cityscapes_domain": (50,)}
-"""Of the other methods."""
+"""Of the other methods, whose learning rates are 0.01 and 0.001, but for those of the next table."""
+OTHERWISE = {
+    "LGKD ade": ((0.02, 0.002), (60,)),
+    **{f"{method} voc": ((0.001, 0.0001), (60,)) for method in ("DKD", "STAR")},
+    **{f"{method} ade": ((0.0025, 0.00025), (100,)) for method in ("DKD", "STAR")},
+    **{f"CFSSeg {dataset}": ((0.01, 0.001), (50, 1)) for dataset in EPOCHS},
+}
 
 
 def launch(folder: Path, *words: object, **variables: str) -> subprocess.CompletedProcess:
@@ -85,8 +91,9 @@ def test_one_launcher_runs_every_other_method(setting: str, tmp_path: Path):
         config, _, task, steps, provenance, _ = parsed
         assert [config.data.dataset, task.name, *setting_of(parsed)] == setting.split()
         assert config.method_name == method and config.name == "-".join([method, *setting_of(parsed)])
-        rates = (0.02, 0.002) if (method, config.data.dataset) == ("LGKD", "ade") else (0.01, 0.001)
-        assert (config.optim.lr, config.optim.epochs) == (rates, EPOCHS[config.data.dataset])
+        usual = (0.01, 0.001), EPOCHS[config.data.dataset]
+        learns = OTHERWISE.get(f"{method} {config.data.dataset}", usual)
+        assert (config.optim.lr, config.optim.epochs) == learns
         assert steps == task.steps and config.test and not provenance.notes
         assert config.data.batch_size == 24 and config.opt_level == "O1" and config.method.branches == 1
 
