@@ -245,6 +245,9 @@ def read_checkpoint(path: Path, what: str) -> tuple[Checkpoint, Checkpoint]:
             f"{path} has schema {schema!r}; this version reads 1 and {SCHEMA}: use the version that wrote it"
         )
     state = dict(raw.get("trainer_state") or {})
+    if isinstance(identity := state.get("identity"), dict):
+        # A file from before there was a choice does not say its head, which is the usual one.
+        state["identity"] = {"head": ModelConfig.head} | identity
     if schema == SCHEMA:
         if not isinstance(raw.get("method_state"), dict):
             raise UserError(f"{path} was changed: its method_state is no state dict")
@@ -304,13 +307,10 @@ def identity_of(config: RunConfig, spec: DatasetSpec, step: Step) -> Identity:
 
 
 def check_identity(found: Any, expected: Identity, path: Path) -> None:
-    """Raise UserError naming the first difference. A file of another code base, without identity, passes.
-
-    Files from before there was a choice do not say their head, which is the usual one.
-    """
+    """Raise UserError naming the first difference. A file of another code base, without identity, passes."""
     if not isinstance(found, dict):
         raise UserError(f"{path} is of another code base, or was changed: its identity is {found!r}")
-    for option, value in (found and {"head": ModelConfig.head} | found).items():
+    for option, value in found.items():
         if expected.get(option) != value:
             named = "data_root" if option == "classes" else option
             raise UserError(

@@ -127,11 +127,10 @@ def _foreign_identity(foreign: dict[str, Any] | None, sizes: dict[str, Any], hea
 
 
 def _understood(identity: Identity, pooling: int) -> tuple[ModelConfig, tuple[int, ...], tuple[str, ...]]:
-    """Network, class ids and class names of an identity, which may be older than --head. UserError where it is none."""
+    """Network, class ids and class names of an identity. UserError where it is none."""
     try:
         names = tuple(map(str, identity["classes"]))
-        told = {"head": ModelConfig.head} | identity
-        config = ModelConfig(pooling=pooling, **{name: told[name] for name in MODEL_OPTIONS})
+        config = ModelConfig(pooling=pooling, **{name: identity[name] for name in MODEL_OPTIONS})
         spec = built_in(identity["dataset"])
         kind = spec.facts.kind if spec else "class"
         task = Task("", identity["dataset"], kind, tuple(map(tuple, identity["task"])), len(names))

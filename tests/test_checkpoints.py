@@ -8,11 +8,21 @@ import pytest
 import torch
 
 from argparser import parse
-from checkpoints import CheckpointStore, Identity, Settings, check_identity, check_settings, identity_of
+from checkpoints import (
+    CheckpointStore,
+    Identity,
+    Settings,
+    check_identity,
+    check_settings,
+    identity_of,
+    read_checkpoint,
+)
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
 from modules.authors_names import to_authors
 from tests.helpers import ALONE
+from tests.networks import TINY, save_network
 from tests.workplace import Workplace, load
+from utils.checkpoint import save_checkpoint
 from utils.distributed import Dist
 from utils.errors import UserError
 
@@ -66,12 +76,14 @@ def test_a_difference_is_named_with_both_values(option: str, made_with: str, ask
     assert f"{option} {identity(made_with, 0)[option]}, this run {identity(asked_for, 0)[option]}" in message
 
 
-def test_a_file_from_before_there_was_a_choice_of_heads_has_the_usual_one():
-    old = {name: value for name, value in identity("", 0).items() if name != "head"}
-    check_identity(old, identity("", 0), PATH)
+def test_a_file_from_before_there_was_a_choice_of_heads_has_the_usual_one(tmp_path: Path):
+    save_network(tmp_path / "step.pth", "", 0)
+    checkpoint = load(tmp_path / "step.pth")
+    assert checkpoint["trainer_state"]["identity"].pop("head") == "sum"
+    save_checkpoint(tmp_path / "old.pth", checkpoint)
+    found = read_checkpoint(tmp_path / "old.pth", "")[0]["trainer_state"]["identity"]
     with pytest.raises(UserError, match=r"it has head sum, this run concat; .* correct --head$"):
-        check_identity(old, identity("--head concat", 0), PATH)
-    check_identity({}, identity("--head concat", 0), PATH)  # of another code base
+        check_identity(found, identity(f"{TINY} --head concat", 0), PATH)
 
 
 def test_another_step_is_noticed_and_another_task():
