@@ -65,9 +65,9 @@ METHODS = whole(
         "LGKD": LGKD,
         "DKD": DKD,
         "STAR": STAR,
+        "CFSSeg": CFSSeg,
         "EWF": EWF,
         "UCD": UCD,
-        "CFSSeg": CFSSeg,
     }
 )
 
