@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
-from config import RunConfig, at_step, shown
+from config import ModelConfig, RunConfig, at_step, shown
 from dataset import TaskData, images_digest, scenario_of
 from dataset.base import DatasetSpec
 from modules.authors_names import from_authors
@@ -296,6 +296,7 @@ def identity_of(config: RunConfig, spec: DatasetSpec, step: Step) -> Identity:
         "backbone": model.backbone,
         "output_stride": model.output_stride,
         "width": model.width,
+        "head": model.head,
         "head_channels": model.head_channels,
         "norm_act": model.norm_act,
         "stem_activation": model.activates_stem(branches),
@@ -303,10 +304,13 @@ def identity_of(config: RunConfig, spec: DatasetSpec, step: Step) -> Identity:
 
 
 def check_identity(found: Any, expected: Identity, path: Path) -> None:
-    """Raise UserError naming the first difference. A file of another code base, without identity, passes."""
+    """Raise UserError naming the first difference. A file of another code base, without identity, passes.
+
+    Files from before there was a choice do not say their head, which is the usual one.
+    """
     if not isinstance(found, dict):
         raise UserError(f"{path} is of another code base, or was changed: its identity is {found!r}")
-    for option, value in found.items():
+    for option, value in (found and {"head": ModelConfig.head} | found).items():
         if expected.get(option) != value:
             named = "data_root" if option == "classes" else option
             raise UserError(

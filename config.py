@@ -104,6 +104,12 @@ class ModelConfig(Checked):
     norm_act: str = option("iabn_sync", "norm", choices=("iabn_sync", "iabn", "abn", "std"))
     pooling: int = option(32, "window of the image pooling in evaluation, in feature pixels", least=1)
     width: int = option(64, "channels of the stem; 64 is the usual ResNet", least=4)
+    head: str = option(
+        "sum",
+        "head; sum: the image pooling is added to the other branches; concat, of DKD and STAR: it stands beside them, "
+        "and dropout and one more convolution follow",
+        choices=("sum", "concat"),
+    )
     head_channels: int = option(256, "channels of the head", least=4)
     drop_path: bool = option(True, "random channel weights between the two branches in training")
     stem_activation: bool | None = option(None, "leaky ReLU after the stem norm (default: in plain networks only)")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from config import ModelConfig
 from modules.backbones import BACKBONES, resnet_name
-from modules.deeplab import RATES, DeepLabHead
+from modules.deeplab import HEADS, RATES, DeepLabHead
 from modules.imagenet import cure, load_imagenet_
 from modules.norm import Norm
 from modules.parallel_conv import Form, ParallelConv
@@ -143,7 +143,8 @@ def build_network(config: ModelConfig, *, branches: int, classes_per_head: tuple
         **shared,
     )
     rates = RATES[config.output_stride]
-    head = DeepLabHead(body.out_channels, config.head_channels, rates=rates, pooling=config.pooling, **shared)
+    kind = HEADS[config.head]
+    head = kind(body.out_channels, config.head_channels, rates=rates, pooling=config.pooling, **shared)
     return SegmentationNet(body, head, config.head_channels, classes_per_head)
 
 
@@ -170,7 +171,7 @@ def load_network(
         raise UserError(
             f"it is of another network: {len(wrong)} tensors differ, first {name}: the file has "
             f"{_shape(weights, name)}, the network {_shape(expected, name)}; "
-            "check --task, --step, --backbone, --width and --head_channels"
+            "check --task, --step, --backbone, --width, --head and --head_channels"
         )
     network.load_state_dict(weights)
     return network
@@ -218,7 +219,7 @@ def features_of(weights: State) -> int:
 
 
 def sizes_of(weights: State) -> dict[str, str | int]:
-    """The options of ModelConfig that the shapes of the weights tell: backbone, width and head_channels.
+    """The options of ModelConfig that the shapes of the weights tell: backbone, width, head and head_channels.
 
     Raises UserError for the weights of anything else than a ResNet body with our head.
     """
@@ -229,7 +230,8 @@ def sizes_of(weights: State) -> dict[str, str | int]:
     kernels = [weights.get(name) for name in ("body.stem.conv.weight", "head.reduce.weight")]
     if backbone is None or not heads_of(weights) or any(kernel is None or kernel.dim() != 4 for kernel in kernels):
         raise UserError("its weights are not of a DeepLabV3 with a ResNet body and a classifier a step")
-    return {"backbone": backbone, "width": len(kernels[0]), "head_channels": len(kernels[1])}
+    head = "concat" if "head.last.weight" in weights else "sum"
+    return {"backbone": backbone, "width": len(kernels[0]), "head": head, "head_channels": len(kernels[1])}
 
 
 def freeze_parts_(student: SegmentationNet, *, body: bool, norms: bool) -> None:

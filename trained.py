@@ -17,7 +17,7 @@ from utils.errors import UserError
 
 BUILT_IN = tuple(name for name in DATASETS if name != "folder")
 """Data sets whose classes lie in the code; those of a folder lie beside its pictures."""
-MODEL_OPTIONS = ("backbone", "output_stride", "width", "head_channels", "norm_act", "stem_activation")
+MODEL_OPTIONS = ("backbone", "output_stride", "width", "head", "head_channels", "norm_act", "stem_activation")
 """Of those of ModelConfig, what an identity says."""
 
 
@@ -127,10 +127,11 @@ def _foreign_identity(foreign: dict[str, Any] | None, sizes: dict[str, Any], hea
 
 
 def _understood(identity: Identity, pooling: int) -> tuple[ModelConfig, tuple[int, ...], tuple[str, ...]]:
-    """Network, class ids and class names of an identity. UserError where it is none."""
+    """Network, class ids and class names of an identity, which may be older than --head. UserError where it is none."""
     try:
         names = tuple(map(str, identity["classes"]))
-        config = ModelConfig(pooling=pooling, **{name: identity[name] for name in MODEL_OPTIONS})
+        told = {"head": ModelConfig.head} | identity
+        config = ModelConfig(pooling=pooling, **{name: told[name] for name in MODEL_OPTIONS})
         spec = built_in(identity["dataset"])
         kind = spec.facts.kind if spec else "class"
         task = Task("", identity["dataset"], kind, tuple(map(tuple, identity["task"])), len(names))

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / "scripts" / "train.sh"
 OTHERS = tuple(name for name in METHODS if name != "RCIL")
 SETTINGS = ("voc 15-1 overlap", "voc 15-1 disjoint", "ade 100-50 overlap", "cityscapes_domain 11-1")
-"""Those in which all other methods run here."""
+"""Those in which the other methods run here, where they serve them."""
 
 NUM_TRAIN, NUM_VAL, SIDE = 170, 160, 64
 """Enough for each of the 150 classes of ADE20K to occur in both splits."""
@@ -34,7 +34,12 @@ RUN = "--crop_size 64 --epochs 1 --step 0 1 --no_visualize"
 def launches() -> dict[str, list]:
     """The words that start a run, by name: each script of RCIL, and every other method in some settings."""
     rcil = {f"{path.parent.name}/{path.stem}": [path] for path in sorted(ROOT.glob("scripts/*/*.sh"))}
-    others = {f"{m} {setting}": [TRAIN, m, *setting.split()] for setting in SETTINGS for m in OTHERS}
+    others = {
+        f"{m} {setting}": [TRAIN, m, *setting.split()]
+        for setting in SETTINGS
+        for m in OTHERS
+        if "domains" in METHODS[m].serves or "domain" not in setting
+    }
     return rcil | others
 
 

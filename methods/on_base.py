@@ -25,7 +25,11 @@ BASES: dict[str, type[Method]] = {"MiB": MiB, "PLOP": PLOP}
 class BaseOption(Checked):
     """Which base."""
 
-    base: str = option("MiB", "method that it adds to, with all options of that one", choices=tuple(BASES))
+    base: str = option(
+        "MiB",
+        "method that it adds to; its options are taken, too, and shown where this stands before --help",
+        choices=tuple(BASES),
+    )
 
 
 class OnBase(Method):

@@ -51,9 +51,11 @@ OUR_PARTS, OUR_BLOCK_PARTS, OUR_ATROUS_CONVS = (
 def to_authors(state: State) -> State:
     """Our state dict under the authors' names, every key prefixed `module.`.
 
-    Raises UserError for a body whose blocks are no bottlenecks, or classifiers of random features: the authors' code
-    has neither.
+    Raises UserError for a body whose blocks are no bottlenecks, for --head concat, and for classifiers of random
+    features: the authors' code has none of these.
     """
+    if "head.last.weight" in state:
+        raise UserError("the authors' code has no head of this kind, --head concat")
     if "expand.weight" in state:
         raise UserError("the authors' code has no classifiers of random features")
     if not any(".conv3." in name for name in state):

@@ -8,6 +8,7 @@ from modules.norm import LEAKY_SLOPE, Norm
 from modules.parallel_conv import ParallelConv
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 32)}
+DROPOUT = 0.1
 
 
 class DeepLabHead(nn.Module):
@@ -62,6 +63,35 @@ class DeepLabHead(nn.Module):
         pooled = F.avg_pool2d(x, window, stride=1)
         (top, bottom), (left, right) = (((size - 1) // 2, size // 2) for size in window)
         return F.pad(pooled, (left, right, top, bottom), mode="replicate")
+
+
+class ConcatHead(DeepLabHead):
+    """The head of DKD and STAR (METHODS2 17): all five branches side by side, then two convolutions with ReLU.
+
+    Dropout stands between these. There is none in eval mode, nor where the norm before it is frozen.
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, norm: str, **options: object) -> None:
+        super().__init__(in_channels, channels, norm=norm, **options)
+        del self.pool_reduce
+        self.reduce = nn.Conv2d(channels * (len(self.atrous) + 1), channels, 1, bias=False)
+        self.norm = Norm(channels, kind=norm, activation=False)
+        self.last = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.last_norm = Norm(channels, kind=norm, activation=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = self.pool_norm(self.pool_conv(self._pool(x))).expand(-1, -1, *x.shape[2:])
+        both = torch.cat([*(branch(x) for branch in self.atrous), context], dim=1)
+        reduced = F.relu(self.norm(self.reduce(both)))
+        reduced = F.dropout(reduced, DROPOUT, self.training and not self.norm.frozen)
+        return F.relu(self.last_norm(self.last(reduced)))
+
+
+HEADS = {"sum": DeepLabHead, "concat": ConcatHead}
+"""What --head names."""
 
 
 def _window_means(length: int, window: int, like: Tensor) -> Tensor:

@@ -5,7 +5,7 @@
 #   "MiB-100=MiB --loss_kd 100"     a run MiB-100, with an option of its own
 #   "MiB @FT"                       a run whose step 0 is that of the run FT: it is scored, and not trained again
 # RUN has the same seed and trains its own step 0. It stands before in the list, or is in OUT from an earlier command.
-# Without words all methods run; LWF, ILT, MiB and PLOP, whose step 0 is the same as that of FT, take FT's.
+# Without words all methods run; those whose step 0 is the same as that of FT take FT's.
 # The same command resumes what was cut off. What is finished is not run again.
 #   SEEDS="42 43 44"   seeds             OUT=compare   folder of all files
 #   TASK=15-1          X-Y of the 20 classes, overlapped
@@ -21,7 +21,8 @@ DATA=${DATA:-data/shapes}
 TASK=${TASK:-15-1}
 # Step 0 has a warm-up that the short steps after it have no time for.
 FIRST=${FIRST:---lr 0.05 --warmup 30 --epochs 4}
-[ $# -gt 0 ] || set -- FT "LWF @FT" "ILT @FT" "MiB @FT" "PLOP @FT" LWF-MC EWC RW PI RCIL
+[ $# -gt 0 ] || set -- FT "LWF @FT" "ILT @FT" "MiB @FT" "PLOP @FT" LWF-MC EWC RW PI RCIL \
+    "LGKD @FT" "EWF @FT" "UCD @FT"
 case $TASK in # bash would run what stands in brackets, in the sum below
     *[!0-9-]* | [0-]* | *- | *--* | *-0*)
         echo "error: TASK=$TASK: X-Y of the 20 classes is needed, as TASK=15-1" >&2
@@ -52,12 +53,13 @@ is_finished() {
 later() { # the options of its later steps
     echo "${LATER:---lr 0.005 --epochs 2}"
     [ -z "$LATER" ] || return 0
-    # Chosen for this schedule on a split of the training images: docs/RESULTS.md.
+    # Chosen for this schedule on a split of the training images: docs/RESULTS.md. LGKD has those of PLOP, EWF and UCD
+    # those of MiB, on which they are built.
     case $method in
         FT | LWF) echo --lr 0.015 ;;
         ILT) echo --loss_de 10 ;;
-        MiB) echo --lr 0.03 ;;
-        PLOP) echo --lr 0.03 --pod_factor 0.0001 --pod_logits_factor 0.000005 ;;
+        MiB | EWF | UCD) echo --lr 0.03 ;;
+        PLOP | LGKD) echo --lr 0.03 --pod_factor 0.0001 --pod_logits_factor 0.000005 ;;
         RCIL) echo --lr 0.03 --loss_kd 10 --spatial_factors 0.0001 0.000005 --channel_factors 0.0001 0.000005 ;;
     esac
 }

@@ -24,9 +24,9 @@ OPTIONS = {
     "|--dataset cityscape --task 10-9"
     "|--dataset cityscapes_domain --task 11-1 --domain_test clean",
     "model": "--backbone resnet50|--output_stride 8|--no_pretrained|--norm_act abn|--pooling 16|--freeze|--fix_bn"
-    "|--width 32|--head_channels 64|--drop_path|--no_drop_path|--pretrained a.pth|--stem_activation",
+    "|--width 32|--head_channels 64|--head concat|--drop_path|--no_drop_path|--pretrained a.pth|--stem_activation",
     "optimiser": "--lr_old 0.1|--momentum 0|--weight_decay 0|--lr_policy step|--lr_power 1|--lr_decay_step 7"
-    "|--lr_decay_factor 0.5|--warmup 3",
+    "|--lr_decay_factor 0.5|--warmup 3|--warmup_share 0.2",
     "RCIL": "--loss_kd 10|--unce|--no_unce|--unkd|--init_balanced|--pod cube|--pod local|--pod none|--pod_factor 0.1"
     "|--pod_options {}|--pod_logits|--no_pod_logits|--classif_adaptive_factor|--init_bias|--branches 2"
     "|--pool_sizes 2 4|--spatial_factors 0.1 0.2|--channel_factors 0.1 0.2",

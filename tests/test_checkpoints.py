@@ -51,6 +51,7 @@ def test_the_place_of_a_checkpoint():
         ("output_stride", "--output_stride 8", ""),
         ("width", "--width 32", ""),
         ("head_channels", "--head_channels 128", ""),
+        ("head", "--head concat", ""),
         ("norm_act", "--norm_act abn", ""),
         ("stem_activation", "--stem_activation", ""),
         ("branches", "--branches 1", ""),
@@ -63,6 +64,14 @@ def test_a_difference_is_named_with_both_values(option: str, made_with: str, ask
     message = str(caught.value)
     assert message.startswith(f"{PATH} is of another run: it has {option} ") and f"correct --{option}" in message
     assert f"{option} {identity(made_with, 0)[option]}, this run {identity(asked_for, 0)[option]}" in message
+
+
+def test_a_file_from_before_there_was_a_choice_of_heads_has_the_usual_one():
+    old = {name: value for name, value in identity("", 0).items() if name != "head"}
+    check_identity(old, identity("", 0), PATH)
+    with pytest.raises(UserError, match=r"it has head sum, this run concat; .* correct --head$"):
+        check_identity(old, identity("--head concat", 0), PATH)
+    check_identity({}, identity("--head concat", 0), PATH)  # of another code base
 
 
 def test_another_step_is_noticed_and_another_task():

@@ -13,7 +13,7 @@ from benchmarks.scripts import borrowed_environment
 from methods import METHODS
 
 ROOT = Path(__file__).parents[1]
-TAKE_THAT_OF_FT = {"LWF", "ILT", "MiB", "PLOP"}
+TAKE_THAT_OF_FT = {"LWF", "ILT", "MiB", "PLOP", "LGKD", "EWF", "UCD"}
 COMMANDS = [
     command
     for block in re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "RESULTS.md").read_text(), re.DOTALL)

@@ -138,6 +138,11 @@ def test_the_parts_of_rcil_go_with_other_methods(finished: dict[str, Workplace],
     assert ("cube_spatial" in terms_of(workplace)) == ("cube" in options)
 
 
+def test_the_network_of_dkd_and_star_trains(workplace: Workplace):
+    assert workplace.run("--method", "DKD", "--head", "concat", "--norm_act", "std", *SHORT) == 0
+    assert load(workplace.checkpoint(1))["trainer_state"]["identity"]["head"] == "concat"
+
+
 def test_paper_exact_changes_the_run(finished: dict[str, Workplace], workplace: Workplace):
     workplace.take_checkpoints(finished["LWF"], 0)
     assert workplace.run("--method", "LWF", "--paper_exact", *SHORT, "--step", 1) == 0

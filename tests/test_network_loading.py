@@ -41,8 +41,8 @@ def test_weights_load_in_the_form_they_have(form):
 
 
 def test_sizes_are_told_by_the_shapes_of_the_weights():
-    for sizes in ({"backbone": "resnet26", "width": 8}, {"backbone": "resnet34", "width": 4}):
-        expected = {**sizes, "head_channels": 16}
+    for sizes in ({"backbone": "resnet26", "width": 8}, {"backbone": "resnet34", "width": 4, "head": "concat"}):
+        expected = {"head": "sum", **sizes, "head_channels": 16}
         assert sizes_of(small_network(**expected).state_dict()) == expected
     weights = small_network().state_dict()
     for missing in ("body.stem.conv.", "head.reduce.", "classifiers.", "body.layer3.1."):
@@ -55,6 +55,7 @@ def test_sizes_are_told_by_the_shapes_of_the_weights():
     ("fields", "branches", "words"),
     [
         ({"width": 16}, 2, ["--width", "(16", "(8"]),
+        ({"head": "concat"}, 2, ["--head", "head.last.weight", "nothing"]),
         ({"head_channels": 32}, 2, ["--head_channels", "(3, 32, 1, 1)", "(3, 16, 1, 1)"]),
         ({"backbone": "resnet50"}, 2, ["--backbone", "nothing"]),
         ({}, 1, ["two-branch", "--branches is 1"]),

@@ -80,12 +80,13 @@ def test_a_launcher_runs_the_setting_of_its_name_with_the_defaults_of_the_paper(
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_one_launcher_runs_every_other_method(setting: str, tmp_path: Path):
-    for method in OTHERS:
+    for method in (name for name in OTHERS if f"{name} {setting}" in launches()):
         parsed = launched(tmp_path, TRAIN, method, *setting.split(), "--test")
         config, _, task, steps, provenance, _ = parsed
         assert [config.data.dataset, task.name, *setting_of(parsed)] == setting.split()
         assert config.method_name == method and config.name == "-".join([method, *setting_of(parsed)])
-        assert (config.optim.lr, config.optim.epochs) == ((0.01, 0.001), EPOCHS[config.data.dataset])
+        rates = (0.02, 0.002) if (method, config.data.dataset) == ("LGKD", "ade") else (0.01, 0.001)
+        assert (config.optim.lr, config.optim.epochs) == (rates, EPOCHS[config.data.dataset])
         assert steps == task.steps and config.test and not provenance.notes
         assert config.data.batch_size == 24 and config.opt_level == "O1" and config.method.branches == 1
 

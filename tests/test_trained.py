@@ -39,12 +39,24 @@ def as_foreign(path: Path) -> Path:
 
 
 def test_the_network_is_that_of_the_run(tmp_path: Path):
-    for line in ("", "--method FT", "--output_stride 8 --norm_act std", "--stem_activation", "--width 12"):
+    for line in (
+        "",
+        "--method FT",
+        "--output_stride 8 --norm_act std",
+        "--stem_activation",
+        "--width 12",
+        "--head concat",
+    ):
         expected = save_network(tmp_path / "step.pth", f"--task 15-5s_b {line}", 3)
         trained = load_trained(tmp_path / "step.pth", pooling=32)
         assert same_function(trained.network, expected), line
         assert (trained.dataset, trained.step, trained.finished) == ("voc", 3, True)
         assert trained.labels == VOC_B and trained.class_names[:3] == ("background", "dog", "chair")
+
+
+def test_a_checkpoint_that_does_not_say_its_head_has_the_usual_one(tmp_path: Path):
+    expected = save_network(tmp_path / "step.pth", "", 0)
+    assert same_function(load_trained(changed(tmp_path / "step.pth", head=None), pooling=32).network, expected)
 
 
 def test_networks_that_learn_domains_know_all_classes_in_their_order(tmp_path: Path):

@@ -8,17 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from modules.deeplab import RATES, DeepLabHead
+from modules.deeplab import DROPOUT, HEADS, RATES, DeepLabHead
+from modules.norm import Norm
 from tests.helpers import randomise_
 
 C_IN, C = 12, 8
 
 
 def build(
-    *, branches: int = 2, pooling: int = 4, in_channels: int = C_IN, channels: int = C, norm: str = "abn"
+    kind: str = "sum",
+    *,
+    branches: int = 2,
+    pooling: int = 4,
+    in_channels: int = C_IN,
+    channels: int = C,
+    norm: str = "abn",
 ) -> DeepLabHead:
     options = {"rates": (1, 2, 3), "norm": norm, "branches": branches, "drop_path": False}
-    return DeepLabHead(in_channels, channels, pooling=pooling, **options).double()
+    return HEADS[kind](in_channels, channels, pooling=pooling, **options).double()
 
 
 def maps(height: int, width: int, batch: int = 2) -> Tensor:
@@ -115,3 +122,41 @@ def test_convolutions_start_from_xavier(branches, gain):
         expected = gain * math.sqrt(2 / (area * (conv.in_channels + conv.out_channels)))
         assert conv.bias is None
         assert conv.weight.std().item() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("pooling", [4, 16])
+def test_the_other_head_has_all_branches_side_by_side(pooling: int):
+    """METHODS2 17."""
+    head = randomise_(build("concat", branches=1, pooling=pooling), 1).eval()
+    x = maps(9, 11)
+    branches = [
+        leaky(bn(F.conv2d(x, site.conv.weight, padding=padding, dilation=max(padding, 1)), site.norm))
+        for site, padding in zip(head.atrous, (0, 1, 2, 3), strict=True)
+    ]
+    context = leaky(bn(F.conv2d(explicit_pooling(x, pooling), head.pool_conv.weight), head.pool_norm))
+    reduced = bn(F.conv2d(torch.cat([*branches, context], 1), head.reduce.weight), head.norm).relu()
+    expected = bn(F.conv2d(reduced, head.last.weight, padding=1), head.last_norm).relu()
+    assert_close(head(x), expected, atol=1e-11, rtol=1e-11)
+
+
+def test_the_other_head_starts_from_kaiming():
+    torch.manual_seed(0)
+    convs = [
+        module for module in build("concat", in_channels=64, channels=64).modules() if isinstance(module, nn.Conv2d)
+    ]
+    assert len(convs) == 11
+    for conv in convs:
+        fan_in = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
+        assert conv.bias is None and conv.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.05)
+
+
+def test_dropout_goes_where_norms_are_frozen():
+    head, x = build("concat", branches=1, channels=400).train(), maps(4, 4)
+    seen = []
+    head.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    head(x), head(x)
+    left_out = (seen[0] == 0) & (seen[1] > 0)
+    assert left_out.sum() / (seen[1] > 0).sum() == pytest.approx(DROPOUT, rel=0.2)
+    for norm in (module for module in head.modules() if isinstance(module, Norm)):
+        norm.freeze_()
+    assert torch.equal(head(x), head.eval()(x))

@@ -163,6 +163,7 @@ AUTHORS = ["--to", "authors"]
         (lambda f, t: changed(f / "a.pth", t, {"finished": False}), AUTHORS, "is a half-done step 1"),
         (lambda f, t: of_method(f / "a.pth", "EWC", "fisher"), AUTHORS, "carries the fisher of EWC, RW or PI"),
         (lambda f, t: of_method(f / "a.pth", "PI", "path_score"), AUTHORS, "carries the path_score of EWC, RW or PI"),
+        (lambda f, t: of_method(f / "a.pth", "FT --head concat", ""), AUTHORS, "no head of this kind, --head concat"),
         (
             lambda f, t: of_method(f / "a.pth", "FT --backbone resnet18", ""),
             AUTHORS,

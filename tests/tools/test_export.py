@@ -28,7 +28,7 @@ POOLING = 4
 """Feature pixels: the window is 64 pixels of the image wide."""
 SHAPES = [(1, 3, 33, 48), (3, 3, 64, 160), (1, 3, 150, 131)]
 """Of images that are smaller than the window, larger in one direction, and larger in both."""
-OPTIONS = ("backbone", "output_stride", "width", "head_channels", "norm_act", "stem_activation", "pooling")
+OPTIONS = ("backbone", "output_stride", "width", "head", "head_channels", "norm_act", "stem_activation", "pooling")
 
 
 class Exported(NamedTuple):
@@ -113,7 +113,9 @@ def test_the_weights_are_those_of_the_merged_network_and_load_by_what_lies_besid
     assert weights.keys() == merged.keys()
     assert all(torch.equal(weights[name], tensor) for name, tensor in merged.items())
     said = {name: text for name, text in each.metadata().items() if name in OPTIONS}
-    options = {name: text if name in ("backbone", "norm_act") else json.loads(text) for name, text in said.items()}
+    options = {
+        name: text if name in ("backbone", "head", "norm_act") else json.loads(text) for name, text in said.items()
+    }
     shape = {"branches": json.loads(each.metadata()["branches"]), "classes_per_head": heads_of(weights)}
     network = load_network(ModelConfig(**options), weights, **shape).eval()
     assert network.form == "merged"
@@ -168,6 +170,13 @@ def run(capsys: pytest.CaptureFixture, *words: object) -> tuple[int, str]:
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     return code, error
+
+
+def test_the_other_head_is_exported(step: Path):
+    """The tool compares the logits itself."""
+    save_network(step, "--method DKD --head concat", 0)
+    words = ["--ckpt", step, "--out", step.parent / "out", "--pooling", POOLING, "--form", "onnx", "program"]
+    assert export.main([*map(str, words)]) == 0
 
 
 def test_a_network_that_gives_other_numbers_is_not_kept(step: Path, capsys, monkeypatch):
