@@ -19,9 +19,9 @@ features and ridge 1 are the paper's, too. Where domains arrive all is labelled:
 
 Between steps: A, packed, Q and Phi are carried. At the end of step 0 a pass with its labels finds the first A and Q
 (the "re-alignment"). The network of step 0 keeps the classifier that it trained; from step 1 on that of W stands in its
-place. In step 0 the body learns at a tenth of the rate (METHODS2 20). Left out: the 3x3 convolution, norm and dropout
-before the authors' classifier. The published batch of step 0 has 32 images. Its 50 epochs are those of VOC; that other
-data sets have them, too, is a guess of ours [design].
+place. In step 0 the body learns at a tenth of the rate (METHODS2 20). The authors' head has a 3x3 convolution and a
+norm more, as `--head concat` has. The published batch of step 0 has 32 images. METHODS2 20 names its 50 epochs without
+a data set: that all have them is a guess of ours [design].
 """
 
 from collections.abc import Iterable
