@@ -35,6 +35,7 @@ EPOCH = 10
 """Iterations, after which run.py looks at the losses, too."""
 
 Iteration = Callable[[], object]
+ALONE = Dist(rank=0, world_size=1, device=device())
 
 
 def step_of(number: int = 1, *, new_classes: int = 1) -> Step:
@@ -80,13 +81,17 @@ class InMemory:
         return ["random"]
 
     def previous(self, step: Step) -> Saved | None:
-        """As CheckpointStore.previous; with any importances, where the method needs some."""
+        """As CheckpointStore.previous; with any importances, or what an untrained step 0 of the method leaves."""
         if step.number == 0:
             return None
         network = network_before(self.config, step, self.dtype)
         importances = {name.replace(".", "/"): torch.rand_like(weight) for name, weight in network.named_parameters()}
         carried = getattr(METHODS[self.config.method_name], "carries", ())
         left = {f"{entry}.{name}": value for entry in carried for name, value in importances.items()}
+        if not left:
+            first = run.build_trainer(run.Run(self.config, self, self, None, None, ALONE), step.task.step(0), None)
+            first.finish(lambda: None)
+            left = first.method.state_dict()
         return Saved(Path(), network, {"method_state": left}, finished=True)
 
 
@@ -113,8 +118,7 @@ def make_trainer(
     config = parse(f"{RUN}{mixed} --batch_size {len(batch[0])} {options}".split()).config
     memory = InMemory(config, batch, dtype)
     torch.manual_seed(0)
-    dist = dist or Dist(rank=0, world_size=1, device=device())
-    trainer = run.build_trainer(run.Run(config, memory, memory, None, None, dist), step or step_of(), None)
+    trainer = run.build_trainer(run.Run(config, memory, memory, None, None, dist or ALONE), step or step_of(), None)
     trainer.student.to(dtype)
     return trainer
 
