@@ -63,7 +63,7 @@ def test_sizes_are_told_by_the_weights_in_every_form(backbone: str):
         with torch.device("meta"):
             network = build_network(config, branches=1 if form == "plain" else 2, classes_per_head=(3,))
         weights = in_form_(network, form).state_dict()
-        assert sizes_of(weights) == {"backbone": backbone, "width": 4, "head_channels": 6}
+        assert sizes_of(weights) == {"backbone": backbone, "head": "sum", "width": 4, "head_channels": 6}
 
 
 @pytest.mark.parametrize("part", ["body.layer2.1", "classifiers", "head.reduce", "body.stem.conv", "body"])
