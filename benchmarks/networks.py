@@ -85,9 +85,12 @@ class InMemory:
         if step.number == 0:
             return None
         network = network_before(self.config, step, self.dtype)
-        importances = {name.replace(".", "/"): torch.rand_like(weight) for name, weight in network.named_parameters()}
         carried = getattr(METHODS[self.config.method_name], "carries", ())
-        left = {f"{entry}.{name}": value for entry in carried for name, value in importances.items()}
+        left = {
+            f"{entry}.{name.replace('.', '/')}": torch.rand_like(weight)
+            for entry in carried
+            for name, weight in network.named_parameters()
+        }
         if not left:
             first = run.build_trainer(run.Run(self.config, self, self, None, None, ALONE), step.task.step(0), None)
             first.finish(lambda: None)
