@@ -74,7 +74,7 @@ class DKD(ForegroundMethod):
 
     @torch.no_grad()
     def inherit(self, state: dict[str, Tensor]) -> None:
-        """Go on with the auxiliary classifier. UserError where there is none."""
+        """Start from the auxiliary classifier of the step before. UserError where there is none."""
         for name, parameter in self.aux.named_parameters():
             if f"aux.{name}" not in state:
                 raise self.lacking("aux")
