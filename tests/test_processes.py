@@ -1,6 +1,5 @@
-"""Two processes with half the batch each compute what one computes with the whole batch, whoever starts them."""
+"""Two processes with half the batch each compute what one computes with the whole batch."""
 
-import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from methods.ridge import packed
 from tests.helpers import ALONE, data_of, run_processes, small_config, small_network, task_of
 from tests.methods.probe import Probe
 from tests.trainers import trainer_of
-from tests.workplace import Workplace
+from tests.workplace import Workplace, ends_of, start_two
 from train import evaluate
 from utils.distributed import Dist, world_size
 
@@ -124,16 +123,13 @@ def test_two_processes_learn_and_count_what_one_does(tmp_path: Path, shapes: Pat
                 torch.testing.assert_close(of_two, of_one, rtol=tolerance[0], atol=tolerance[1])
 
 
-def test_a_launcher_starts_what_one_process_does(workplace: Workplace):
-    """The older launcher, which passes --local-rank; tests/faults/test_dead_processes.py has torchrun."""
+def test_a_run_of_two_processes_is_that_of_one(workplace: Workplace):
+    """Without a launcher; tests/faults/test_dead_processes.py has torchrun."""
     one, two, tested = (replace(workplace, folder=workplace.folder / name) for name in ("one", "two", "tested"))
     # In float32 the figures part, but not at first and not far at a low rate.
     options = ["--step", 0, 1, "--epochs", 1, "--no_drop_path", "--no_visualize", "--lr", 3e-5, 1e-6]
-    launcher = ("torch.distributed.launch", "--nproc_per_node", "2", "--master_port", free_port())
-    process = two.launch(launcher, *options, "--batch_size", 2)
     assert one.run(*options) == 0
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, out + err
+    assert ends_of(start_two(two, *options, "--batch_size", 2))[0] == [0, 0]
     files = [[path.relative_to(w.folder) for path in w.files()] for w in (one, two)]
     names = [sorted(str(path).split(".out.")[0] for path in of_one) for of_one in files]
     assert names[0] == names[1]
@@ -147,9 +143,3 @@ def test_a_launcher_starts_what_one_process_does(workplace: Workplace):
     tested.take_checkpoints(two, 0, 1)
     assert tested.run("--step", 0, 1, "--test", "--no_drop_path", "--no_visualize") == 0
     assert tested.results().read_bytes() == two.results().read_bytes()
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])

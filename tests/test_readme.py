@@ -1,15 +1,15 @@
 """Every command and every piece of code in the README is one that works."""
 
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from argparser import parse
+from tests.workplace import Workplace
+from tools import check_data, make_shapes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -54,16 +54,18 @@ def test_links_and_pictures_are_there(target: str):
     assert (ROOT / target).is_file()
 
 
-def test_the_python_example_runs(tmp_path: Path):
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"]
-    output = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], {"__name__": "example"})
+    output = capsys.readouterr().out
     figures = dict(line.rsplit(" ", 1) for line in output.splitlines())
     assert float(figures["largest difference"]) < 1e-4
     assert float(figures["spatial"]) > 0 and float(figures["channel"]) > 0
 
 
-def test_the_worked_example_of_one_s_own_data_runs(tmp_path: Path):
+def test_the_worked_example_of_one_s_own_data_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
     section = README.split("### Bring your own data")[1].split("\n## ")[0]
     block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
     *commands, run = block.replace("\\\n", "").splitlines()
@@ -75,17 +77,14 @@ def test_the_worked_example_of_one_s_own_data_runs(tmp_path: Path):
     for folder in ("checkpoints", "logs", "results"):
         (tmp_path / folder).unlink(missing_ok=True)
     (tmp_path / "order.txt").write_text(order)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    variables = os.environ | {"PATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-
-    def shell(line: str) -> str:
-        words = ["sh", "-c", line]
-        return subprocess.run(words, cwd=tmp_path, env=variables, check=True, capture_output=True, text=True).stdout
-
-    said = "".join(map(shell, commands))
-    assert "no problem found" in said and (tmp_path / "data" / "mine.png").is_file()
-    assert "step 1: test IoU in percent" in shell(run)
+    monkeypatch.chdir(tmp_path)
+    draw, check = (shlex.split(line)[2:] for line in commands)
+    assert make_shapes.main(draw) == check_data.main(check) == 0
+    assert "no problem found" in capsys.readouterr().out and (tmp_path / "data" / "mine.png").is_file()
+    assert Workplace.main(shlex.split(run)[2:]) == 0
+    assert "step 1: test IoU in percent" in capsys.readouterr().out
     [table] = (tmp_path / "results").glob("*_folder_15-5_mine.csv")
     assert len(table.read_text().splitlines()) == 2
     with_order = run.replace("--task 15-5", "--class_order order.txt --step 0")
-    assert "folder order, overlapped: step 0 of 3" in shell(with_order)
+    assert Workplace.main(shlex.split(with_order)[2:]) == 0
+    assert "folder order, overlapped: step 0 of 3" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 from argparser import Parsed, parse
 from benchmarks.scripts import OTHERS, SETTINGS, TRAIN, borrowed_environment, launches
 from dataset import scenario_of
+from utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 OF_RCIL = {
@@ -125,10 +126,8 @@ def test_words_that_do_not_serve_are_refused_in_one_line(words: str, allowed: st
     ],
 )
 def test_run_py_refuses_what_it_does_not_know(words: str, allowed: str, tmp_path: Path):
-    settings = os.environ | {"VENV": str(borrowed_environment(tmp_path)), "GPUS": "1"}
-    done = subprocess.run(["sh", TRAIN, *words.split()], env=settings, capture_output=True, text=True)
-    [line] = done.stderr.splitlines()
-    assert done.returncode == 2 and line.startswith(f"error: {allowed}")
+    with pytest.raises(UserError, match=f"^{allowed}"):
+        launched(tmp_path, TRAIN, *words.split())
 
 
 def test_the_environment_sets_processes_batch_and_folder(tmp_path: Path):

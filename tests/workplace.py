@@ -3,11 +3,12 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context, set_start_method
 from pathlib import Path
@@ -150,6 +151,26 @@ def _run(main: Main, arguments: list[str], environment: dict[str, str], folder: 
     os.environ.update(environment)
     set_start_method("fork", force=True)  # of its loader processes, as it is in a run of the shell
     sys.exit(main(arguments))
+
+
+def start_two(workplace: Workplace, *options: object, other: Sequence[object] = (), main: Main | None = None) -> list:
+    """Both processes of a run, as a launcher on their host starts them; the second with `other` options, or `main`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    first = workplace.start(*options, RANK="0", **address)
+    return [first, workplace.start(*options, *other, main=main, RANK="1", **address)]
+
+
+def ends_of(processes: list[Started]) -> tuple[list[int], list[str]]:
+    """Exit codes, and what was said on standard error."""
+    try:
+        said = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], said
 
 
 def terminate(process: int) -> None:

@@ -4,41 +4,19 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.kill_resume import command_line, descendants, parent
-from tests.workplace import REPOSITORY, Main, Started, Workplace, assert_same, load, terminate
+from tests.workplace import REPOSITORY, Workplace, assert_same, ends_of, load, start_two, terminate
 
 # Norms that do not look at their peers: the processes hold different statistics in the middle of an epoch.
 RUN = ["--step", 0, "--batch_size", 2, "--crop_size", 32, "--norm_act", "abn"]
 RUN += ["--save_minutes", 0.0001, "--no_visualize"]
-
-
-def start_two(workplace: Workplace, *options: object, other: Sequence[object] = (), main: Main | None = None) -> list:
-    """Both processes of a run, as a launcher on their host starts them; the second with `other` options, or `main`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
-    first = workplace.start(*options, RANK="0", **address)
-    return [first, workplace.start(*options, *other, main=main, RANK="1", **address)]
-
-
-def ends_of(processes: list[Started]) -> tuple[list[int], list[str]]:
-    """Exit codes, and what was said on standard error."""
-    try:
-        said = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], said
 
 
 @pytest.fixture(scope="module")

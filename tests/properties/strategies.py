@@ -10,7 +10,7 @@ IGNORED = 255
 
 seeds = st.integers(0, 2**32 - 1)
 
-with_networks = settings(max_examples=40, phases=[Phase.generate])
+with_networks = settings(max_examples=25, phases=[Phase.generate])
 """For tests that build networks: to look for the simplest counter-example would take minutes."""
 
 

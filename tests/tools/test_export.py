@@ -175,7 +175,7 @@ def run(capsys: pytest.CaptureFixture, *words: object) -> tuple[int, str]:
 def test_the_other_head_is_exported(step: Path):
     """The tool compares the logits itself."""
     save_network(step, "--method DKD --head concat", 0)
-    words = ["--ckpt", step, "--out", step.parent / "out", "--pooling", POOLING, "--form", "onnx", "program"]
+    words = ["--ckpt", step, "--out", step.parent / "out", "--pooling", POOLING, "--form", "onnx"]
     assert export.main([*map(str, words)]) == 0
 
 
