@@ -1,6 +1,7 @@
 """Every command and every piece of code in the README is one that works."""
 
 import re
+import runpy
 import shlex
 import subprocess
 from pathlib import Path
@@ -56,7 +57,8 @@ def test_links_and_pictures_are_there(target: str):
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     monkeypatch.chdir(tmp_path)
-    exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], {"__name__": "example"})
+    Path("example.py").write_text(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1])
+    runpy.run_path("example.py")
     output = capsys.readouterr().out
     figures = dict(line.rsplit(" ", 1) for line in output.splitlines())
     assert float(figures["largest difference"]) < 1e-4
