@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from config import ModelConfig, RunConfig, at_step, shown
 from dataset import TaskData, images_digest, scenario_of
 from dataset.base import DatasetSpec
+from dataset.memory import Memory, read_memory
 from modules.authors_names import from_authors
 from segmentation_module import SegmentationNet, find_pretrained, heads_of, load_network
 from tasks import Step
@@ -47,6 +48,7 @@ class Saved(NamedTuple):
     network: SegmentationNet
     checkpoint: Checkpoint
     finished: bool
+    memory: Memory = ()
 
 
 class CheckpointStore:
@@ -99,7 +101,9 @@ class CheckpointStore:
         if not {"settings", "finished", "images", "predecessor"} <= state.keys():
             raise UserError(f"{path} is of another code base: it can be tested (--test) or built upon (--step_ckpt)")
         check_settings(state["settings"], self._settings(step), path, step=step, finished=saved.finished)
-        if not saved.finished and state["images"] != images_digest(self.data.sets[step.number].train):
+        with about(path):
+            images = self._images(step, saved.memory)
+        if not saved.finished and state["images"] != images:
             raise UserError(
                 f"{path} is a half-done step {step} with other training images than there are now; put those of then "
                 "back, or train the step anew with --no_resume"
@@ -151,7 +155,7 @@ class CheckpointStore:
         trainer_state = state["trainer_state"] | {
             "identity": identity_of(self.config, self.data.spec, step),
             "settings": self._settings(step),
-            "images": images_digest(self.data.sets[step.number].train),
+            "images": self._images(step, read_memory(state["trainer_state"]["memory"])),
             "predecessor": self._seen.get(step.number - 1, (None, None))[1],
             "finished": finished,
         }
@@ -162,6 +166,10 @@ class CheckpointStore:
         if wait:
             # Else another process might end, and torchrun this one with it, before the file is whole.
             barrier()
+
+    def _images(self, step: Step, memory: Memory) -> str:
+        """Which images `step` trains on."""
+        return images_digest([*self.data.sets[step.number].train, *self.data.samples_of(memory)])
 
     def _settings(self, step: Step) -> Settings:
         """What the training of `step` depends on, in plain values. The batch is that of all processes."""
@@ -207,12 +215,13 @@ class CheckpointStore:
         with about(path):
             branches = self.config.method.branches
             network = load_network(self.config.model, weights, branches=branches, classes_per_head=heads)
+            memory = read_memory(state.get("memory", ()))
         finished = state.get("finished", True)
         if not isinstance(finished, bool):
             raise UserError(f"{path} is of another code base, or was changed: finished is {finished!r}")
         if finished:
             self._seen[step.number] = path, _fingerprint(raw)
-        return Saved(path, network, checkpoint, finished)
+        return Saved(path, network, checkpoint, finished, memory)
 
     def _read_finished(self, path: Path, step: Step) -> Saved:
         saved = self._read(path, step)

@@ -7,9 +7,8 @@ python run.py --data_root data/voc --task 15-1 --overlap --name RCIL --step 0 --
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -23,7 +22,7 @@ from metrics.report import Reporter, build_report
 from metrics.scores import Scores
 from segmentation_module import SegmentationNet, build_first_student, build_student, freeze_parts_
 from tasks import Step
-from train import Trainer, evaluate, predict_samples
+from train import Trainer, evaluate, fill_memory, predict_samples
 from utils.distributed import Dist, barrier, init_distributed, shut_down
 from utils.log import log, setup_logging
 from utils.profiling import profiled
@@ -68,10 +67,11 @@ def learn(run: Run, step: Step) -> SegmentationNet | None:
 def build_trainer(run: Run, step: Step, saved: Saved | None) -> Trainer:
     """Student, teacher and method of `step`, from the step before, or from what was saved of this one (SPEC 4, 6)."""
     config, model = run.config, run.config.model
-    batches = run.data.train(step)
     method = METHODS[config.method_name](config.method, step)
     before = run.store.previous(step)
-    previous = before.network if before else None
+    previous, kept = (before.network, before.memory) if before else (None, ())
+    memory = saved.memory if saved else fill_memory(method, previous, kept, run.data, run.dist)
+    batches = run.data.train(step, memory=memory, rule=method.memory_rule, saliency=method.needs_saliency)
     if previous:
         student = build_student(previous, new_classes=step.num_seen - step.num_old)
     else:
@@ -174,7 +174,7 @@ def test(run: Run, step: Step, network: SegmentationNet) -> None:
     barrier()
 
 
-def score(run: Run, step: Step, network: SegmentationNet, loader: Any, what: str) -> Scores:
+def score(run: Run, step: Step, network: SegmentationNet, loader: Iterable, what: str) -> Scores:
     """Scores of a network in the form for inference over the samples of all processes."""
     return evaluate(network, loader, num_classes=step.num_seen, dist=run.dist, title=f"step {step} {what}").scores()
 

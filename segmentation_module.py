@@ -28,7 +28,8 @@ class SegOutput(NamedTuple):
     logits (B, C, H, W) at the size of the input; features: layer1..layer4 (stage outputs after their last
     activation), pre_logits (B, D, h, w) and logits_small (B, C, h, w), the logits before upsampling. weight
     (C, D, 1, 1) and bias (C,): of the classifiers, those of all steps in order. D is another one where they see random
-    features of pre_logits.
+    features of pre_logits. With a classifier of the unknown, features have `unknown` (B, 1, h, w), its small logit; and
+    in the form for inference the logits are logarithms of sigmoids, in which unknown counts as background.
     """
 
     logits: Tensor
@@ -49,6 +50,8 @@ class SegmentationNet(nn.Module):
         self.head = head
         self.expand: nn.Module = nn.Identity()
         self.classifiers = nn.ModuleList(nn.Conv2d(channels, classes, 1) for classes in classes_per_head)
+        self.unknown: nn.Module | None = None
+        self.joins_unknown = False
         self.layout = torch.channels_last
 
     def forward(self, images: Tensor) -> SegOutput:
@@ -58,7 +61,13 @@ class SegmentationNet(nn.Module):
         seen = self.expand(features["pre_logits"])
         small = torch.cat([classifier(seen) for classifier in self.classifiers], dim=1)
         features["logits_small"] = small
+        if self.unknown is not None:
+            features["unknown"] = self.unknown(seen)
+            if self.joins_unknown:
+                small = torch.cat([features["unknown"], small], dim=1)
         logits = F.interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        if self.joins_unknown:
+            logits = _joined(logits)
         weight, bias = (torch.cat([getattr(own, name) for own in self.classifiers]) for name in ("weight", "bias"))
         return SegOutput(logits, features, weight, bias)
 
@@ -72,6 +81,12 @@ class SegmentationNet(nn.Module):
                 parameter[0] = 0
             if parameter.requires_grad:
                 parameter.register_hook(_without_background)
+
+    def add_unknown_(self) -> None:
+        """Have a classifier for what is no background, and no class yet (SSUL, METHODS 13). Idempotent."""
+        if self.unknown is None:
+            like = self.classifiers[0].weight
+            self.unknown = nn.Conv2d(like.shape[1], 1, 1).to(like)
 
     def expand_(self, features: int) -> None:
         """Let the classifiers see so many random features of what the head gives; they start anew. Idempotent."""
@@ -109,6 +124,7 @@ class SegmentationNet(nn.Module):
         for module in network.body.modules():
             if isinstance(module, ConvNorm):
                 module.fold_()
+        network.joins_unknown = network.unknown is not None
         network.layout = torch.channels_last
         return network.to(memory_format=network.layout)
 
@@ -164,6 +180,8 @@ def load_network(
         site.to_form_(form)
     if features := features_of(weights):
         network.expand_(features)
+    if "unknown.weight" in weights:
+        network.add_unknown_()
     expected = network.state_dict()
     wrong = sorted(name for name in expected.keys() | weights.keys() if _shape(expected, name) != _shape(weights, name))
     if wrong:
@@ -269,6 +287,13 @@ def find_pretrained(config: ModelConfig) -> Path:
             f"{config.backbone}-*.pth; {cure(config.backbone, config.width)}"
         )
     return whole[0]
+
+
+def _joined(logits: Tensor) -> Tensor:
+    """Logits of the unknown, the background and the classes to the logarithms of their sigmoids; that of the background
+    is of its sum with the unknown (METHODS2 27.4)."""
+    scores = F.logsigmoid(logits)
+    return torch.cat([torch.logaddexp(scores[:, :1], scores[:, 1:2]), scores[:, 2:]], dim=1)
 
 
 def _without_background(gradient: Tensor) -> Tensor:

@@ -11,13 +11,15 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from config import RunConfig, at_step
-from dataset import TrainBatches
+from dataset import TaskData, TrainBatches
+from dataset.memory import Memory, Remembered, choose_memory, plain_memory
 from dataset.transform import normalise
 from methods.base import Batch, Method
 from metrics.meter import Fault, LossMeter
 from metrics.pictures import DrawnSample
 from metrics.scores import ConfusionMatrix
 from segmentation_module import SegmentationNet, require_two_values
+from utils.constants import IGNORE_INDEX
 from utils.distributed import Dist, all_gather_state, broadcast_buffers
 from utils.errors import NonFiniteError, UserError, one_line
 from utils.log import log
@@ -249,6 +251,7 @@ class Trainer:
             "ended": self._ended is not None,
             "bad_batches": self.bad_batches,
             "processes": all_gather_state(own) if inside else [],
+            "memory": plain_memory(self.batches.memory),
         }
         return state | {
             "model_state": self.student.state_dict(),
@@ -313,10 +316,43 @@ class Trainer:
         return tqdm(batches, desc=title, disable=None if self.dist.is_main else True, **options)
 
 
-def placed(batch: tuple[Tensor, Tensor], device: torch.device) -> Batch:
+def placed(batch: tuple[Tensor, ...], device: torch.device) -> Batch:
     """A batch of a loader on the device."""
-    images, labels = batch
-    return Batch(normalise(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True).long())
+    images, labels, *salient = (of_it.to(device, non_blocking=True) for of_it in batch)
+    return Batch(normalise(images), labels.long(), *salient)
+
+
+@torch.inference_mode()
+def fill_memory(method: Method, previous: SegmentationNet | None, kept: Memory, data: TaskData, dist: Dist) -> Memory:
+    """The images of earlier steps that `method` is to see again in its step: none, unless it asks for some.
+
+    Chosen among the training images of the step before and those `kept` until then, by their labels and by what
+    `previous`, the network of that step, is sure to see on them. The same in all processes.
+    """
+    size = method.config.mem_size if method.memory_rule else 0
+    if previous is None or not size:
+        return ()
+    step = method.step.task.step(method.step.number - 1)
+    names, loader = data.search(step, kept, method.memory_rule)
+    network = previous.for_inference().to(dist.device)
+    shown: dict[int, list[int]] = {}
+    bar = tqdm(loader, desc=f"step {method.step} memory", leave=False, disable=None if dist.is_main else True)
+    for indices, (images, labels, *_) in zip(loader.batch_sampler.batches, bar, strict=True):
+        images, labels = images.to(dist.device), labels.to(dist.device).long()
+        if step.number:
+            labels = torch.where(labels == 0, method.confident(network(normalise(images))), labels)
+        for index, of_image in zip(indices, labels.cpu(), strict=True):
+            shown[index] = [label for label in of_image.unique().tolist() if label not in (0, IGNORE_INDEX)]
+    for of_process in all_gather_state(shown):
+        shown |= of_process
+    known = [()] * (len(names) - len(kept)) + [image.classes for image in kept]
+    candidates = [
+        Remembered(name, tuple(sorted({*before, *shown[index]})))
+        for index, (name, before) in enumerate(zip(names, known, strict=True))
+    ]
+    memory = choose_memory(candidates, step.num_seen - 1, size, seed=derive_seed(data.seed, method.step.number) % 2**32)
+    log.info(f"step {method.step}: {len(memory)} of {len(candidates)} images of earlier steps are seen again")
+    return memory
 
 
 @torch.inference_mode()

@@ -60,7 +60,9 @@ class InMemory:
     batch: tuple[Tensor, Tensor]
     dtype: torch.dtype
 
-    def train(self, step: Step) -> "InMemory":
+    memory = ()  # as TrainBatches.memory
+
+    def train(self, step: Step, **extras: object) -> "InMemory":
         """As TaskData.train."""
         return self
 
@@ -101,8 +103,10 @@ class InMemory:
 def network_before(config: RunConfig, step: Step, dtype: torch.dtype = torch.float32) -> SegmentationNet:
     """The network of the step before, the same one at each call."""
     torch.manual_seed(0)
-    heads = step.task.step(step.number - 1).classes_per_head
-    return build_network(config.model, branches=config.method.branches, classes_per_head=heads).to(dtype)
+    before = step.task.step(step.number - 1)
+    network = build_network(config.model, branches=config.method.branches, classes_per_head=before.classes_per_head)
+    METHODS[config.method_name](config.method, before).shape(network, None)
+    return network.to(dtype)
 
 
 def make_trainer(

@@ -15,7 +15,8 @@ from dataset import ade, cityscapes, folder, voc
 from dataset.base import DatasetSpec, Sample, StepDataset
 from dataset.index import load_index
 from dataset.labels import seen_lut, training_lut
-from dataset.sampler import EvalBatchSampler, TrainSampler
+from dataset.memory import Memory, MemoryRule, name_of
+from dataset.sampler import EvalBatchSampler, MixedSampler, TrainSampler
 from dataset.splits import Split, SplitRules, StepSets, choose, refuse_empty
 from dataset.transform import crop_transform, train_transform, whole_image
 from tasks import Step, Task, get_task, read_class_order
@@ -73,6 +74,10 @@ def scenario_of(config: DataConfig, spec: DatasetSpec) -> str:
     return config.scenario or ("overlapped" if config.overlap else "disjoint")
 
 
+SALIENCY = "saliency_map"
+"""Folder of the saliency maps in a data set: NAME.png for each image NAME, in which what stands out is not 0."""
+
+
 class TaskData:
     """The images of every step of a task, as this process sees them. Making one reads the data set.
 
@@ -86,6 +91,7 @@ class TaskData:
         self.task = task
         self.seed = seed
         self.dist = dist
+        self.root = root_of(config, spec)
         self.sets = select_steps(config, spec, task)
         self._test_transform = crop_transform(config.crop_size) if config.crop_val else whole_image
         require_same({"data": fingerprint_of([images_digest(images) for of_step in self.sets for images in of_step])})
@@ -105,22 +111,78 @@ class TaskData:
         """Colours, as `class_names`."""
         return [self.spec.palette[label] for label in self.task.steps[-1].order]
 
-    def train(self, step: Step) -> "TrainBatches":
-        """The training batches of `step` for this process. UserError unless they fill a batch of every process."""
+    def train(
+        self, step: Step, *, memory: Memory = (), rule: MemoryRule | None = None, saliency: bool = False
+    ) -> "TrainBatches":
+        """The training batches of `step` for this process, with the images of a `memory` as its `rule` says.
+
+        UserError unless they fill a batch of every process, where an image of the memory is no training image of the
+        task, and where `saliency` maps are asked for and not there.
+        """
         config, samples, seed = self.config, self.sets[step.number].train, derive_seed(self.seed, step.number)
-        sampler = TrainSampler(
-            len(samples), batch_size=config.batch_size, rank=self.dist.rank, world_size=self.dist.world_size, seed=seed
-        )
+        remembered, mixed = self.samples_of(memory), bool(memory) and rule.mixed
+        options = {"batch_size": config.batch_size, "seed": seed}
+        options |= {"rank": self.dist.rank, "world_size": self.dist.world_size}
+        count = len(samples) if mixed else len(samples) + len(remembered)
+        sampler = MixedSampler(count, len(remembered), **options) if mixed else TrainSampler(count, **options)
         require_full_batch(sampler)
+        if saliency:
+            self._require_saliency([*samples, *remembered])
+        lut = self._train_lut(step)
+        dataset = StepDataset(
+            samples,
+            lut,
+            train_transform(config.crop_size),
+            seed,
+            memory=(remembered, self._seen_lut(step) if memory and rule.all_labels else lut),
+            saliency=self._saliency if saliency else None,
+        )
         loader = _loader(
-            StepDataset(samples, self._train_lut(step), train_transform(config.crop_size), seed),
+            dataset,
             config.num_workers,
             sampler=sampler,
             batch_size=config.batch_size,
             # Training starts a new pass all the time; evaluation is rare, so its workers may go in between.
             persistent_workers=config.num_workers > 0,
         )
-        return TrainBatches(loader)
+        return TrainBatches(loader, memory)
+
+    def samples_of(self, memory: Memory) -> list[Sample]:
+        """The images of a memory. UserError where one is no training image of the task."""
+        if not memory:
+            return []
+        by_name = {name_of(sample, self.root): sample for of_step in self.sets for sample in of_step.train}
+        for image in memory:
+            if image.name not in by_name:
+                raise UserError(
+                    f"the memory holds {image.name}, which is no training image in {self.root}; put it back, or train "
+                    "the step anew with --no_resume"
+                )
+        return [by_name[image.name] for image in memory]
+
+    def search(self, step: Step, memory: Memory, rule: MemoryRule) -> tuple[list[str], DataLoader]:
+        """All training images of `step`, and behind them those of a `memory`, to see what is on them: by index their
+        names, and batches of those that this process is to look at, once each, whose indices are `sampler.batches`."""
+        config, samples = self.config, [*self.sets[step.number].train, *self.samples_of(memory)]
+        transform = crop_transform if rule.centred else train_transform
+        batches = EvalBatchSampler(
+            [(1, 1)] * len(samples), max_pixels=config.batch_size, rank=self.dist.rank, world_size=self.dist.world_size
+        )
+        seed = derive_seed(self.seed, step.number)
+        dataset = StepDataset(samples, self._train_lut(step), transform(config.crop_size), seed)
+        loader = _loader(dataset, config.num_workers, batch_sampler=batches)
+        return [name_of(sample, self.root) for sample in samples], loader
+
+    def _saliency(self, sample: Sample) -> Path:
+        return self.root / SALIENCY / f"{sample.image.stem}.png"
+
+    def _require_saliency(self, samples: Sequence[Sample]) -> None:
+        for path in map(self._saliency, samples):
+            if not path.is_file():
+                raise UserError(
+                    f"no saliency map {path}; make all with: python tools/make_saliency.py {self.root}, or take the "
+                    "whole background as unknown with --saliency none"
+                )
 
     def val(self, step: Step) -> DataLoader:
         """The validation batches of `step`, each image once over all processes."""
@@ -158,6 +220,9 @@ class TaskData:
         ignores = self.config.ignore_test_bg or (protocol == "mib" and not self.spec.labels_background)
         return seen_lut(step, ignore_background=ignores, class_of=self.spec.class_of, label_protocol=protocol)
 
+    def _seen_lut(self, step: Step) -> np.ndarray:
+        return seen_lut(step, ignore_background=False, class_of=self.spec.class_of)
+
     def _eval_loader(self, samples: Sequence[Sample], lut: np.ndarray, step: Step) -> DataLoader:
         config, crop = self.config, (self.config.crop_size, self.config.crop_size)
         batches = EvalBatchSampler(
@@ -177,9 +242,10 @@ class TrainBatches:
     A last batch that is not full is left out.
     """
 
-    def __init__(self, loader: DataLoader) -> None:
+    def __init__(self, loader: DataLoader, memory: Memory = ()) -> None:
         self._loader = loader
-        self.num_images = len(loader.dataset)
+        self.num_images = loader.dataset.size_of_step
+        self.memory = memory
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -204,10 +270,13 @@ def select_steps(config: DataConfig, spec: DatasetSpec, task: Task) -> list[Step
         val_on_trainset=config.val_on_trainset,
         cross_val=config.cross_val,
     )
-    # Absolute, so that the index is the same whatever folder the run was started from.
-    root = (config.data_root or Path("data") / spec.folder).absolute()
-    train, val = (load_split(spec, root, name) for name in ("train", "val"))
+    train, val = (load_split(spec, root_of(config, spec), name) for name in ("train", "val"))
     return [spec.select(train, val, step, rules) for step in task.steps]
+
+
+def root_of(config: DataConfig, spec: DatasetSpec) -> Path:
+    """Where the data set lies: absolute, so that its index is the same whatever folder the run was started from."""
+    return (config.data_root or Path("data") / spec.folder).absolute()
 
 
 def images_digest(samples: Sequence[Sample]) -> str:

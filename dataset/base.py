@@ -15,6 +15,7 @@ from dataset.reading import read_image, read_mask
 from dataset.splits import SCENARIOS, StepSets, select_by_class
 from dataset.transform import Transform, fixed_randomness
 from tasks import Facts, Step
+from utils.errors import UserError
 from utils.random_state import derive_seed
 
 
@@ -68,26 +69,56 @@ class DatasetSpec:
 
 
 class StepDataset(Dataset):
-    """The samples of one step, with labels as the step sees them.
+    """The samples of one step, with labels as the step sees them; behind them those of a memory, with their own `lut`.
 
     An item is fetched by (epoch, index): image uint8 (3,H,W) and labels uint8 (H,W), each in 0..num_seen-1 or
     255. Its random numbers come from (seed, epoch, index) alone, whatever process fetches it. UserError for a
     file that does not decode.
+
+    `saliency` names a third picture, of one channel: the item then has it, too, as bool (H,W).
     """
 
-    def __init__(self, samples: Sequence[Sample], lut: np.ndarray, transform: Transform, seed: int) -> None:
-        self.samples = tuple(samples)
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        lut: np.ndarray,
+        transform: Transform,
+        seed: int,
+        *,
+        memory: tuple[Sequence[Sample], np.ndarray] | None = None,
+        saliency: Callable[[Sample], Path] | None = None,
+    ) -> None:
+        remembered, self.memory_lut = memory or ((), lut)
+        self.samples = (*samples, *remembered)
+        self.size_of_step = len(samples)
         self.lut = lut
         self.transform = transform
         self.seed = seed
+        self.saliency = saliency
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
         epoch, index = key
         sample = self.samples[index]
-        image, mask = read_image(sample.image), read_mask(sample.mask)
+        image, mask = read_image(sample.image), torch.from_numpy(read_mask(sample.mask))
+        if self.saliency:
+            mask = torch.stack([mask, _salient(self.saliency(sample), mask)])
         with fixed_randomness(derive_seed(self.seed, epoch, index)):
-            image, mask = self.transform(image, torch.from_numpy(mask))
-        return image, torch.from_numpy(map_labels(mask.numpy(), self.lut))
+            image, mask = self.transform(image, mask)
+        mask, *salient = mask if self.saliency else (mask,)
+        lut = self.lut if index < self.size_of_step else self.memory_lut
+        labels = torch.from_numpy(map_labels(mask.numpy(), lut))
+        return image, labels, *(of_it.bool() for of_it in salient)
+
+
+def _salient(path: Path, mask: Tensor) -> Tensor:
+    """The picture at `path`, 1 where it is not 0. UserError where it has another size than `mask`."""
+    salient = torch.from_numpy(read_mask(path))
+    if salient.shape != mask.shape:
+        (height, width), (needed_height, needed_width) = salient.shape, mask.shape
+        raise UserError(
+            f"{path} has {width} x {height} pixels, its picture {needed_width} x {needed_height}: make it anew"
+        )
+    return (salient > 0).to(mask.dtype)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from utils.random_state import derive_seed
@@ -47,8 +48,31 @@ class TrainSampler(Sampler[tuple[int, int]]):
         return self._order(rank)[number * self.batch_size : (number + 1) * self.batch_size]
 
     def _order(self, rank: int) -> list[int]:
+        return self._all()[rank :: self.world_size].tolist()
+
+    def _all(self) -> Tensor:
+        """The samples that all processes see in this pass, in order."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
-        return torch.randperm(self.size, generator=generator)[rank : self.used : self.world_size].tolist()
+        return torch.randperm(self.size, generator=generator)[: self.used]
+
+
+class MixedSampler(TrainSampler):
+    """As TrainSampler, but a random half of each batch of all processes is replaced by samples of a memory.
+
+    `memory` counts these; their indices are those behind the others. They come in passes, each in another order.
+    """
+
+    def __init__(self, size: int, memory: int, **options: int) -> None:
+        super().__init__(size, **options)
+        self.memory = memory
+
+    def _all(self) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch, 1))
+        batches = super()._all().view(-1, self.batch_size * self.world_size)
+        places = torch.rand(batches.shape, generator=generator).argsort(1)[:, : batches.shape[1] // 2]
+        passes = -(-places.numel() // self.memory)
+        drawn = torch.cat([torch.randperm(self.memory, generator=generator) for _ in range(passes)])
+        return batches.scatter(1, places, self.size + drawn[: places.numel()].view_as(places)).flatten()
 
 
 class EvalBatchSampler(Sampler[list[tuple[int, int]]]):

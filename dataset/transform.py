@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Image uint8 (3,H,W) and mask uint8 (H,W) in, the same out, of another size."""
+"""Image uint8 (3,H,W) and mask uint8 (H,W), or several (N,H,W), in, the same out, of another size."""
 
 AREA_SCALE = (0.5, 2.0)
 ASPECT_RATIO = (3 / 4, 4 / 3)

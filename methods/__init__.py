@@ -6,7 +6,7 @@ from typing import Any
 from config import option_fields
 from methods.base import Method, MethodConfig
 from methods.cfsseg import CFSSeg
-from methods.dkd import DKD
+from methods.dkd import DKD, DKD_M
 from methods.ewc import EWC
 from methods.ewf import EWF
 from methods.features import FeatureConfig
@@ -20,7 +20,8 @@ from methods.pi import PI
 from methods.plop import PLOP
 from methods.rcil import RCIL
 from methods.rw import RW
-from methods.star import STAR
+from methods.ssul import SSUL, SSUL_M
+from methods.star import STAR, STAR_M
 from methods.ucd import UCD
 
 SETTINGS = {"classes", "domains"}
@@ -64,10 +65,14 @@ METHODS = whole(
         "RCIL": RCIL,
         "LGKD": LGKD,
         "DKD": DKD,
+        "DKD-M": DKD_M,
         "STAR": STAR,
+        "STAR-M": STAR_M,
         "CFSSeg": CFSSeg,
         "EWF": EWF,
         "UCD": UCD,
+        "SSUL": SSUL,
+        "SSUL-M": SSUL_M,
     }
 )
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from config import Checked, option
+from dataset.memory import MemoryRule
 from methods.features import FeatureConfig, feature_distillation
 from segmentation_module import SegmentationNet, SegOutput
 from tasks import Step
@@ -28,6 +29,7 @@ class Batch(NamedTuple):
 
     images: Tensor  # (B, 3, H, W) float32, normalised
     labels: Tensor  # (B, H, W) int64 in [0, num_seen), or 255 = ignored
+    saliency: Tensor | None = None  # (B, H, W) bool, where the method asks for it: what stands out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,13 @@ class MethodConfig(FeatureConfig, Checked):
             own = config.__dict__.get("presets", {})
             values |= {**own.get(dataset, {}), **own.get(f"{dataset} {task}", {})}
         return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig(MethodConfig):
+    """Of a method that may have a memory."""
+
+    mem_size: int = option(0, "images of earlier steps that are seen again; the checkpoint has their names", least=0)
 
 
 class Method(nn.Module):
@@ -88,6 +97,9 @@ class Method(nn.Module):
         self.num_seen = step.num_seen
         self.phase = self.phases[-1]
 
+    memory_rule: ClassVar[MemoryRule | None] = None
+    """How it keeps images of earlier steps; its Config is then a MemoryConfig."""
+
     @property
     def phases_of_step(self) -> tuple[str, ...]:
         """The phases of this step. Empty where nothing trains by gradient: `finish` is all that happens then."""
@@ -97,6 +109,11 @@ class Method(nn.Module):
     def needs_teacher(self) -> bool:
         """Whether `losses` or `before` reads the teacher at steps >= 1."""
         return True
+
+    @property
+    def needs_saliency(self) -> bool:
+        """Whether `losses` reads the saliency maps of the data set."""
+        return False
 
     def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
         """Give the student its structure, and say what of it trains (`requires_grad_`, `Norm.freeze_`).
@@ -115,9 +132,10 @@ class Method(nn.Module):
 
     def lacking(self, entry: str) -> UserError:
         """What `inherit` raises where the state of the step before has no `entry`."""
+        name = type(self).__name__.replace("_", "-")
         return UserError(
-            f"the checkpoint of step {self.step.number - 1} holds no {entry}, which --method {type(self).__name__} "
-            "needs: train that step with it, too, or name such a file with --step_ckpt"
+            f"the checkpoint of step {self.step.number - 1} holds no {entry}, which --method {name} needs: train that "
+            "step with it, too, or name such a file with --step_ckpt"
         )
 
     @torch.no_grad()
@@ -174,6 +192,11 @@ class Method(nn.Module):
         Returns the penalties by name, 0-d, for the log.
         """
         return {}
+
+    def confident(self, output: SegOutput) -> Tensor:
+        """(B, H, W): the old class that the network of the step before is sure of, for the memory; 0 elsewhere."""
+        logits, classes = output.logits.max(1)
+        return torch.where(logits.sigmoid() >= self.memory_rule.certain, classes, 0)
 
     def finish(self, student: SegmentationNet, previous: SegmentationNet | None, batches: Iterable[Batch]) -> None:
         """Act after the last epoch, before the step is validated and saved; `batches` and `student` as in `before`.

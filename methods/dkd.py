@@ -11,8 +11,8 @@ arXiv 2210.05941.
 
 A logit may stay the same while both its parts move; so they are held apart. In step 0: L_mbce + L_ac. Pixels that are
 ignored count in every term. Between steps: the classifier a of the step before has learnt to say no to all old classes,
-so each new class starts from it, and a itself trains on. What was there before does not decay in steps >= 1. The
-exemplar memory of DKD-M is not here.
+so each new class starts from it, and a itself trains on. What was there before does not decay in steps >= 1.
+DKD-M has a memory (methods/foreground.py).
 
 The step 0 of another method has no a, and other classifiers: it cannot be built upon. Learning rates are those of the
 published runs, which had a batch of 32 (VOC) or 24 (ADE).
@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import option
+from config import option, with_default
 from methods.base import Batch
 from methods.foreground import ForegroundConfig, ForegroundMethod
 from methods.losses import binary_distillation, negative_binary_cross_entropy
@@ -115,6 +115,23 @@ class DKD(ForegroundMethod):
                 seen, known = (logit_part(output, old, bounds) for output in (student, teacher))
                 terms[name] = config.loss_dkd * binary_distillation(seen, known)
         return terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class DKDMConfig(DKDConfig):
+    """A memory of the published size."""
+
+    mem_size: int = with_default(DKDConfig, "mem_size", 100)
+
+    presets: ClassVar = {"ade": {"mem_size": 300}}
+
+
+class DKD_M(DKD):
+    """DKD with a memory."""
+
+    Config = DKDMConfig
+    serves = ("classes",)
+    reason = DKD.reason
 
 
 def logit_part(output: SegOutput, classes: slice, bounds: dict[str, float]) -> Tensor:

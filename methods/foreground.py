@@ -8,6 +8,12 @@ both. Old ones learn from the teacher.
 `--lr` is the rate of the body; the head and the classifiers learn faster. In steps >= 1 all norms stay as they are.
 The published runs have another network: --head concat, --norm_act std, ReLU, torchvision's ImageNet weights, and a
 momentum of 0.01 in the norms of the body.
+
+DKD-M and STAR-M see `mem_size` images of earlier steps again, appended to those of the step. Their labels are those of
+the step, as those of any image: so they act through the teacher, and as negatives (METHODS2 18.6). Each class of the
+steps before takes its turn in the choice. What is on an image of step t-1 are its labels in a random crop and, from t-1
+= 1 on, what the network of step t-1 is sure of there, with a sigmoid of 0.9 (the public code asks an untrained one). It
+knows what it has kept longer from then.
 """
 
 from dataclasses import dataclass
@@ -16,14 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from config import option
-from methods.base import Batch, Method, MethodConfig
+from dataset.memory import MemoryRule
+from methods.base import Batch, MemoryConfig, Method
 from methods.losses import foreground_binary_cross_entropy
 from segmentation_module import SegmentationNet, SegOutput, freeze_parts_
 from utils.optim import Group
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForegroundConfig(MethodConfig):
+class ForegroundConfig(MemoryConfig):
     """How often a pixel of a new class counts, and what learns how fast."""
 
     pos_weight_first: float = option(1.0, "in the binary cross entropy of step 0, weight of the pixels of a class")
@@ -42,6 +49,7 @@ class ForegroundMethod(Method):
     """Base of both. A subclass adds what keeps the old classes."""
 
     config: ForegroundConfig
+    memory_rule = MemoryRule(mixed=False, all_labels=False, centred=False, certain=0.9)
 
     def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
         """Keep the background's logit at 0, and in steps >= 1 the norms as they are."""

@@ -13,7 +13,8 @@ Semantic Segmentation (Chen et al., NeurIPS 2023).
 In step 0: L_mbce. After each step a class leaves the mean direction P_c of its features and the deviation sigma_c from
 it, mean mu_c and deviation s_c of their norms, and how often it was there. No image is stored. What is counted, is
 counted at the centres of feature pixels, over the images of all processes. L_cont and the means over a batch are those
-of each process. Between steps: new classifiers start at random. The memory of STAR-M is not here.
+of each process. Between steps: new classifiers start at random. STAR-M has a memory (methods/foreground.py),
+whose images are counted, too.
 
 Choices where the specification leaves one: a class without feature leaves zeros, and no prototype to be compared with
 [design]; its counts in a partitioned scenario go by the rule of the disjoint one, as no image comes twice [design].
@@ -123,7 +124,7 @@ class STAR(ForegroundMethod):
         """Count the labels, and what the teacher sees of old classes; from both, how much to replay."""
         labelled, predicted, iterations = self.counts.new_zeros(LABELS), self.counts.new_zeros(LABELS), 0
         with evaluating(student):
-            for images, labels in batches:
+            for images, labels, _ in batches:
                 iterations += 1
                 # A forward pass of one image tells how large the maps are.
                 seen = teacher(images) if teacher is not None else student(images[:1])
@@ -194,12 +195,27 @@ class STAR(ForegroundMethod):
         """Remember the new classes."""
         sums: Tensor | int = 0
         with evaluating(student):
-            for images, labels in batches:
+            for images, labels, _ in batches:
                 features = student(images).features["pre_logits"]
                 sums = sums + sums_by_class(features, at_centres(labels, features), self.num_seen)
         new = slice(max(self.num_old, 1), None)
         for name, found in classes_of(all_reduce_sum(sums)[new])._asdict().items():
             getattr(self, name)[len(self.replay) :] = found
+
+
+@dataclass(frozen=True, kw_only=True)
+class STARMConfig(STARConfig):
+    """A memory of the published size."""
+
+    mem_size: int = with_default(STARConfig, "mem_size", 50)
+
+
+class STAR_M(STAR):
+    """STAR with a memory."""
+
+    Config = STARMConfig
+    serves = ("classes",)
+    reason = STAR.reason
 
 
 @contextmanager

@@ -22,7 +22,7 @@ TASK=${TASK:-15-1}
 # Step 0 has a warm-up that the short steps after it have no time for.
 FIRST=${FIRST:---lr 0.05 --warmup 30 --epochs 4}
 [ $# -gt 0 ] || set -- FT "LWF @FT" "ILT @FT" "MiB @FT" "PLOP @FT" LWF-MC EWC RW PI RCIL \
-    "LGKD @FT" "EWF @FT" "UCD @FT" DKD STAR CFSSeg
+    "LGKD @FT" "EWF @FT" "UCD @FT" DKD DKD-M STAR STAR-M CFSSeg SSUL SSUL-M
 case $TASK in # bash would run what stands in brackets, in the sum below
     *[!0-9-]* | [0-]* | *- | *--* | *-0*)
         echo "error: TASK=$TASK: X-Y of the 20 classes is needed, as TASK=15-1" >&2
@@ -52,7 +52,7 @@ is_finished() {
 
 rates() { # factors on the rate of its step 0: that is not one of a body alone here
     case $method in
-        DKD | STAR) echo --head_rate 1 --classifier_rate 1 ;;
+        DKD* | STAR*) echo --head_rate 1 --classifier_rate 1 ;;
     esac
 }
 
@@ -66,8 +66,8 @@ later() { # the options of its later steps
         ILT) echo --loss_de 10 ;;
         MiB | EWF | UCD) echo --lr 0.03 ;;
         PLOP | LGKD) echo --lr 0.03 --pod_factor 0.0001 --pod_logits_factor 0.000005 ;;
-        DKD) rates ;;
-        STAR) echo --head_rate 1 --classifier_rate 50 ;;
+        DKD*) rates ;;
+        STAR*) echo --head_rate 1 --classifier_rate 50 ;;
         RCIL) echo --lr 0.03 --loss_kd 10 --spatial_factors 0.0001 0.000005 --channel_factors 0.0001 0.000005 ;;
     esac
 }

@@ -26,6 +26,10 @@ TERMS = {
     "DKD": {"bce", "ac", "kd", "pos", "neg"},
     "STAR": {"mix", "pkd", "cont"},
     "CFSSeg": set(),
+    "DKD-M": {"bce", "ac", "kd", "pos", "neg"},
+    "STAR-M": {"mix", "pkd", "cont"},
+    "SSUL": {"bce"},
+    "SSUL-M": {"bce"},
 }
 STATE = {
     "EWC": {"fisher"},
@@ -36,9 +40,11 @@ STATE = {
     "DKD": {"aux"},
     "STAR": {"prototypes", "deviations", "norm_mean", "norm_std", "counts"},
     "CFSSeg": {"phi", "gram", "moment"},
+    "DKD-M": {"aux"},
+    "STAR-M": {"prototypes", "deviations", "norm_mean", "norm_std", "counts"},
 }
 """What a method leaves in the checkpoint of step 1 beside the network."""
-SMALL = {"CFSSeg": ("--expansion", 64)}
+SMALL = {"CFSSeg": ("--expansion", 64)} | {name: ("--mem_size", 8) for name in ("DKD-M", "STAR-M", "SSUL-M")}
 """Options of a method with which it takes no time."""
 SHORT = ("--step", 0, 1, "--epochs", 1, "--no_visualize")
 
@@ -80,15 +86,15 @@ def test_two_steps(finished: dict[str, Workplace], name: str):
         assert penalties[0] == 0 and max(penalties) > 0
 
 
-@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "STAR"])  # RW holds all that EWC does
+@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "STAR", "SSUL-M"])  # RW holds all that EWC does
 def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
     finished: dict[str, Workplace], workplace: Workplace, name: str, stop_at: StopAt
 ):
     for step, iteration in ((0, 5), (1, 1)):
         stop_at(signal.SIGTERM, step, iteration)
-        assert workplace.run("--method", name, *SHORT) == 143
+        assert workplace.run("--method", name, *SHORT, *SMALL.get(name, ())) == 143
     stop_at(0, -1, -1)
-    assert workplace.run("--method", name, *SHORT) == 0
+    assert workplace.run("--method", name, *SHORT, *SMALL.get(name, ())) == 0
     for step in (0, 1):
         assert_same(load(finished[name].checkpoint(step)), load(workplace.checkpoint(step)))
     assert workplace.results().read_bytes() == finished[name].results().read_bytes()

@@ -31,8 +31,10 @@ EPOCHS = {"voc": (30,), "ade": (60,), "cityscapes_domain": (50,)}
 """Of the other methods, whose learning rates are 0.01 and 0.001, but for those of the next table."""
 OTHERWISE = {
     "LGKD ade": ((0.02, 0.002), (60,)),
-    **{f"{method} voc": ((0.001, 0.0001), (60,)) for method in ("DKD", "STAR")},
-    **{f"{method} ade": ((0.0025, 0.00025), (100,)) for method in ("DKD", "STAR")},
+    **{f"{method} voc": ((0.001, 0.0001), (60,)) for method in ("DKD", "DKD-M", "STAR", "STAR-M")},
+    **{f"{method} ade": ((0.0025, 0.00025), (100,)) for method in ("DKD", "DKD-M", "STAR", "STAR-M")},
+    **{f"{method} voc": ((0.01,), (50,)) for method in ("SSUL", "SSUL-M")},
+    **{f"{method} ade": ((0.01, 0.05), (100,)) for method in ("SSUL", "SSUL-M")},
     **{f"CFSSeg {dataset}": ((0.01, 0.001), (50, 1)) for dataset in EPOCHS},
 }
 

@@ -26,6 +26,7 @@ class InMemory:
         own = slice(dist.rank, None, dist.world_size)
         self.batches = list(zip(images[:, own], labels[:, own], strict=True))
         self.num_images = count * size
+        self.memory = ()
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -63,6 +64,7 @@ def trainer_of(
     student.register_forward_pre_hook(lambda network, inputs: (inputs[0].to(dtype),))
     previous = student if step.number else None
     if previous:
+        method(config.method, before).shape(previous, None)
         torch.manual_seed(dist.rank)
         student = build_student(previous, new_classes=step.num_seen - step.num_old).to(dtype)
     of_step.shape(student, previous)

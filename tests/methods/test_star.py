@@ -317,7 +317,7 @@ def test_what_is_counted_and_remembered():
     student = small_network(branches=1, classes_per_head=(OLD,), head_channels=CHANNELS).eval()
     own = []
     with torch.no_grad():
-        for images, y in batches():
+        for images, y, _ in batches():
             own.append(student(images).features["pre_logits"].movedim(1, -1)[y[:, 8::16, 8::16] == 2])
     directions = F.normalize(torch.cat(own), dim=1)
     assert_close(first["prototypes"][1], F.normalize(directions.sum(0), dim=0))

@@ -31,6 +31,7 @@ GLOBS = {  # images and masks of a split
     "cityscapes": ("leftImg8bit/{}/*/*.png", "gtFine/{}/*/*.png"),
     "folder": ("images/{}/*.jpg", "masks/{}/*.png"),
 }
+NO_IMAGES = ("SegmentationClassAug", "gtFine", "masks", "list")
 in_every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
@@ -97,7 +98,8 @@ def test_files_are_where_the_data_set_has_them(tmp_path: Path):
         root = tmp_path / layout
         make_shapes(root, layout=layout, train=2, val=1, size=32)
         found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-        assert found == {*names, "shapes.json"}
+        training = [Path(name) for name in names if "train" in name and Path(name).parts[0] not in NO_IMAGES]
+        assert found == {*names, "shapes.json", *(f"saliency_map/{path.stem}.png" for path in training)}
 
 
 @in_every_layout

@@ -37,6 +37,7 @@ class Picture(NamedTuple):
     image: np.ndarray  # (S, S, 3) uint8
     labels: np.ndarray  # (S, S) uint8, 0 background, classes from 1
     rim: np.ndarray  # (S, S) bool, the pixels on either side of an object's edge
+    salient: np.ndarray  # (S, S) bool, what was drawn on the background: objects, and what only distracts from them
 
 
 class PlacedObject(NamedTuple):
@@ -98,7 +99,7 @@ def draw_picture(seed: int, split: int, index: int, size: int, num_classes: int,
     """
     rng = np.random.default_rng((seed, split, index))
     objects = compose(rng, index, size, num_classes, company)
-    canvas = _background(rng, size)
+    canvas, salient = _background(rng, size)
     labels, instances = np.zeros((2, size, size), np.uint8)
     light = rng.uniform(0, 2 * np.pi)
     for number, placed in enumerate(objects, start=1):
@@ -107,11 +108,11 @@ def draw_picture(seed: int, split: int, index: int, size: int, num_classes: int,
         instances[covered] = number
     window, ids = 1 + 2 * max(1, round(size / 112)), Image.fromarray(instances)
     rim = np.asarray(ids.filter(ImageFilter.MaxFilter(window))) != np.asarray(ids.filter(ImageFilter.MinFilter(window)))
-    return Picture(_photograph(rng, canvas), labels, rim)
+    return Picture(_photograph(rng, canvas), labels, rim, salient | (labels > 0))
 
 
-def _background(rng: Generator, size: int) -> np.ndarray:
-    """A background (size, size, 3) float32 in 0..1, of muted colours only."""
+def _background(rng: Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A background (size, size, 3) float32 in 0..1, of muted colours only; and where distractors are, (size, size)."""
     hue = HUES[rng.integers(len(HUES))]
     dark, bright = _muted(rng, hue, 0.25, 0.6), _muted(rng, hue + rng.uniform(-50, 50), 0.5, 0.97)
     field = np.full((size, size), 0.5, np.float32)
@@ -148,11 +149,12 @@ def _pattern(rng: Generator, size: int, name: str) -> np.ndarray:
     return rng.uniform(-1, 1, (32, 32)).astype(np.float32)[column % 32, row % 32]
 
 
-def _with_distractors(rng: Generator, canvas: np.ndarray, hue: float) -> np.ndarray:
-    """The canvas with muted blots, bars and confetti on it, half of them in hues near its own."""
+def _with_distractors(rng: Generator, canvas: np.ndarray, hue: float) -> tuple[np.ndarray, np.ndarray]:
+    """The canvas with muted blots, bars and confetti on it, half of them in hues near its own; and where they are."""
     size = len(canvas) * OVERSIZE
     image = Image.fromarray((canvas * 255).astype(np.uint8)).resize((size, size), Image.Resampling.BILINEAR)
-    draw = ImageDraw.Draw(image, "RGBA")
+    where = Image.new("L", image.size)
+    draw, mark = ImageDraw.Draw(image, "RGBA"), ImageDraw.Draw(where)
 
     def ink() -> tuple[int, ...]:
         """A muted colour with an opacity, 0..255 each."""
@@ -166,13 +168,17 @@ def _with_distractors(rng: Generator, canvas: np.ndarray, hue: float) -> np.ndar
         x, y = rng.uniform(0, size, 2)
         blot = np.column_stack([x + radius * np.cos(angle), y + radius * np.sin(angle)])
         draw.polygon(blot.ravel().tolist(), fill=ink())
+        mark.polygon(blot.ravel().tolist(), fill=255)
     for _ in range(rng.integers(0, 5)):
         ends = (rng.uniform(-0.1, 1.1, 4) * size).tolist()
-        draw.line(ends, fill=ink(), width=int(size * rng.uniform(0.01, 0.05)))
+        colour, width = ink(), int(size * rng.uniform(0.01, 0.05))
+        draw.line(ends, fill=colour, width=width)
+        mark.line(ends, fill=255, width=width)
     for x, y in rng.uniform(0, size, (rng.integers(0, 14), 2)):
         radius = size * rng.uniform(0.008, 0.025)
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink())
-    return np.asarray(image.reduce(OVERSIZE), dtype=np.float32) / 255
+        mark.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    return np.asarray(image.reduce(OVERSIZE), dtype=np.float32) / 255, np.asarray(where.reduce(OVERSIZE)) > 127
 
 
 def _draw_object(rng: Generator, canvas: np.ndarray, placed: PlacedObject, light: float) -> np.ndarray:

@@ -48,7 +48,7 @@ def paths(layout: str, split: str, index: int) -> tuple[str, str]:
 
 
 def write_picture(root: Path, layout: str, split: str, index: int, picture: Picture) -> None:
-    """Write both files of a picture; of each city in a light of its own."""
+    """Write the files of a picture, in training with its saliency map; of each city in a light of its own."""
     form, (image, mask) = LAYOUTS[layout], paths(layout, split, index)
     pixels, labels = picture.image, picture.labels
     if layout == "cityscapes":
@@ -58,6 +58,8 @@ def write_picture(root: Path, layout: str, split: str, index: int, picture: Pict
     drawn = {image: Image.fromarray(pixels), mask: Image.fromarray(labels)}
     if form.like_voc:
         drawn[mask].putpalette(np.array(voc_palette(256), np.uint8).tobytes())
+    if split == "train":
+        drawn[f"saliency_map/{Path(image).stem}.png"] = Image.fromarray(picture.salient)
     for name, file in drawn.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         # For JPEG. Full colour resolution: textures are a few pixels wide.
