@@ -79,7 +79,6 @@ def parse(arguments: Sequence[str]) -> Parsed:
         raise UserError("--task and --class_order both say which classes come when; give one")
     spec = open_dataset(data)
     task = open_task(data, spec)
-    require_served(method, method_name, task)
     if data.overlap is not None and len(spec.scenarios) == 1:
         notes.append(f"--overlap has no effect: {spec.name} deals out its images {spec.scenarios[0]}")
     steps = _steps(typed.get("step", ("all",)), task)
@@ -91,6 +90,7 @@ def parse(arguments: Sequence[str]) -> Parsed:
     of_preset = {name: value for name, value in published.items() if name not in typed}
     values = of_preset | typed
     _refuse_foreign(_typed_as(method_name, own), own, typed)
+    require_served(method, method_name, task, values.get("head", ModelConfig.head))
     _named("backbone", values.get("backbone", ModelConfig.backbone))
     config = RunConfig(
         data=data,
@@ -105,8 +105,11 @@ def parse(arguments: Sequence[str]) -> Parsed:
     return Parsed(config, spec, task, steps, Provenance(by_hand, of_preset, notes), local_rank)
 
 
-def require_served(method: type[Method], name: str, task: Task) -> None:
-    """UserError, with its reason, unless the method makes sense where the task brings classes, or domains."""
+def require_served(method: type[Method], name: str, task: Task, head: str) -> None:
+    """UserError, with its reason, unless the method makes sense where the task brings classes, or domains, and with
+    the head of the network."""
+    if head not in method.heads:
+        raise UserError(f"--head {head}: --method {name} knows {', '.join(method.heads)}")
     setting = "classes" if task.kind == "class" else "domains"
     if setting not in method.serves:
         raise UserError(f"--method {name} does not serve data in which {setting} arrive: {method.reason}")

@@ -107,8 +107,8 @@ class ModelConfig(Checked):
     head: str = option(
         "sum",
         "head; sum: the image pooling is added to the other branches; concat, of DKD and STAR: it stands beside them, "
-        "and dropout and one more convolution follow",
-        choices=("sum", "concat"),
+        "and dropout and one more convolution follow; steps, of SSUL: the same, with such a convolution for each step",
+        choices=("sum", "concat", "steps"),
     )
     head_channels: int = option(256, "channels of the head", least=4)
     drop_path: bool = option(True, "random channel weights between the two branches in training")

@@ -39,17 +39,19 @@ class SegOutput(NamedTuple):
 
 
 class SegmentationNet(nn.Module):
-    """DeepLabV3 with one 1x1 classifier per step; `classes_per_head` gives their outputs.
+    """DeepLabV3 with one classifier per step, 1x1 with most heads; `classes_per_head` gives their outputs.
 
     The classifiers see what the head gives, or, after `expand_`, random features of it.
     """
 
-    def __init__(self, body: nn.Module, head: DeepLabHead, channels: int, classes_per_head: tuple[int, ...]) -> None:
+    def __init__(self, body: nn.Module, head: DeepLabHead, classes_per_head: tuple[int, ...]) -> None:
         super().__init__()
         self.body = body
         self.head = head
         self.expand: nn.Module = nn.Identity()
-        self.classifiers = nn.ModuleList(nn.Conv2d(channels, classes, 1) for classes in classes_per_head)
+        self.classifiers = nn.ModuleList(
+            head.classifier(classes, is_first=step == 0) for step, classes in enumerate(classes_per_head)
+        )
         self.unknown: nn.Module | None = None
         self.joins_unknown = False
         self.layout = torch.channels_last
@@ -85,8 +87,7 @@ class SegmentationNet(nn.Module):
     def add_unknown_(self) -> None:
         """Have a classifier for what is no background, and no class yet (SSUL, METHODS 13). Idempotent."""
         if self.unknown is None:
-            like = self.classifiers[0].weight
-            self.unknown = nn.Conv2d(like.shape[1], 1, 1).to(like)
+            self.unknown = self.head.classifier(1).to(self.classifiers[0].weight)
 
     def expand_(self, features: int) -> None:
         """Let the classifiers see so many random features of what the head gives; they start anew. Idempotent."""
@@ -161,7 +162,7 @@ def build_network(config: ModelConfig, *, branches: int, classes_per_head: tuple
     rates = RATES[config.output_stride]
     kind = HEADS[config.head]
     head = kind(body.out_channels, config.head_channels, rates=rates, pooling=config.pooling, **shared)
-    return SegmentationNet(body, head, config.head_channels, classes_per_head)
+    return SegmentationNet(body, head, classes_per_head)
 
 
 def load_network(
@@ -180,7 +181,7 @@ def load_network(
         site.to_form_(form)
     if features := features_of(weights):
         network.expand_(features)
-    if "unknown.weight" in weights:
+    if any(name.startswith("unknown.") for name in weights):
         network.add_unknown_()
     expected = network.state_dict()
     wrong = sorted(name for name in expected.keys() | weights.keys() if _shape(expected, name) != _shape(weights, name))
@@ -210,7 +211,7 @@ def build_student(previous: SegmentationNet, *, new_classes: int) -> Segmentatio
     """The student of a step >= 1: a copy of the network before, and a classifier for `new_classes` (0: none)."""
     student = copy.deepcopy(previous)
     if new_classes:
-        student.classifiers.append(nn.Conv2d(previous.classifiers[0].in_channels, new_classes, 1))
+        student.classifiers.append(student.head.classifier(new_classes))
     return student
 
 
@@ -222,12 +223,11 @@ def form_of(weights: State) -> Form:
 
 def heads_of(weights: State) -> tuple[int, ...]:
     """Outputs of each classifier, in order."""
-    biases = {
-        int(match[1]): tensor.numel()
-        for name, tensor in weights.items()
-        if (match := re.fullmatch(r"classifiers\.(\d+)\.bias", name))
-    }
-    return tuple(biases[step] for step in sorted(biases))
+    found: dict[int, int] = {}
+    for name, tensor in weights.items():
+        if match := re.fullmatch(r"classifiers\.(\d+)\.(parts\.\d+\.last\.)?bias", name):
+            found[int(match[1])] = found.get(int(match[1]), 0) + tensor.numel()
+    return tuple(found[step] for step in sorted(found))
 
 
 def features_of(weights: State) -> int:
@@ -248,7 +248,8 @@ def sizes_of(weights: State) -> dict[str, str | int]:
     kernels = [weights.get(name) for name in ("body.stem.conv.weight", "head.reduce.weight")]
     if backbone is None or not heads_of(weights) or any(kernel is None or kernel.dim() != 4 for kernel in kernels):
         raise UserError("its weights are not of a DeepLabV3 with a ResNet body and a classifier a step")
-    head = "concat" if "head.last.weight" in weights else "sum"
+    own = "steps" if "classifiers.0.parts.0.conv.weight" in weights else "sum"
+    head = "concat" if "head.last.weight" in weights else own
     return {"backbone": backbone, "width": len(kernels[0]), "head": head, "head_channels": len(kernels[1])}
 
 

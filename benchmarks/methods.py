@@ -5,7 +5,7 @@
 
 Student, teacher where there is one, losses, backward, what the method does with the gradients, optimiser. All methods
 are timed in turn, so that a busy spell of the machine hits all; their networks are in memory together. A method that
-trains nothing in step 1 is left out.
+trains nothing in step 1 is left out; so is one that differs from another by a memory alone.
 """
 
 import statistics
@@ -15,7 +15,11 @@ from benchmarks.harness import parser, peak_memory, print_peak, report, seconds
 from benchmarks.networks import BODIES, Iteration, make_batch, make_trainer, our_iteration, step_of
 from methods import METHODS as TABLE
 
-METHODS = [name for name, method in TABLE.items() if method(method.Config(), step_of()).phases_of_step]
+METHODS = [
+    name
+    for name, method in TABLE.items()
+    if method(method.Config(), step_of()).phases_of_step and not name.endswith("-M")
+]
 
 
 def make_iteration(name: str, backbone: str, crop: int, batch: int) -> Iteration:

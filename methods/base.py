@@ -97,6 +97,8 @@ class Method(nn.Module):
         self.num_seen = step.num_seen
         self.phase = self.phases[-1]
 
+    heads: ClassVar[tuple[str, ...]] = ("sum", "concat")
+    """What of `--head` it knows: those whose classifiers are 1x1, unless it says otherwise."""
     memory_rule: ClassVar[MemoryRule | None] = None
     """How it keeps images of earlier steps; its Config is then a MemoryConfig."""
 

@@ -20,9 +20,9 @@ centre and what the network of the step before is sure of there.
 Saliency maps are a supervised extra in the published runs on VOC. On other data sets, and with --saliency none, the
 whole background is unknown, as in the public code on ADE.
 
-Left out: the authors' head, in which each step has a 3x3 convolution of its own (theirs starts from that of the
-unknown, ours has 1x1 classifiers, with --head concat nearest to it); that images are padded, and the padding is trained
-as background; the floor of 1e-6 under the learning rate on VOC; that the best step is chosen on the test images.
+The published network has --head steps, in which each step and the unknown have a 3x3 convolution of their own, with
+--norm_act std and a body with ReLU. Left out: that images are padded, and the padding is trained as background; the
+floor of 1e-6 under the learning rate on VOC; that the best iteration is chosen on the test images.
 """
 
 from dataclasses import dataclass
@@ -80,6 +80,7 @@ class SSUL(Method):
     config: SSULConfig
     serves = ("classes",)
     reason = "its unknown is a part of the background, and there is none"
+    heads = ("sum", "concat", "steps")
     memory_rule = MemoryRule(mixed=True, all_labels=True, centred=True, certain=CERTAIN)
 
     @property
@@ -96,18 +97,22 @@ class SSUL(Method):
         if previous is None:
             return
         student.requires_grad_(False)
-        freeze_parts_(student, body=False, norms=True)
-        for trains in (student.unknown, student.classifiers[0], student.classifiers[-1]):
+        first = student.classifiers[0]
+        parts = getattr(first, "parts", [first])
+        for trains in (student.unknown, parts[0], student.classifiers[-1]):
             trains.requires_grad_(True)
-        for parameter in student.classifiers[0].parameters():
-            parameter.register_hook(_of_background)
+        if len(parts) == 1:
+            for parameter in first.parameters():
+                parameter.register_hook(_of_background)
+        freeze_parts_(student, body=False, norms=True)
 
     @torch.no_grad()
     def initialise(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
         """New classes start from the unknown."""
         if previous is not None and self.config.unknown_start:
-            for own, unknown in zip(student.classifiers[-1].parameters(), student.unknown.parameters(), strict=True):
-                own.copy_(unknown.expand_as(own))
+            unknown = student.unknown.state_dict()
+            for name, own in student.classifiers[-1].state_dict().items():
+                own.copy_(unknown[name].expand_as(own))
 
     def groups(self, student: SegmentationNet) -> dict[str, Group]:
         """Those of every method, with their rates; the unknown learns as new classes do."""

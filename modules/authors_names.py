@@ -54,8 +54,10 @@ def to_authors(state: State) -> State:
     Raises UserError for a body whose blocks are no bottlenecks, for --head concat, and for classifiers of random
     features: the authors' code has none of these.
     """
-    if "head.last.weight" in state:
-        raise UserError("the authors' code has no head of this kind, --head concat")
+    if any(name.startswith("unknown.") for name in state):
+        raise UserError("the authors' code has no classifier of the unknown")
+    if "head.last.weight" in state or "classifiers.0.parts.0.conv.weight" in state:
+        raise UserError("the authors' code has no head of this kind, --head concat or steps")
     if "expand.weight" in state:
         raise UserError("the authors' code has no classifiers of random features")
     if not any(".conv3." in name for name in state):

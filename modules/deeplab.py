@@ -30,6 +30,7 @@ class DeepLabHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = pooling
+        self.channels = channels
         parallel = {"norm": norm, "branches": branches, "drop_path": drop_path}
         sizes = [(1, 1), *((3, rate) for rate in rates)]
         self.atrous = nn.ModuleList(
@@ -45,6 +46,10 @@ class DeepLabHead(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_normal_(module.weight, gain)
+
+    def classifier(self, classes: int, *, is_first: bool = False) -> nn.Module:
+        """A fresh classifier of what this head gives, for the classes of one step; `is_first`: with the background."""
+        return nn.Conv2d(self.channels, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         local = torch.cat([branch(x) for branch in self.atrous], dim=1)
@@ -82,15 +87,73 @@ class ConcatHead(DeepLabHead):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def _reduced(self, x: Tensor) -> Tensor:
         context = self.pool_norm(self.pool_conv(self._pool(x))).expand(-1, -1, *x.shape[2:])
-        both = torch.cat([*(branch(x) for branch in self.atrous), context], dim=1)
-        reduced = F.relu(self.norm(self.reduce(both)))
-        reduced = F.dropout(reduced, DROPOUT, self.training and not self.norm.frozen)
+        return F.relu(self.norm(self.reduce(torch.cat([*(branch(x) for branch in self.atrous), context], dim=1))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        reduced = F.dropout(self._reduced(x), DROPOUT, self.training and not self.norm.frozen)
         return F.relu(self.last_norm(self.last(reduced)))
 
 
-HEADS = {"sum": DeepLabHead, "concat": ConcatHead}
+class StepsHead(ConcatHead):
+    """The head of SSUL (METHODS 13.2): as ConcatHead, but each step has its last convolution for itself.
+
+    Dropout is there in all training, whatever is frozen.
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, norm: str, **options: object) -> None:
+        super().__init__(in_channels, channels, norm=norm, **options)
+        self.kind = norm
+        del self.last, self.last_norm
+
+    def classifier(self, classes: int, *, is_first: bool = False) -> nn.Module:
+        """As in DeepLabHead; the background has a part of its own."""
+        sizes = [1, classes - 1] if is_first else [classes]
+        return StepClassifier([ClassifierPart(self.channels, size, self.kind) for size in sizes])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self._reduced(x), DROPOUT, self.training)
+
+
+class ClassifierPart(nn.Module):
+    """A 3x3 convolution, norm, ReLU, and the classifiers of some classes."""
+
+    def __init__(self, channels: int, classes: int, norm: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = Norm(channels, kind=norm, activation=False)
+        self.last = nn.Conv2d(channels, classes, 1)
+        for convolution in (self.conv, self.last):
+            nn.init.kaiming_normal_(convolution.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.relu(self.norm(self.conv(x))))
+
+
+class StepClassifier(nn.Module):
+    """The classifiers of a step, in one part or, in step 0, two: background and classes. Their last layers are `weight`
+    and `bias`, as of a convolution."""
+
+    def __init__(self, parts: list[ClassifierPart]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    @property
+    def weight(self) -> Tensor:
+        """(classes, channels, 1, 1)."""
+        return torch.cat([part.last.weight for part in self.parts])
+
+    @property
+    def bias(self) -> Tensor:
+        """(classes,)."""
+        return torch.cat([part.last.bias for part in self.parts])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part(x) for part in self.parts], dim=1)
+
+
+HEADS = {"sum": DeepLabHead, "concat": ConcatHead, "steps": StepsHead}
 """What --head names."""
 
 

@@ -144,9 +144,15 @@ def test_the_parts_of_rcil_go_with_other_methods(finished: dict[str, Workplace],
     assert ("cube_spatial" in terms_of(workplace)) == ("cube" in options)
 
 
-def test_the_network_of_dkd_and_star_trains(workplace: Workplace):
-    assert workplace.run("--method", "DKD", "--head", "concat", "--norm_act", "std", *SHORT) == 0
-    assert load(workplace.checkpoint(1))["trainer_state"]["identity"]["head"] == "concat"
+@pytest.mark.parametrize(("name", "head"), [("DKD", "concat"), ("SSUL", "steps")])
+def test_the_published_head_trains(workplace: Workplace, name: str, head: str):
+    assert workplace.run("--method", name, "--head", head, "--norm_act", "std", *SHORT) == 0
+    assert load(workplace.checkpoint(1))["trainer_state"]["identity"]["head"] == head
+
+
+def test_a_head_that_a_method_does_not_know_is_refused(workplace: Workplace, capfd: pytest.CaptureFixture):
+    assert workplace.run("--method", "MiB", "--head", "steps") == 2
+    assert capfd.readouterr().err == "error: --head steps: --method MiB knows sum, concat\n"
 
 
 def test_paper_exact_changes_the_run(finished: dict[str, Workplace], workplace: Workplace):

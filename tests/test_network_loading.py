@@ -41,8 +41,9 @@ def test_weights_load_in_the_form_they_have(form):
 
 
 def test_sizes_are_told_by_the_shapes_of_the_weights():
-    for sizes in ({"backbone": "resnet26", "width": 8}, {"backbone": "resnet34", "width": 4, "head": "concat"}):
-        expected = {"head": "sum", **sizes, "head_channels": 16}
+    for head in ("sum", "concat", "steps"):
+        backbone, width = ("resnet34", 4) if head == "concat" else ("resnet26", 8)
+        expected = {"backbone": backbone, "width": width, "head": head, "head_channels": 16}
         assert sizes_of(small_network(**expected).state_dict()) == expected
     weights = small_network().state_dict()
     for missing in ("body.stem.conv.", "head.reduce.", "classifiers.", "body.layer3.1."):

@@ -160,3 +160,29 @@ def test_dropout_goes_where_norms_are_frozen():
     for norm in (module for module in head.modules() if isinstance(module, Norm)):
         norm.freeze_()
     assert torch.equal(head(x), head.eval()(x))
+
+
+def test_each_step_has_its_last_convolution_in_the_head_of_ssul():
+    """METHODS 13.2; the background has one for itself."""
+    head = randomise_(build("steps", branches=1), 1).eval()
+    plain = randomise_(build("concat", branches=1), 1).eval()
+    plain.load_state_dict(head.state_dict(), strict=False)
+    x, seen = maps(9, 11), []
+    plain.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    plain(x)
+    reduced = head(x)
+    assert torch.equal(reduced, seen[0])
+    for is_first, sizes in ((True, [1, 4]), (False, [5])):
+        classifier = randomise_(head.classifier(5, is_first=is_first).double(), 2).eval()
+        assert [part.last.out_channels for part in classifier.parts] == sizes
+        outputs = [
+            F.conv2d(
+                bn(F.conv2d(reduced, part.conv.weight, padding=1), part.norm).relu(), part.last.weight, part.last.bias
+            )
+            for part in classifier.parts
+        ]
+        assert_close(classifier(reduced), torch.cat(outputs, 1), atol=1e-11, rtol=1e-11)
+        assert classifier.weight.shape == (5, C, 1, 1) and classifier.bias.shape == (5,)
+    for norm in (module for module in head.modules() if isinstance(module, Norm)):
+        norm.freeze_()
+    assert not torch.equal(head.train()(x), reduced)  # dropout stays
