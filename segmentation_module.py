@@ -293,8 +293,11 @@ def find_pretrained(config: ModelConfig) -> Path:
 def _joined(logits: Tensor) -> Tensor:
     """Logits of the unknown, the background and the classes to the logarithms of their sigmoids; that of the background
     is of its sum with the unknown (METHODS2 27.4)."""
-    scores = F.logsigmoid(logits)
-    return torch.cat([torch.logaddexp(scores[:, :1], scores[:, 1:2]), scores[:, 2:]], dim=1)
+    # All in softplus: an exported network takes the logarithm of a rounded sigmoid else.
+    scores = -F.softplus(-logits)
+    unknown, background = scores[:, :1], scores[:, 1:2]
+    joined = torch.maximum(unknown, background) + F.softplus(-(unknown - background).abs())
+    return torch.cat([joined, scores[:, 2:]], dim=1)
 
 
 def _without_background(gradient: Tensor) -> Tensor:

@@ -128,13 +128,15 @@ class TaskData:
         require_full_batch(sampler)
         if saliency:
             self._require_saliency([*samples, *remembered])
-        lut = self._train_lut(step)
+        lut = memory_lut = self._train_lut(step)
+        if memory and rule.all_labels:
+            memory_lut = self._train_lut(step, data_masking="current+old")
         dataset = StepDataset(
             samples,
             lut,
             train_transform(config.crop_size),
             seed,
-            memory=(remembered, self._seen_lut(step) if memory and rule.all_labels else lut),
+            memory=(remembered, memory_lut),
             saliency=self._saliency if saliency else None,
         )
         loader = _loader(
@@ -210,18 +212,15 @@ class TaskData:
         """Which images serve a step."""
         return scenario_of(self.config, self.spec)
 
-    def _train_lut(self, step: Step) -> np.ndarray:
+    def _train_lut(self, step: Step, *, data_masking: str | None = None) -> np.ndarray:
         config = self.config
-        options = {"data_masking": config.data_masking, "label_protocol": config.label_protocol}
+        options = {"data_masking": data_masking or config.data_masking, "label_protocol": config.label_protocol}
         return training_lut(step, class_of=self.spec.class_of, **options)
 
     def _test_lut(self, step: Step) -> np.ndarray:
         protocol = self.config.label_protocol
         ignores = self.config.ignore_test_bg or (protocol == "mib" and not self.spec.labels_background)
         return seen_lut(step, ignore_background=ignores, class_of=self.spec.class_of, label_protocol=protocol)
-
-    def _seen_lut(self, step: Step) -> np.ndarray:
-        return seen_lut(step, ignore_background=False, class_of=self.spec.class_of)
 
     def _eval_loader(self, samples: Sequence[Sample], lut: np.ndarray, step: Step) -> DataLoader:
         config, crop = self.config, (self.config.crop_size, self.config.crop_size)

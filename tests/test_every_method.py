@@ -7,7 +7,10 @@ import pytest
 
 from methods import METHODS
 from metrics.results import read_rows
+from modules.authors_names import to_authors
 from tests.workplace import StopAt, Workplace, assert_same, load
+from tools import export
+from utils.errors import UserError
 
 TERMS = {
     "FT": {"ce"},
@@ -147,7 +150,13 @@ def test_the_parts_of_rcil_go_with_other_methods(finished: dict[str, Workplace],
 @pytest.mark.parametrize(("name", "head"), [("DKD", "concat"), ("SSUL", "steps")])
 def test_the_published_head_trains(workplace: Workplace, name: str, head: str):
     assert workplace.run("--method", name, "--head", head, "--norm_act", "std", *SHORT) == 0
-    assert load(workplace.checkpoint(1))["trainer_state"]["identity"]["head"] == head
+    checkpoint = load(workplace.checkpoint(1))
+    assert checkpoint["trainer_state"]["identity"]["head"] == head
+    # The tools take such networks, and the authors' code has none.
+    words = ["--ckpt", str(workplace.checkpoint(1)), "--out", str(workplace.folder / "out"), "--form", "weights"]
+    assert export.main(words) == 0
+    with pytest.raises(UserError, match="the authors' code has no"):
+        to_authors(checkpoint["model_state"])
 
 
 def test_a_head_that_a_method_does_not_know_is_refused(workplace: Workplace, capfd: pytest.CaptureFixture):
