@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import torch
+from torch.nn import Conv2d
 
 from argparser import parse
 from checkpoints import SCHEMA, identity_of
+from methods import METHODS
 from segmentation_module import SegmentationNet, build_network
 from tests.helpers import randomise_
 from utils.checkpoint import save_checkpoint
@@ -24,10 +26,16 @@ def save_network(path: Path, line: str, step: int) -> SegmentationNet:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         network = build_network(config.model, branches=config.method.branches, classes_per_head=heads)
+        METHODS[config.method_name](config.method, parsed.task.step(0)).shape(network, None)
         randomise_(network.eval(), seed=0)
         logits = network(torch.randn(8, 3, 64, 64)).features["logits_small"].movedim(1, 0).flatten(1)
-        parts = zip(network.classifiers, logits.mean(1).split(heads), logits.std(1).split(heads), strict=True)
-        for classifier, mean, deviation in parts:
+        layers = [
+            module for module in network.classifiers.modules() if isinstance(module, Conv2d) and module.bias is not None
+        ]
+        sizes = [layer.out_channels for layer in layers]
+        for classifier, mean, deviation in zip(
+            layers, logits.mean(1).split(sizes), logits.std(1).split(sizes), strict=True
+        ):
             classifier.weight /= deviation[:, None, None, None]
             classifier.bias.copy_((classifier.bias - mean) / deviation)
     state = {"identity": identity_of(config, parsed.spec, parsed.task.step(step)), "finished": True}

@@ -172,9 +172,9 @@ def run(capsys: pytest.CaptureFixture, *words: object) -> tuple[int, str]:
     return code, error
 
 
-def test_the_other_head_is_exported(step: Path):
+def test_the_head_of_ssul_and_its_unknown_are_exported(step: Path):
     """The tool compares the logits itself."""
-    save_network(step, "--method DKD --head concat", 0)
+    save_network(step, "--method SSUL --head steps", 0)
     words = ["--ckpt", step, "--out", step.parent / "out", "--pooling", POOLING, "--form", "onnx"]
     assert export.main([*map(str, words)]) == 0
 
