@@ -87,7 +87,13 @@ class SegmentationNet(nn.Module):
     def add_unknown_(self) -> None:
         """Have a classifier for what is no background, and no class yet (SSUL, METHODS 13). Idempotent."""
         if self.unknown is None:
-            self.unknown = self.head.classifier(1).to(self.classifiers[0].weight)
+            self.unknown = self.new_classifier(1).to(self.classifiers[0].weight)
+
+    def new_classifier(self, classes: int) -> nn.Module:
+        """A fresh one, of what all see."""
+        if isinstance(self.expand, RandomFeatures):
+            return nn.Conv2d(self.classifiers[0].weight.shape[1], classes, 1)
+        return self.head.classifier(classes)
 
     def expand_(self, features: int) -> None:
         """Let the classifiers see so many random features of what the head gives; they start anew. Idempotent."""
@@ -211,7 +217,7 @@ def build_student(previous: SegmentationNet, *, new_classes: int) -> Segmentatio
     """The student of a step >= 1: a copy of the network before, and a classifier for `new_classes` (0: none)."""
     student = copy.deepcopy(previous)
     if new_classes:
-        student.classifiers.append(student.head.classifier(new_classes))
+        student.classifiers.append(student.new_classifier(new_classes))
     return student
 
 

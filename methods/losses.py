@@ -15,6 +15,7 @@ from torch import Tensor
 
 from methods.pooled_cube import at_least_float32
 from utils.constants import IGNORE_INDEX
+from utils.distributed import all_reduce_sum, world_size
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def valid_binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """As `binary_cross_entropy`; mean over the pixels that are not ignored, 0 where there are none (METHODS 13.2)."""
     total = binary_cross_entropy(logits, labels) * labels.numel()
-    return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
+    return mean_over_all(total, labels != IGNORE_INDEX)
 
 
 def binary_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -150,7 +151,16 @@ def label_guided_distillation(
     agreement = (q_background * meant).sum(1) + (q_old_classes * log_p[:, 1:num_old]).sum(1)
     weight_old, weight_new = weights
     weighted = torch.where(new, weight_new, weight_old) * agreement * valid
-    return -weighted.sum() / valid.sum().clamp(min=1)
+    return mean_over_all(-weighted.sum(), valid)
+
+
+def mean_over_all(total: Tensor, counts: Tensor) -> Tensor:
+    """`total` of the pixels that `counts` (B, H, W) bool, divided by their number; 0 where there are none.
+
+    The mean over the processes of a run of what this gives is that over the pixels of all of them: the number is the
+    mean one of a process.
+    """
+    return total * world_size() / all_reduce_sum(counts.sum()).clamp(min=1)
 
 
 def fold_new_into_background(student_logits: Tensor, num_old: int) -> Tensor:

@@ -56,17 +56,19 @@ def trained_with(method: type[Method], rank: int, folder: Path) -> dict[str, Ten
     batches = of_process.train(step)
     assert len(batches) >= 5
     random = torch.Generator().manual_seed(1)
-    importances = {
+    inherited = {
         f"{entry}.{name.replace('.', '/')}": torch.rand(weight.shape, generator=random)
         for name, weight in small_network(branches=1, classes_per_head=(16,)).named_parameters()
         for entry in getattr(method, "carries", ())
     }
+    if method is METHODS["DKD"]:
+        inherited = {"aux.weight": torch.randn(1, 16, 1, 1, generator=random), "aux.bias": torch.zeros(1)}
     # As in a run: what a new classifier or layer starts from comes from the first process.
     trainer = trainer_of(
         method,
         step,
         batches,
-        inherited=importances,
+        inherited=inherited,
         optim=OptimConfig(lr=(1e-5,), epochs=(1,)),
         data=data,
         model=small_config(drop_path=False),
@@ -78,6 +80,8 @@ def trained_with(method: type[Method], rank: int, folder: Path) -> dict[str, Ten
     images = torch.cat([images for images, _ in data_of(data, seed=7).test(step)])
     # Centred, or one class may win everywhere.
     teacher.classifiers[0].bias -= teacher(normalise(images)).features["logits_small"].mean((0, 2, 3))
+    if teacher.unknown is not None:
+        teacher.unknown.bias -= 100
     trainer.begin()
     losses: list[dict[str, float]] = []
     while not trainer.is_done:
@@ -97,7 +101,9 @@ def trained_with(method: type[Method], rank: int, folder: Path) -> dict[str, Ten
 TERMS = {
     METHODS["RCIL"]: {"ce", "kd", "cube_spatial", "cube_channel"},
     METHODS["EWC"]: {"ce", "penalty", "fisher"},
-    METHODS["PLOP"]: {"ce", "pod", "bounds"},
+    METHODS["LGKD"]: {"ce", "pod", "lgkd", "plop"},  # it holds PLOP
+    METHODS["DKD"]: {"bce", "ac", "kd", "pos", "neg", "aux"},
+    METHODS["SSUL"]: {"bce"},
     Probe: {"ce", "probe", "pixels", "looks", "ends"},
     Few: {"phi", "gram", "moment"},
 }
