@@ -23,6 +23,7 @@ TERMS = {
     "LGKD": {"ce", "pod", "lgkd"},
     "EWF": {"ce", "kd"},
     "UCD": {"ce", "kd", "ucd"},
+    "SDR": {"ce", "kd", "match", "attract", "repel", "sparse"},
     "DKD": {"bce", "ac", "kd", "pos", "neg"},
     "STAR": {"mix", "pkd", "cont"},
     "CFSSeg": set(),
@@ -33,6 +34,7 @@ STATE = {
     "PI": {"path_score"},
     "PLOP": {"bounds"},
     "LGKD": {"plop"},
+    "SDR": {"prototypes", "counts"},
     "DKD": {"aux"},
     "STAR": {"prototypes", "deviations", "norm_mean", "norm_std", "counts"},
     "CFSSeg": {"phi", "gram", "moment"},
@@ -80,7 +82,7 @@ def test_two_steps(finished: dict[str, Workplace], name: str):
         assert penalties[0] == 0 and max(penalties) > 0
 
 
-@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "STAR"])  # RW holds all that EWC does
+@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "SDR", "STAR"])  # RW holds all that EWC does
 def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
     finished: dict[str, Workplace], workplace: Workplace, name: str, stop_at: StopAt
 ):
