@@ -20,6 +20,7 @@ from methods.pi import PI
 from methods.plop import PLOP
 from methods.rcil import RCIL
 from methods.rw import RW
+from methods.sdr import SDR
 from methods.ssul import SSUL, SSUL_M
 from methods.star import STAR, STAR_M
 from methods.ucd import UCD
@@ -73,6 +74,7 @@ METHODS = whole(
         "UCD": UCD,
         "SSUL": SSUL,
         "SSUL-M": SSUL_M,
+        "SDR": SDR,
     }
 )
 

@@ -56,6 +56,11 @@ def seen_classes(logits: Tensor) -> Tensor:
     return torch.where(highest > SURE, best + 1, 0)
 
 
+def of_classes(labels: Tensor, num_classes: int) -> Tensor:
+    """(num_classes, n) of truth values: which of the n labels are of which class. Other labels are of none."""
+    return labels.flatten() == torch.arange(num_classes, device=labels.device)[:, None]
+
+
 def sums_by_class(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """(num_classes, 2 D + 3) float64: sums over the features (B, D, h, w) of each class, for `classes_of`.
 
@@ -65,8 +70,7 @@ def sums_by_class(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     norms = flat.norm(dim=1, keepdim=True)
     directions = F.normalize(flat, dim=1)
     rows = torch.cat([directions, directions.square(), norms, norms.square(), torch.ones_like(norms)], dim=1)
-    classes = torch.arange(num_classes, device=labels.device)
-    return (labels.flatten() == classes[:, None]).double() @ rows
+    return of_classes(labels, num_classes).double() @ rows
 
 
 def classes_of(sums: Tensor) -> Classes:

@@ -22,7 +22,7 @@ TASK=${TASK:-15-1}
 # Step 0 has a warm-up that the short steps after it have no time for.
 FIRST=${FIRST:---lr 0.05 --warmup 30 --epochs 4}
 [ $# -gt 0 ] || set -- FT "LWF @FT" "ILT @FT" "MiB @FT" "PLOP @FT" LWF-MC EWC RW PI RCIL \
-    "LGKD @FT" "EWF @FT" "UCD @FT" DKD DKD-M STAR STAR-M CFSSeg SSUL SSUL-M
+    "LGKD @FT" "EWF @FT" "UCD @FT" SDR DKD DKD-M STAR STAR-M CFSSeg SSUL SSUL-M
 case $TASK in # bash would run what stands in brackets, in the sum below
     *[!0-9-]* | [0-]* | *- | *--* | *-0*)
         echo "error: TASK=$TASK: X-Y of the 20 classes is needed, as TASK=15-1" >&2

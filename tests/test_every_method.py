@@ -26,6 +26,7 @@ TERMS = {
     "LGKD": {"ce", "pod", "lgkd"},
     "EWF": {"ce", "kd"},
     "UCD": {"ce", "kd", "ucd"},
+    "SDR": {"ce", "kd", "match", "attract", "repel", "sparse"},
     "DKD": {"bce", "ac", "kd", "pos", "neg"},
     "STAR": {"mix", "pkd", "cont"},
     "CFSSeg": set(),
@@ -40,6 +41,7 @@ STATE = {
     "PI": {"path_score"},
     "PLOP": {"bounds"},
     "LGKD": {"plop"},
+    "SDR": {"prototypes", "counts"},
     "DKD": {"aux"},
     "STAR": {"prototypes", "deviations", "norm_mean", "norm_std", "counts"},
     "CFSSeg": {"phi", "gram", "moment"},
@@ -89,7 +91,7 @@ def test_two_steps(finished: dict[str, Workplace], name: str):
         assert penalties[0] == 0 and max(penalties) > 0
 
 
-@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "STAR", "SSUL-M"])  # RW holds all that EWC does
+@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "SDR", "STAR", "SSUL-M"])  # RW holds all that EWC does
 def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
     finished: dict[str, Workplace], workplace: Workplace, name: str, stop_at: StopAt
 ):

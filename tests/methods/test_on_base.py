@@ -68,7 +68,7 @@ def test_what_was_published_of_ewf_and_of_its_base():
         ),
         (
             "UCD --base PLOP --loss_kd 1",
-            "--loss_kd is an option of .*MiB, .*UCD --base MiB, not of --method UCD --base PLOP",
+            "--loss_kd is an option of .*MiB, .*UCD --base MiB, SDR, not of --method UCD --base PLOP",
         ),
         ("EWF --loss_ucd 1", "--loss_ucd is an option of UCD, not of --method EWF --base MiB"),
         ("MiB --base PLOP", "--base is an option of EWF, UCD, not of --method MiB"),
