@@ -68,8 +68,8 @@ def learn(run: Run, step: Step) -> SegmentationNet | None:
 def build_trainer(run: Run, step: Step, saved: Saved | None) -> Trainer:
     """Student, teacher and method of `step`, from the step before, or from what was saved of this one (SPEC 4, 6)."""
     config, model = run.config, run.config.model
-    batches = run.data.train(step)
     method = METHODS[config.method_name](config.method, step)
+    batches = run.data.train(step, auxiliary=bool(step.number and method.auxiliary))
     before = run.store.previous(step)
     previous = before.network if before else None
     if previous:

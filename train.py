@@ -13,7 +13,7 @@ from tqdm import tqdm
 from config import RunConfig, at_step
 from dataset import TrainBatches
 from dataset.transform import normalise
-from methods.base import Batch, Method
+from methods.base import Batch, Method, MixedBatch
 from metrics.meter import Fault, LossMeter
 from metrics.pictures import DrawnSample
 from metrics.scores import ConfusionMatrix
@@ -37,11 +37,12 @@ class Objective(nn.Module):
         self.precision = precision
         self._teacher = [teacher]  # in a list, so that it is no part of this module and stays in eval mode
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch | MixedBatch) -> dict[str, Tensor]:
         (teacher,) = self._teacher
+        images = torch.cat([batch.images, batch.auxiliary]) if isinstance(batch, MixedBatch) else batch.images
         with self.precision.autocast():
-            seen_by_teacher = teacher(batch.images) if teacher is not None else None
-            seen_by_student = self.student(batch.images)
+            seen_by_teacher = teacher(images) if teacher is not None and self.method.needs_teacher else None
+            seen_by_student = self.student(images)
         # On the way out only what the backward pass needs stays in memory.
         return self.method(batch, seen_by_student, seen_by_teacher)
 
@@ -92,6 +93,7 @@ class Trainer:
         if not self.phases:
             return
         self.method.phase = self.phases[self.phase]
+        self.method.begin_phase(self.student)
         groups, optim = self.method.groups(self.student), self.config.optim
         require_all_grouped(groups, self.student, self.method)
         lr, iterations = at_step(optim.lr, self.step.number), self.epochs * len(self.batches)
@@ -170,7 +172,8 @@ class Trainer:
         Raises NonFiniteError where more losses or gradients than allowed were not finite.
         """
         self._seed(self.epochs_done, self.iteration)
-        batches = self.batches.epoch(self.epochs_done, self.iteration)
+        epoch = self.batches.epoch_with_auxiliary if self.method.sees_auxiliary else self.batches.epoch
+        batches = epoch(self.epochs_done, self.iteration)
         if self._random:
             set_random_state(self._random)
             self._random = None
@@ -313,10 +316,11 @@ class Trainer:
         return tqdm(batches, desc=title, disable=None if self.dist.is_main else True, **options)
 
 
-def placed(batch: tuple[Tensor, Tensor], device: torch.device) -> Batch:
+def placed(batch: tuple[Tensor, ...], device: torch.device) -> Batch | MixedBatch:
     """A batch of a loader on the device."""
-    images, labels = batch
-    return Batch(normalise(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True).long())
+    images, labels, *auxiliary = (part.to(device, non_blocking=True) for part in batch)
+    kind = MixedBatch if auxiliary else Batch
+    return kind(normalise(images), labels.long(), *map(normalise, auxiliary))
 
 
 @torch.inference_mode()

@@ -51,6 +51,19 @@ class TrainSampler(Sampler[tuple[int, int]]):
         return torch.randperm(self.size, generator=generator)[rank : self.used : self.world_size].tolist()
 
 
+class DrawSampler(TrainSampler):
+    """As TrainSampler, but a pass has `count` samples: a part of the permutation, or several permutations in turn."""
+
+    def __init__(self, size: int, *, count: int, batch_size: int, rank: int, world_size: int, seed: int) -> None:
+        super().__init__(size, batch_size=batch_size, rank=rank, world_size=world_size, seed=seed)
+        self.used = count
+
+    def _order(self, rank: int) -> list[int]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
+        passes = [torch.randperm(self.size, generator=generator) for _ in range(-(-self.used // self.size))]
+        return torch.cat(passes)[rank : self.used : self.world_size].tolist()
+
+
 class EvalBatchSampler(Sampler[list[tuple[int, int]]]):
     """Batches of samples of one size, every world_size-th sample from `rank` on: no sample twice, the shares of the
     processes may differ by one.

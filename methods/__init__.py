@@ -20,6 +20,7 @@ from methods.pi import PI
 from methods.plop import PLOP
 from methods.rcil import RCIL
 from methods.rw import RW
+from methods.st import ST
 from methods.star import STAR
 from methods.ucd import UCD
 
@@ -68,6 +69,7 @@ METHODS = whole(
         "CFSSeg": CFSSeg,
         "EWF": EWF,
         "UCD": UCD,
+        "ST": ST,
     }
 )
 

@@ -26,6 +26,7 @@ TERMS = {
     "DKD": {"bce", "ac", "kd", "pos", "neg"},
     "STAR": {"mix", "pkd", "cont"},
     "CFSSeg": set(),
+    "ST": {"ce", "entropy"},
 }
 STATE = {
     "EWC": {"fisher"},
@@ -80,7 +81,7 @@ def test_two_steps(finished: dict[str, Workplace], name: str):
         assert penalties[0] == 0 and max(penalties) > 0
 
 
-@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "STAR"])  # RW holds all that EWC does
+@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "STAR", "ST"])  # RW holds all that EWC does
 def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
     finished: dict[str, Workplace], workplace: Workplace, name: str, stop_at: StopAt
 ):
