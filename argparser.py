@@ -79,6 +79,10 @@ def parse(arguments: Sequence[str]) -> Parsed:
         raise UserError("--task and --class_order both say which classes come when; give one")
     spec = open_dataset(data)
     task = open_task(data, spec)
+    if data.aux_root and not method.auxiliary:
+        raise UserError(f"--aux_root {data.aux_root}: --method {method_name} trains on labelled images; leave it out")
+    if method.auxiliary and not data.aux_root:
+        notes.append("without --aux_root the training images of a step are its images without labels, too")
     if data.overlap is not None and len(spec.scenarios) == 1:
         notes.append(f"--overlap has no effect: {spec.name} deals out its images {spec.scenarios[0]}")
     steps = _steps(typed.get("step", ("all",)), task)

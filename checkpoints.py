@@ -22,6 +22,7 @@ from config import ModelConfig, RunConfig, at_step, shown
 from dataset import TaskData, images_digest, scenario_of
 from dataset.base import DatasetSpec
 from dataset.memory import Memory, read_memory
+from methods import METHODS
 from modules.authors_names import from_authors
 from segmentation_module import SegmentationNet, find_pretrained, heads_of, load_network
 from tasks import Step
@@ -176,7 +177,9 @@ class CheckpointStore:
         config, data, model, optim = self.config, self.config.data, self.config.model, self.config.optim
         rates = {"lr": at_step(optim.lr, step.number), "epochs": at_step(optim.epochs, step.number)}
         options = asdict(optim) | rates | asdict(config.method)
-        of_first = {"pretrained": self._pretrained} if step.number == 0 else {}
+        of_one = {"pretrained": self._pretrained} if step.number == 0 else {}
+        if step.number and METHODS[config.method_name].auxiliary:
+            of_one = {"aux_root": str(self.data.auxiliary or "images of the step")}
         return {
             "method": config.method_name,
             "crop_size": data.crop_size,
@@ -187,7 +190,7 @@ class CheckpointStore:
             "freeze": model.freeze,
             "fix_bn": model.fix_bn,
             **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
-            **of_first,
+            **of_one,
             "opt_level": config.opt_level,
             "random_seed": config.random_seed,
         }

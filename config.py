@@ -49,6 +49,11 @@ class DataConfig(Checked):
 
     data_root: Path | None = option(None, "folder of the data set (default: data/voc, data/ade, data/cityscapes)")
     dataset: str = option("voc", "data set")
+    aux_root: Path | None = option(
+        None,
+        "folder of pictures without labels, searched with all folders in it, for methods that train on such (default: "
+        "the training images of the step, without their labels)",
+    )
     task: str = option("15-1", "class order X-Y: X classes in step 0, then Y a step; or an alias, or offline")
     class_order: Path | None = option(
         None, "file with a class order of one's own, instead of --task: a line a step, names with commas in between"

@@ -71,7 +71,7 @@ def build_trainer(run: Run, step: Step, saved: Saved | None) -> Trainer:
     before = run.store.previous(step)
     previous, kept = (before.network, before.memory) if before else (None, ())
     memory = saved.memory if saved else fill_memory(method, previous, kept, run.data, run.dist)
-    batches = run.data.train(step, memory=memory, rule=method.memory_rule, saliency=method.needs_saliency)
+    batches = run.data.train(step, memory=memory, **method.data_options)
     if previous:
         student = build_student(previous, new_classes=step.num_seen - step.num_old)
     else:

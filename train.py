@@ -41,9 +41,10 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         (teacher,) = self._teacher
+        images = batch.images if batch.auxiliary is None else torch.cat([batch.images, batch.auxiliary])
         with self.precision.autocast():
-            seen_by_teacher = teacher(batch.images) if teacher is not None else None
-            seen_by_student = self.student(batch.images)
+            seen_by_teacher = teacher(images) if teacher is not None and self.method.needs_teacher else None
+            seen_by_student = self.student(images)
         # On the way out only what the backward pass needs stays in memory.
         return self.method(batch, seen_by_student, seen_by_teacher)
 
@@ -94,6 +95,7 @@ class Trainer:
         if not self.phases:
             return
         self.method.phase = self.phases[self.phase]
+        self.method.begin_phase(self.student)
         groups, optim = self.method.groups(self.student), self.config.optim
         require_all_grouped(groups, self.student, self.method)
         lr, iterations = at_step(optim.lr, self.step.number), self.epochs * len(self.batches)
@@ -172,7 +174,8 @@ class Trainer:
         Raises NonFiniteError where more losses or gradients than allowed were not finite.
         """
         self._seed(self.epochs_done, self.iteration)
-        batches = self.batches.epoch(self.epochs_done, self.iteration)
+        epoch = self.batches.epoch_with_auxiliary if self.method.sees_auxiliary else self.batches.epoch
+        batches = epoch(self.epochs_done, self.iteration)
         if self._random:
             set_random_state(self._random)
             self._random = None
@@ -318,8 +321,15 @@ class Trainer:
 
 def placed(batch: tuple[Tensor, ...], device: torch.device) -> Batch:
     """A batch of a loader on the device."""
-    images, labels, *salient = (of_it.to(device, non_blocking=True) for of_it in batch)
-    return Batch(normalise(images), labels.long(), *salient)
+    images, labels, *more = (part.to(device, non_blocking=True) for part in batch)
+    by_kind = {part.dtype: part for part in more}
+    auxiliary = by_kind.get(torch.uint8)
+    return Batch(
+        normalise(images),
+        labels.long(),
+        saliency=by_kind.get(torch.bool),
+        auxiliary=None if auxiliary is None else normalise(auxiliary),
+    )
 
 
 @torch.inference_mode()

@@ -73,7 +73,7 @@ def compare_ft(crop: int, batch: int, repeats: int) -> Comparison:
     images, labels = make_batch(crop, batch)
     loaded = images, torch.where(labels == 255, 255, 0).byte()
     trainer = make_trainer("--method FT", loaded, step=step_of(0))
-    images, labels, _ = on_device(loaded)
+    images, labels, *_ = on_device(loaded)
 
     body = resnet101(weights=None, replace_stride_with_dilation=[False, False, True])
     head = DeepLabHead(2048, trainer.step.num_seen, (6, 12, 18))

@@ -195,7 +195,7 @@ def obvious_iteration(student: ObviousNetwork, teacher: ObviousNetwork, batch: B
 
 def on_device(batch: tuple[Tensor, Tensor], dtype: torch.dtype = torch.float32) -> Batch:
     """The batch as train.py hands it to the networks, in another precision."""
-    images, labels, _ = placed(batch, device())
+    images, labels, *_ = placed(batch, device())
     return Batch(images.to(dtype), labels)
 
 

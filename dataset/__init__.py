@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from config import DataConfig
 from dataset import ade, cityscapes, folder, voc
+from dataset.auxiliary import PictureDataset, find_pictures
 from dataset.base import DatasetSpec, Sample, StepDataset
 from dataset.index import load_index
 from dataset.labels import seen_lut, training_lut
 from dataset.memory import Memory, MemoryRule, name_of
-from dataset.sampler import EvalBatchSampler, MixedSampler, TrainSampler
+from dataset.sampler import DrawSampler, EvalBatchSampler, MixedSampler, TrainSampler
 from dataset.splits import Split, SplitRules, StepSets, choose, refuse_empty
 from dataset.transform import crop_transform, train_transform, whole_image
 from tasks import Step, Task, get_task, read_class_order
@@ -81,8 +82,8 @@ SALIENCY = "saliency_map"
 class TaskData:
     """The images of every step of a task, as this process sees them. Making one reads the data set.
 
-    `sets`: by step. Raises UserError where the data are not what they should be, or where the processes of a run do
-    not see the same.
+    `sets`: by step; `auxiliary`: the pictures of `--aux_root`, if it is given. Raises UserError where the data are not
+    what they should be, or where the processes of a run do not see the same.
     """
 
     def __init__(self, config: DataConfig, spec: DatasetSpec, task: Task, *, seed: int, dist: Dist) -> None:
@@ -94,7 +95,17 @@ class TaskData:
         self.root = root_of(config, spec)
         self.sets = select_steps(config, spec, task)
         self._test_transform = crop_transform(config.crop_size) if config.crop_val else whole_image
-        require_same({"data": fingerprint_of([images_digest(images) for of_step in self.sets for images in of_step])})
+        require_same(
+            {
+                "data": fingerprint_of([images_digest(images) for of_step in self.sets for images in of_step]),
+                "--aux_root": str(config.aux_root is not None),
+            }
+        )
+        self.auxiliary = None
+        if config.aux_root:
+            batch = config.batch_size * dist.world_size
+            self.auxiliary = find_pictures(config.aux_root.absolute(), at_least=batch)
+            require_same({"--aux_root": self.auxiliary.digest})
 
     def refuse_empty(self, steps: Sequence[Step]) -> None:
         """UserError where a set of one of `steps` has no image."""
@@ -112,12 +123,19 @@ class TaskData:
         return [self.spec.palette[label] for label in self.task.steps[-1].order]
 
     def train(
-        self, step: Step, *, memory: Memory = (), rule: MemoryRule | None = None, saliency: bool = False
+        self,
+        step: Step,
+        *,
+        memory: Memory = (),
+        rule: MemoryRule | None = None,
+        saliency: bool = False,
+        auxiliary: bool = False,
     ) -> "TrainBatches":
-        """The training batches of `step` for this process, with the images of a `memory` as its `rule` says.
+        """The training batches of `step` for this process, with the images of a `memory` as its `rule` says, with
+        `saliency` maps and, on request, with `auxiliary` images, which have no labels.
 
         UserError unless they fill a batch of every process, where an image of the memory is no training image of the
-        task, and where `saliency` maps are asked for and not there.
+        task, and where a saliency map is missing.
         """
         config, samples, seed = self.config, self.sets[step.number].train, derive_seed(self.seed, step.number)
         remembered, mixed = self.samples_of(memory), bool(memory) and rule.mixed
@@ -147,7 +165,7 @@ class TaskData:
             # Training starts a new pass all the time; evaluation is rare, so its workers may go in between.
             persistent_workers=config.num_workers > 0,
         )
-        return TrainBatches(loader, memory)
+        return TrainBatches(loader, memory, self._auxiliary_loader(step, sampler) if auxiliary else None)
 
     def samples_of(self, memory: Memory) -> list[Sample]:
         """The images of a memory. UserError where one is no training image of the task."""
@@ -185,6 +203,27 @@ class TaskData:
                     f"no saliency map {path}; make all with: python tools/make_saliency.py {self.root}, or take the "
                     "whole background as unknown with --saliency none"
                 )
+
+    def _auxiliary_loader(self, step: Step, beside: TrainSampler) -> DataLoader:
+        """As many pictures without labels as `beside` draws images: those of `--aux_root`, or of the step itself."""
+        config, seed = self.config, derive_seed(self.seed, step.number, 1)
+        own = [sample.image for sample in self.sets[step.number].train]
+        paths = self.auxiliary.paths if self.auxiliary else own
+        sampler = DrawSampler(
+            len(paths),
+            count=beside.used,
+            batch_size=config.batch_size,
+            rank=self.dist.rank,
+            world_size=self.dist.world_size,
+            seed=seed,
+        )
+        return _loader(
+            PictureDataset(paths, train_transform(config.crop_size), seed),
+            config.num_workers,
+            sampler=sampler,
+            batch_size=config.batch_size,
+            persistent_workers=config.num_workers > 0,
+        )
 
     def val(self, step: Step) -> DataLoader:
         """The validation batches of `step`, each image once over all processes."""
@@ -241,8 +280,10 @@ class TrainBatches:
     A last batch that is not full is left out.
     """
 
-    def __init__(self, loader: DataLoader, memory: Memory = ()) -> None:
+    def __init__(self, loader: DataLoader, memory: Memory = (), auxiliary: DataLoader | None = None) -> None:
         self._loader = loader
+        self._auxiliary = auxiliary
+        self._with_auxiliary = False  # in the last epoch asked for
         self.num_images = loader.dataset.size_of_step
         self.memory = memory
 
@@ -252,12 +293,24 @@ class TrainBatches:
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number`, without its first `start` ones. The same whenever it is asked for."""
         self._loader.sampler.set_epoch(number, start)
+        self._with_auxiliary = False
         return iter(self._loader)
+
+    def epoch_with_auxiliary(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """As `epoch`, and with each batch as many images without labels, uint8 (B,3,H,W)."""
+        batches = self.epoch(number, start)
+        self._auxiliary.sampler.set_epoch(number, start)
+        self._with_auxiliary = True
+        return ((*batch, pictures) for batch, pictures in zip(batches, self._auxiliary, strict=True))
 
     def names(self, batch: int, rank: int) -> list[str]:
         """Names of the images of batch number `batch` of the last epoch asked for, in process `rank`."""
         samples = self._loader.dataset.samples
-        return [samples[index].image.name for index in self._loader.sampler.batch(batch, rank)]
+        names = [samples[index].image.name for index in self._loader.sampler.batch(batch, rank)]
+        if self._with_auxiliary:
+            paths = self._auxiliary.dataset.paths
+            names += [paths[index].name for index in self._auxiliary.sampler.batch(batch, rank)]
+        return names
 
 
 def select_steps(config: DataConfig, spec: DatasetSpec, task: Task) -> list[StepSets]:
@@ -314,7 +367,7 @@ def require_full_batch(sampler: TrainSampler) -> None:
     )
 
 
-def _loader(dataset: StepDataset, num_workers: int, **options: Any) -> DataLoader:
+def _loader(dataset: Dataset, num_workers: int, **options: Any) -> DataLoader:
     """A loader whose workers, of one thread each, keep two batches ready each, in memory that a GPU can fetch from."""
     return DataLoader(
         dataset,

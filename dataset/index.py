@@ -27,6 +27,7 @@ FORMAT = "2"
 BUNDLE = 32
 """Samples that a thread takes at a time."""
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -79,7 +80,7 @@ def scan_masks(
 
 
 def map_in_threads(
-    work: Callable[[Sample], Result], samples: Sequence[Sample], title: str, num_threads: int | None = None
+    work: Callable[[Item], Result], samples: Sequence[Item], title: str, num_threads: int | None = None
 ) -> list[Result]:
     """`work` of every sample, in their order, with a progress bar; by default with a thread per core.
 
@@ -116,7 +117,7 @@ def scan_sample(sample: Sample, label_values: frozenset[int]) -> tuple[np.ndarra
     return counts, (height, width)
 
 
-def _places(name: str, root: Path) -> tuple[Path, Path]:
+def places(name: str, root: Path) -> tuple[Path, Path]:
     """Where the index of `root` may lie: beside the data, or else in the user's cache folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     owner = hashlib.blake2b(str(root.resolve()).encode(), digest_size=8).hexdigest()
@@ -125,7 +126,7 @@ def _places(name: str, root: Path) -> tuple[Path, Path]:
 
 def _read(name: str, root: Path, key: str, num_samples: int, label_values: frozenset[int]) -> Index | None:
     """The index with the fingerprint `key`; None where no such file can be read."""
-    for path in _places(name, root):
+    for path in places(name, root):
         try:
             if not path.is_file():
                 continue
@@ -145,7 +146,7 @@ def _read(name: str, root: Path, key: str, num_samples: int, label_values: froze
 
 def _write(index: Index, name: str, root: Path, key: str) -> None:
     """Keep the index in the first place that can be written; without one, only the next run is slower."""
-    for path in _places(name, root):
+    for path in places(name, root):
         try:
             with atomic_write(path) as file:
                 bits = np.packbits(index.values, axis=1)

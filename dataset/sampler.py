@@ -52,8 +52,7 @@ class TrainSampler(Sampler[tuple[int, int]]):
 
     def _all(self) -> Tensor:
         """The samples that all processes see in this pass, in order."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
-        return torch.randperm(self.size, generator=generator)[: self.used]
+        return _drawn(self.size, self.used, torch.Generator().manual_seed(derive_seed(self.seed, self.epoch)))
 
 
 class MixedSampler(TrainSampler):
@@ -70,9 +69,21 @@ class MixedSampler(TrainSampler):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch, 1))
         batches = super()._all().view(-1, self.batch_size * self.world_size)
         places = torch.rand(batches.shape, generator=generator).argsort(1)[:, : batches.shape[1] // 2]
-        passes = -(-places.numel() // self.memory)
-        drawn = torch.cat([torch.randperm(self.memory, generator=generator) for _ in range(passes)])
-        return batches.scatter(1, places, self.size + drawn[: places.numel()].view_as(places)).flatten()
+        remembered = self.size + _drawn(self.memory, places.numel(), generator).view_as(places)
+        return batches.scatter(1, places, remembered).flatten()
+
+
+class DrawSampler(TrainSampler):
+    """As TrainSampler, but a pass has `count` samples: a part of the permutation, or several permutations in turn."""
+
+    def __init__(self, size: int, *, count: int, **options: int) -> None:
+        super().__init__(size, **options)
+        self.used = count
+
+
+def _drawn(size: int, count: int, generator: torch.Generator) -> Tensor:
+    """`count` numbers below `size`, in permutations of all of them."""
+    return torch.cat([torch.randperm(size, generator=generator) for _ in range(-(-count // size))])[:count]
 
 
 class EvalBatchSampler(Sampler[list[tuple[int, int]]]):

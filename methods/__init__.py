@@ -22,6 +22,7 @@ from methods.rcil import RCIL
 from methods.rw import RW
 from methods.sdr import SDR
 from methods.ssul import SSUL, SSUL_M
+from methods.st import ST
 from methods.star import STAR, STAR_M
 from methods.ucd import UCD
 
@@ -75,6 +76,7 @@ METHODS = whole(
         "SSUL": SSUL,
         "SSUL-M": SSUL_M,
         "SDR": SDR,
+        "ST": ST,
     }
 )
 

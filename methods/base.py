@@ -30,6 +30,7 @@ class Batch(NamedTuple):
     images: Tensor  # (B, 3, H, W) float32, normalised
     labels: Tensor  # (B, H, W) int64 in [0, num_seen), or 255 = ignored
     saliency: Tensor | None = None  # (B, H, W) bool, where the method asks for it: what stands out
+    auxiliary: Tensor | None = None  # as `images`, in the phases of Method.auxiliary: as many, without labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +72,10 @@ class Method(nn.Module):
     """Base of all methods. One object serves one step.
 
     A subclass says what it `serves`, names its `Config` and computes `losses`; methods/__init__.py lists it. All else
-    is for methods that need more. The order of calls: `shape` and `inherit`; then, where the step starts, `initialise`
-    and `before`, or, where it is resumed, the loading of the saved state; then for each batch `losses` and, once the
-    gradients are there, `after_backward`; after the last epoch `finish`.
+    is for methods that need more. The order of calls: `shape` and `inherit`; then, where the step starts, `initialise`,
+    `begin_phase` and `before`, or, where it is resumed, `begin_phase` and the loading of the saved state; then for each
+    batch `losses` and, once the gradients are there, `after_backward`; at each later phase `begin_phase`; after the
+    last epoch `finish`.
     """
 
     Config: ClassVar[type[MethodConfig]]
@@ -88,6 +90,9 @@ class Method(nn.Module):
     phases: ClassVar[tuple[str, ...]] = ("train",)
     """Phases of a step >= 1, each with all epochs and a schedule of its own; `self.phase` is the present one. Step 0
     has only the last; see `phases_of_step`."""
+    auxiliary: ClassVar[tuple[str, ...]] = ()
+    """Phases of steps >= 1 whose batches bring images without labels, too (`--aux_root`): Batch.auxiliary has them
+    there, and the outputs of both networks are those of its images, and behind them of the auxiliary ones."""
 
     def __init__(self, config: MethodConfig, step: Step) -> None:
         super().__init__()
@@ -108,9 +113,20 @@ class Method(nn.Module):
         return self.phases if self.step.number else self.phases[-1:]
 
     @property
+    def sees_auxiliary(self) -> bool:
+        """Whether the batches of the present phase bring images without labels."""
+        return self.step.number > 0 and self.phase in self.auxiliary
+
+    @property
     def needs_teacher(self) -> bool:
-        """Whether `losses` or `before` reads the teacher at steps >= 1."""
+        """Whether `losses` or `before` reads the teacher at steps >= 1, in this phase. If in any, then in the last."""
         return True
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """What it asks for beside images and labels, as options of TaskData.train."""
+        auxiliary = bool(self.step.number and self.auxiliary)
+        return {"rule": self.memory_rule, "saliency": self.needs_saliency, "auxiliary": auxiliary}
 
     @property
     def needs_saliency(self) -> bool:
@@ -171,6 +187,12 @@ class Method(nn.Module):
 
         What is found must be kept in buffers. The student is in training mode: a forward pass moves the statistics of
         its norms, unless it is put into evaluation mode for it.
+        """
+
+    def begin_phase(self, student: SegmentationNet) -> None:
+        """A phase starts, or is resumed: `self.phase`. Layers and buffers that it alone has can be made here.
+
+        Where it is resumed `student` is as it was saved, and the state of the method is loaded afterwards.
         """
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:

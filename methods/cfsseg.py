@@ -129,7 +129,7 @@ class CFSSeg(Method):
         if least:
             self.solve_(student)  # for the scores of the step before
         student.eval()
-        for images, y, _ in batches:
+        for images, y, *_ in batches:
             features = student(images).features
             labels = confident_labels(features["logits_small"][:, : self.num_old], y, least) if least else y
             expanded = self.phi(features["pre_logits"])

@@ -30,6 +30,13 @@ def adaptive_cross_entropy(logits: Tensor, labels: Tensor, factors: Tensor) -> T
     return (pixels.sum((1, 2)) * factors).sum() / labels.numel()
 
 
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of the softmax, mean over all pixels."""
+    logits = at_least_float32(logits)
+    # -sum_c p_c log p_c = Z - sum_c p_c q_c: no map of all the log p has to be kept.
+    return (logits.logsumexp(1) - (logits.softmax(1) * logits).sum(1)).mean()
+
+
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """One classifier per class, each for itself: summed over classes, mean over pixels (LwF-MC, METHODS 3)."""
     logits = at_least_float32(logits)

@@ -81,7 +81,7 @@ class PLOP(Method):
             return
         bins = self.config.pseudo_nb_bins or BINS[self.pseudo]
         counts: Tensor | int = 0
-        for images, labels, _ in batches:
+        for images, labels, *_ in batches:
             values, predicted = self._judged(teacher(images).logits)
             background = labels == BACKGROUND
             counts = counts + histogram(values[background], predicted[background], self.num_old, bins)

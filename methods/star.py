@@ -124,7 +124,7 @@ class STAR(ForegroundMethod):
         """Count the labels, and what the teacher sees of old classes; from both, how much to replay."""
         labelled, predicted, iterations = self.counts.new_zeros(LABELS), self.counts.new_zeros(LABELS), 0
         with evaluating(student):
-            for images, labels, _ in batches:
+            for images, labels, *_ in batches:
                 iterations += 1
                 # A forward pass of one image tells how large the maps are.
                 seen = teacher(images) if teacher is not None else student(images[:1])
@@ -195,7 +195,7 @@ class STAR(ForegroundMethod):
         """Remember the new classes."""
         sums: Tensor | int = 0
         with evaluating(student):
-            for images, labels, _ in batches:
+            for images, labels, *_ in batches:
                 features = student(images).features["pre_logits"]
                 sums = sums + sums_by_class(features, at_centres(labels, features), self.num_seen)
         new = slice(max(self.num_old, 1), None)

@@ -22,7 +22,7 @@ TASK=${TASK:-15-1}
 # Step 0 has a warm-up that the short steps after it have no time for.
 FIRST=${FIRST:---lr 0.05 --warmup 30 --epochs 4}
 [ $# -gt 0 ] || set -- FT "LWF @FT" "ILT @FT" "MiB @FT" "PLOP @FT" LWF-MC EWC RW PI RCIL \
-    "LGKD @FT" "EWF @FT" "UCD @FT" SDR DKD DKD-M STAR STAR-M CFSSeg SSUL SSUL-M
+    "LGKD @FT" "EWF @FT" "UCD @FT" "ST @FT" SDR DKD DKD-M STAR STAR-M CFSSeg SSUL SSUL-M
 case $TASK in # bash would run what stands in brackets, in the sum below
     *[!0-9-]* | [0-]* | *- | *--* | *-0*)
         echo "error: TASK=$TASK: X-Y of the 20 classes is needed, as TASK=15-1" >&2
@@ -60,9 +60,9 @@ later() { # the options of its later steps
     echo "${LATER:---lr 0.005 --epochs 2}"
     [ -z "$LATER" ] || return 0
     # Chosen for this schedule on a split of the training images: docs/RESULTS.md. LGKD has those of PLOP, EWF and UCD
-    # those of MiB, on which they are built. Those of DKD and STAR only keep them from diverging.
+    # those of MiB, on which they are built, and ST that of FT, with which it begins. Those of DKD and STAR only keep them from diverging.
     case $method in
-        FT | LWF) echo --lr 0.015 ;;
+        FT | LWF | ST) echo --lr 0.015 ;;
         ILT) echo --loss_de 10 ;;
         MiB | EWF | UCD) echo --lr 0.03 ;;
         PLOP | LGKD) echo --lr 0.03 --pod_factor 0.0001 --pod_logits_factor 0.000005 ;;

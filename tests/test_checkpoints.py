@@ -111,6 +111,7 @@ FREE = {
     "how fast": "num_workers compile",
     "scores": "crop_val ignore_test_bg pooling domain_test",
     "the training images, which have a digest of their own": "test_on_val val_on_trainset cross_val",
+    "compared by its pictures, where the method trains on such": "aux_root",
     "said by the task": "dataset class_order overlap",
     "compared as method": "method_name",
 }

@@ -14,7 +14,7 @@ from methods import METHODS
 from tests.workplace import Workplace
 
 ROOT = Path(__file__).parents[1]
-TAKE_THAT_OF_FT = {"LWF", "ILT", "MiB", "PLOP", "LGKD", "EWF", "UCD"}
+TAKE_THAT_OF_FT = {"LWF", "ILT", "MiB", "PLOP", "LGKD", "EWF", "UCD", "ST"}
 COMMANDS = [
     command
     for block in re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "RESULTS.md").read_text(), re.DOTALL)

@@ -34,6 +34,7 @@ TERMS = {
     "STAR-M": {"mix", "pkd", "cont"},
     "SSUL": {"bce"},
     "SSUL-M": {"bce"},
+    "ST": {"ce", "entropy"},
 }
 STATE = {
     "EWC": {"fisher"},
@@ -91,7 +92,7 @@ def test_two_steps(finished: dict[str, Workplace], name: str):
         assert penalties[0] == 0 and max(penalties) > 0
 
 
-@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "SDR", "STAR", "SSUL-M"])  # RW holds all that EWC does
+@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "SDR", "STAR", "SSUL-M", "ST"])  # RW holds all that EWC does
 def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
     finished: dict[str, Workplace], workplace: Workplace, name: str, stop_at: StopAt
 ):

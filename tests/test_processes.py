@@ -13,6 +13,7 @@ from methods import METHODS
 from methods.base import Method
 from methods.cfsseg import CFSSeg, CFSSegConfig
 from methods.ridge import packed
+from methods.st import ST, STConfig
 from tests.helpers import ALONE, data_of, run_processes, small_config, small_network, task_of
 from tests.methods.probe import Probe
 from tests.trainers import trainer_of
@@ -53,7 +54,7 @@ def trained_with(method: type[Method], rank: int, folder: Path) -> dict[str, Ten
     options = {"task": "15-5", "overlap": True, "crop_size": 64, "num_workers": 0}
     data = DataConfig(data_root=folder / "voc", batch_size=BATCH // processes, **options)
     of_process = data_of(data, seed=7, rank=rank, world_size=processes)
-    batches = of_process.train(step)
+    batches = of_process.train(step, auxiliary=bool(method.auxiliary))
     assert len(batches) >= 5
     random = torch.Generator().manual_seed(1)
     inherited = {
@@ -98,6 +99,13 @@ def trained_with(method: type[Method], rank: int, folder: Path) -> dict[str, Ten
     return by_term | kept | {"student": student, "matrix": matrix}
 
 
+class Final(ST):
+    """Its last phase alone, from a network that learnt nothing before."""
+
+    Config = STConfig
+    phases = ("final",)
+
+
 TERMS = {
     METHODS["RCIL"]: {"ce", "kd", "cube_spatial", "cube_channel"},
     METHODS["EWC"]: {"ce", "penalty", "fisher"},
@@ -105,6 +113,7 @@ TERMS = {
     METHODS["DKD"]: {"bce", "ac", "kd", "pos", "neg", "aux"},
     METHODS["SSUL"]: {"bce"},
     Probe: {"ce", "probe", "pixels", "looks", "ends"},
+    Final: {"ce", "entropy", "temporary"},
     Few: {"phi", "gram", "moment"},
 }
 

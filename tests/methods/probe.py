@@ -63,7 +63,7 @@ class Probe(Method):
     def before(self, student: SegmentationNet, teacher: SegmentationNet | None, batches: Iterable[Batch]) -> None:
         """Count."""
         self.looks += 1
-        for _, labels, _ in batches:
+        for _, labels, *_ in batches:
             self.pixels += torch.bincount(labels[labels != IGNORE_INDEX], minlength=self.num_seen)
         all_reduce_sum(self.pixels)
 

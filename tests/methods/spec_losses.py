@@ -28,6 +28,12 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> float:
     return total / labels.numel()
 
 
+def entropy(logits: Tensor) -> float:
+    """METHODS2 22, point C."""
+    logs = [[value - log_sum_exp(q) for value in q] for q in pixels(logits)]
+    return -sum(math.exp(log_p) * log_p for of_pixel in logs for log_p in of_pixel) / len(logs)
+
+
 def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old: int) -> float:
     total = 0.0
     for q, label in zip(pixels(logits), labels.flatten().tolist(), strict=True):

@@ -1,5 +1,6 @@
 """Each loss is the formula of SPEC 5, and its gradient that of the formula."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from methods.losses import (
     cross_entropy,
     disjoint_binary_cross_entropy,
     distillation,
+    entropy,
     fold_new_into_background,
     foreground_binary_cross_entropy,
     label_guided_distillation,
@@ -40,6 +42,7 @@ LABELS = {
 
 LOSSES = {
     "ce": lambda q, y, old: cross_entropy(q, y),
+    "entropy": lambda q, y, old: entropy(q),
     "unbiased ce": lambda q, y, old: unbiased_cross_entropy(q, y, NUM_OLD),
     "kd": lambda q, y, old: distillation(q, old),
     "unbiased kd": lambda q, y, old: unbiased_distillation(q, old),
@@ -128,6 +131,12 @@ def test_distillations(num_old: int):
 def test_labels_at_a_map_are_those_of_the_first_pixel_of_each_block():
     y = labels(LABELS["all kinds"])
     assert torch.equal(labels_at(torch.zeros(2, 1, 2, 3), y), y[:, ::2, ::2])
+
+
+def test_entropy():
+    close(entropy(logits()), spec.entropy(logits()))
+    close(entropy(0 * logits()), math.log(NUM_SEEN))
+    assert abs(float(entropy(1e6 * logits()))) < 1e-6
 
 
 def test_alpha_sharpens_the_teacher():

@@ -306,7 +306,7 @@ def found_by(rank: int, folder: Path) -> dict[str, dict[str, Tensor]]:
 def test_what_is_counted_and_remembered():
     found = found_by(0, Path())
     first, later = found["0"], found["1"]
-    grid = torch.cat([y[:, 8::16, 8::16].flatten() for _, y, _ in batches()])
+    grid = torch.cat([y[:, 8::16, 8::16].flatten() for _, y, *_ in batches()])
     assert first["counts"].tolist() == [int((grid == label).sum()) for label in range(OLD)]
     assert later["counts"][1:].tolist() == [*first["counts"][1:].tolist(), *(int((grid == c).sum()) for c in (16, 17))]
     for name in Classes._fields:
@@ -317,7 +317,7 @@ def test_what_is_counted_and_remembered():
     student = small_network(branches=1, classes_per_head=(OLD,), head_channels=CHANNELS).eval()
     own = []
     with torch.no_grad():
-        for images, y, _ in batches():
+        for images, y, *_ in batches():
             own.append(student(images).features["pre_logits"].movedim(1, -1)[y[:, 8::16, 8::16] == 2])
     directions = F.normalize(torch.cat(own), dim=1)
     assert_close(first["prototypes"][1], F.normalize(directions.sum(0), dim=0))
