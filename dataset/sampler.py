@@ -83,7 +83,8 @@ class DrawSampler(TrainSampler):
 
 def _drawn(size: int, count: int, generator: torch.Generator) -> Tensor:
     """`count` numbers below `size`, in permutations of all of them."""
-    return torch.cat([torch.randperm(size, generator=generator) for _ in range(-(-count // size))])[:count]
+    permutations = range(max(1, -(-count // max(1, size))))
+    return torch.cat([torch.randperm(size, generator=generator) for _ in permutations])[:count]
 
 
 class EvalBatchSampler(Sampler[list[tuple[int, int]]]):

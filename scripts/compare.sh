@@ -53,6 +53,7 @@ is_finished() {
 rates() { # factors on the rate of its step 0: that is not one of a body alone here
     case $method in
         DKD* | STAR*) echo --head_rate 1 --classifier_rate 1 ;;
+        SSUL*) echo --body_rate 1 ;;
     esac
 }
 
@@ -68,6 +69,8 @@ later() { # the options of its later steps
         PLOP | LGKD) echo --lr 0.03 --pod_factor 0.0001 --pod_logits_factor 0.000005 ;;
         DKD*) rates ;;
         STAR*) echo --head_rate 1 --classifier_rate 50 ;;
+        SSUL) echo --lr 0.2 ;;
+        SSUL-M) echo --lr 0.1 ;;
         RCIL) echo --lr 0.03 --loss_kd 10 --spatial_factors 0.0001 0.000005 --channel_factors 0.0001 0.000005 ;;
     esac
 }

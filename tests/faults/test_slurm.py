@@ -50,7 +50,7 @@ def submit(workplace: Workplace):
         "SLURM_JOB_NODELIST": "node[1]",
         "SLURM_JOB_NUM_NODES": "1",
         "SLURM_GPUS_ON_NODE": "1",
-        "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_CPUS_PER_TASK": "1",
         "MASTER_PORT": str(port),
         "CUDA_VISIBLE_DEVICES": "",
     }

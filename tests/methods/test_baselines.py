@@ -194,8 +194,8 @@ def test_where_domains_arrive_plop_only_holds_the_features():
     check(plop(batch(y), student, teacher), {"ce": spec.cross_entropy(student.logits, y), "pod": pod})
 
 
-WITHOUT_LAYERS = [name for name in METHODS if name.removesuffix("-M") not in ("DKD", "STAR", "SSUL")]
-"""Methods that compute their losses without layers of their own, and without a classifier of the unknown."""
+WITHOUT_LAYERS = [name for name in METHODS if name.removesuffix("-M") not in ("DKD", "STAR", "SSUL", "SDR")]
+"""Methods that compute their losses without layers, prototypes or outputs of their own."""
 
 
 def test_step_0_needs_no_teacher():
