@@ -61,7 +61,8 @@ later() { # the options of its later steps
     echo "${LATER:---lr 0.005 --epochs 2}"
     [ -z "$LATER" ] || return 0
     # Chosen for this schedule on a split of the training images: docs/RESULTS.md. LGKD has those of PLOP, EWF and UCD
-    # those of MiB, on which they are built, and ST that of FT, with which it begins. Those of DKD and STAR only keep them from diverging.
+    # those of MiB, on which they are built, and ST that of FT, with which it begins. Those of DKD and STAR only keep them
+    # from diverging.
     case $method in
         FT | LWF | ST) echo --lr 0.015 ;;
         ILT) echo --loss_de 10 ;;

@@ -142,3 +142,21 @@ def test_a_memory_that_is_not_one_is_refused(workplace: Workplace):
     for strange in (None, "text", [["a"]], [[1, 2]], {"a": 1}):
         with pytest.raises(UserError, match="its memory is"):
             read_memory(strange)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_labels_of_remembered_images(workplace: Workplace, mixed: bool):
+    """Those of all classes seen so far where the rule says so, else those of the step, in every batch."""
+    config = DataConfig(data_root=workplace.data, task="15-1", overlap=True, crop_size=64, batch_size=2, num_workers=0)
+    data = data_of(config)
+    step = data.task.step(1)
+    memory = tuple(Remembered(f"JPEGImages/{sample.image.name}", ()) for sample in data.sets[0].train[:6])
+    batches = data.train(step, memory=memory, rule=RULE._replace(mixed=mixed, all_labels=mixed))
+    assert len(data.sets[1].train) == 9 and len(batches) == (4 if mixed else 7)
+    dataset = batches._loader.dataset
+    assert list(dataset.samples[9:]) == data.sets[0].train[:6]
+    shown = {int(label) for index in range(9, 15) for label in dataset[0, index][1].unique()} - {0, 255}
+    assert (shown <= {16}) != mixed and (not mixed or len(shown) > 3)
+    of_step = {int(label) for index in range(9) for label in dataset[0, index][1].unique()}
+    assert of_step <= {0, 16, 255} and 16 in of_step
+    assert sum(len(labels) for _, labels in batches.epoch(0)) == len(batches) * 2
