@@ -116,6 +116,8 @@ def test_two_processes_choose_what_one_does(tmp_path: Path, shapes: Path):
             assert 16 in classes or 16 not in shown
             old += any(label < 16 for label in classes)
     assert len(one) == 9 and old
+    [kept] = (classes for name, classes in one if name not in names)
+    assert 15 in kept  # from then
 
 
 def test_a_run_remembers_by_name_and_resumes(workplace: Workplace, stop_at: StopAt, tmp_path: Path):
