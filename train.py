@@ -69,6 +69,11 @@ class Trainer:
         self.student, self.teacher, self.method, self.batches = student, teacher, method, batches
         self.config, self.dist, self.step = config, dist, method.step
         self.phases = method.phases_of_step
+        if student.unknown is not None and not method.knows_unknown:
+            raise UserError(
+                f"step {self.step.number - 1} was trained with --method SSUL: its classifier of the unknown means "
+                f"nothing to {config.method_name}; go on with SSUL, or name another file with --step_ckpt"
+            )
         if self.phases:
             require_two_values(config.model, config.data.batch_size, dist.world_size)
         self.precision = Precision(dist.device, mixed=config.opt_level == "O1")

@@ -200,8 +200,8 @@ class TaskData:
         for path in map(self._saliency, samples):
             if not path.is_file():
                 raise UserError(
-                    f"no saliency map {path}; make all with: python tools/make_saliency.py {self.root}, or take the "
-                    "whole background as unknown with --saliency none"
+                    f"no saliency map {path}; make all with: python tools/make_saliency.py {self.root} "
+                    f"--dataset {self.spec.name}, or take the whole background as unknown with --saliency none"
                 )
 
     def _auxiliary_loader(self, step: Step, beside: TrainSampler) -> DataLoader:

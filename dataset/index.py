@@ -90,7 +90,7 @@ def map_in_threads(
     bundles = [samples[start : start + BUNDLE] for start in range(0, len(samples), BUNDLE)]
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     results: list[Result] = []
-    bar = tqdm(total=len(samples), desc=title, unit="mask", disable=None)
+    bar = tqdm(total=len(samples), desc=title, unit="image", disable=None)
     # After a bad file, or when the run is told to stop, `map` cancels the rest.
     with bar, ThreadPoolExecutor(num_threads or num_cores) as pool:
         for done in pool.map(lambda bundle: [work(sample) for sample in bundle], bundles):

@@ -26,7 +26,6 @@ class MemoryRule(NamedTuple):
     mixed: bool  # a random half of each batch is of the memory; else it is appended to the images of the step
     all_labels: bool  # with the labels of all classes seen so far; else of those of the step, as any image
     centred: bool  # what is on an image is looked for in its centre; else in a random crop
-    certain: float  # sigmoid of an old class from which on it counts as found
 
 
 def choose_memory(candidates: Sequence[Remembered], num_classes: int, size: int, *, seed: int) -> Memory:

@@ -93,6 +93,12 @@ class Method(nn.Module):
     auxiliary: ClassVar[tuple[str, ...]] = ()
     """Phases of steps >= 1 whose batches bring images without labels, too (`--aux_root`): Batch.auxiliary has them
     there, and the outputs of both networks are those of its images, and behind them of the auxiliary ones."""
+    heads: ClassVar[tuple[str, ...]] = ("sum", "concat")
+    """What of `--head` it knows: those whose classifiers are 1x1, unless it says otherwise."""
+    memory_rule: ClassVar[MemoryRule | None] = None
+    """How it keeps images of earlier steps; its Config is then a MemoryConfig, and it says when it is `confident`."""
+    knows_unknown: ClassVar[bool] = False
+    """Whether it trains the classifier of the unknown, which a network may have."""
 
     def __init__(self, config: MethodConfig, step: Step) -> None:
         super().__init__()
@@ -101,11 +107,6 @@ class Method(nn.Module):
         self.num_old = step.num_old
         self.num_seen = step.num_seen
         self.phase = self.phases[-1]
-
-    heads: ClassVar[tuple[str, ...]] = ("sum", "concat")
-    """What of `--head` it knows: those whose classifiers are 1x1, unless it says otherwise."""
-    memory_rule: ClassVar[MemoryRule | None] = None
-    """How it keeps images of earlier steps; its Config is then a MemoryConfig."""
 
     @property
     def phases_of_step(self) -> tuple[str, ...]:
@@ -219,8 +220,7 @@ class Method(nn.Module):
 
     def confident(self, output: SegOutput) -> Tensor:
         """(B, H, W): the old class that the network of the step before is sure of, for the memory; 0 elsewhere."""
-        logits, classes = output.logits.max(1)
-        return torch.where(logits.sigmoid() >= self.memory_rule.certain, classes, 0)
+        raise NotImplementedError
 
     def finish(self, student: SegmentationNet, previous: SegmentationNet | None, batches: Iterable[Batch]) -> None:
         """Act after the last epoch, before the step is validated and saved; `batches` and `student` as in `before`.

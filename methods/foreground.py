@@ -28,6 +28,9 @@ from methods.losses import foreground_binary_cross_entropy
 from segmentation_module import SegmentationNet, SegOutput, freeze_parts_
 from utils.optim import Group
 
+CERTAIN = 0.9
+"""Sigmoid of an old class from which on an image counts as showing it, in the choice of the memory (METHODS2 18.6)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ForegroundConfig(MemoryConfig):
@@ -49,7 +52,7 @@ class ForegroundMethod(Method):
     """Base of both. A subclass adds what keeps the old classes."""
 
     config: ForegroundConfig
-    memory_rule = MemoryRule(mixed=False, all_labels=False, centred=False, certain=0.9)
+    memory_rule = MemoryRule(mixed=False, all_labels=False, centred=False)
 
     def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
         """Keep the background's logit at 0, and in steps >= 1 the norms as they are."""
@@ -72,6 +75,11 @@ class ForegroundMethod(Method):
         rates = {"head": head, "old_classifiers": head, "method": head, "classifiers": new}
         groups = super().groups(student)
         return groups | {name: groups[name]._replace(rate=rate) for name, rate in rates.items()}
+
+    def confident(self, output: SegOutput) -> Tensor:
+        """The class of the largest sigmoid, if that is `CERTAIN` or more."""
+        logits, classes = output.logits.max(1)
+        return torch.where(logits.sigmoid() >= CERTAIN, classes, 0)
 
     def new_classes(self, batch: Batch, student: SegOutput) -> Tensor:
         """Binary cross entropy of the new classes."""

@@ -41,8 +41,6 @@ from segmentation_module import SegmentationNet, SegOutput, freeze_parts_
 from utils.constants import IGNORE_INDEX
 from utils.optim import Group
 
-CERTAIN = 0.7
-
 
 @dataclass(frozen=True, kw_only=True)
 class SSULConfig(MemoryConfig):
@@ -53,7 +51,7 @@ class SSULConfig(MemoryConfig):
         "what of the background is unknown; maps: what stands out in saliency_map/NAME.png of the data set; none: all",
         choices=("maps", "none"),
     )
-    certain: float = option(CERTAIN, "least sigmoid of an old class that makes background a pseudo label of it")
+    certain: float = option(0.7, "least sigmoid of an old class that makes background a pseudo label of it")
     unknown_start: bool = option(True, "start new classifiers from that of the unknown")
     body_rate: float = option(0.1, "in step 0, factor on the learning rate of the body")
     background_rate: float = option(1e-4, "in later steps, factor on the learning rate of the background's classifier")
@@ -81,7 +79,8 @@ class SSUL(Method):
     serves = ("classes",)
     reason = "its unknown is a part of the background, and there is none"
     heads = ("sum", "concat", "steps")
-    memory_rule = MemoryRule(mixed=True, all_labels=True, centred=True, certain=CERTAIN)
+    memory_rule = MemoryRule(mixed=True, all_labels=True, centred=True)
+    knows_unknown = True
 
     @property
     def needs_saliency(self) -> bool:

@@ -17,7 +17,7 @@ from train import fill_memory
 from utils.distributed import Dist, world_size
 from utils.errors import UserError
 
-RULE = MemoryRule(mixed=True, all_labels=True, centred=False, certain=0.7)
+RULE = MemoryRule(mixed=True, all_labels=True, centred=False)
 
 
 def images_of(*classes: tuple[int, ...]) -> list[Remembered]:

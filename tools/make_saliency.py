@@ -7,25 +7,23 @@ Maps that are there stay as they are.
 """
 
 import argparse
-import os
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 if __package__ in (None, ""):  # run as a script: the project's root is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset import DATASETS, SALIENCY
+from dataset.index import map_in_threads
 from dataset.reading import read_image
 from utils.errors import UserError, exit_code
 from utils.files import atomic_write
 
 
-def make_saliency(root: Path, dataset: str, workers: int) -> int:
+def make_saliency(root: Path, dataset: str) -> int:
     """How many maps were drawn. UserError where OpenCV or the data set is missing."""
     try:
         from cv2 import saliency  # noqa: F401
@@ -35,15 +33,12 @@ def make_saliency(root: Path, dataset: str, workers: int) -> int:
     images = [sample.image for sample in spec.list_samples(root, "train")]
     missing = [image for image in images if not (root / SALIENCY / f"{image.stem}.png").is_file()]
     (root / SALIENCY).mkdir(exist_ok=True)
-    with ProcessPoolExecutor(workers) as pool:
-        drawn = pool.map(partial(_draw, root), missing, chunksize=16)
-        for _ in tqdm(drawn, total=len(missing), desc="saliency", unit="image", disable=None):
-            pass
+    map_in_threads(partial(_draw, root), missing, "saliency maps")
     return len(missing)
 
 
 def _draw(root: Path, image: Path) -> None:
-    import cv2
+    import cv2  # an optional package: see above
 
     pixels = read_image(image).permute(1, 2, 0).numpy()[..., ::-1].copy()
     done, found = cv2.saliency.StaticSaliencyFineGrained_create().computeSaliency(pixels)
@@ -59,7 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Draw a saliency map for each training image of a data set.")
     parser.add_argument("root", type=Path, help="folder of the data set")
     parser.add_argument("--dataset", choices=DATASETS, default="voc", help="its layout (default: voc)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     return exit_code(_draw_and_say, vars(parser.parse_args(arguments)))
 
 

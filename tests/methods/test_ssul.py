@@ -15,6 +15,7 @@ from segmentation_module import SegOutput, build_student, load_network
 from tests.helpers import small_config, small_network
 from tests.methods.outputs import make
 from tests.methods.spec_losses import IGNORED, binary, sigmoid
+from tests.workplace import Workplace
 from utils.errors import UserError
 from utils.optim import build_optimizer
 
@@ -207,3 +208,12 @@ def test_what_is_certain_is_what_the_memory_takes():
     found = ssul.confident(seen)
     expected = naive_targets(torch.zeros(2, 4, 6).long(), torch.zeros(2, 4, 6), all_logits(seen), 0.7)
     assert found.flatten().tolist() == [max(target - 1, 0) for target in expected] and found.any()
+
+
+def test_another_method_does_not_go_on_with_an_unknown(workplace: Workplace, capfd: pytest.CaptureFixture):
+    short = ("--epochs", 1, "--no_visualize", "--step")
+    assert workplace.run("--method", "SSUL", *short, 0) == 0
+    capfd.readouterr()
+    assert workplace.run("--method", "MiB", *short, 1) == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1 and "step 0 was trained with --method SSUL" in error

@@ -32,7 +32,7 @@ def test_a_disc_on_noise_stands_out_and_a_second_run_draws_nothing(tmp_path: Pat
     noise[disc] = 240, 235, 220
     Image.fromarray(noise).save(image, quality=95)
     (tmp_path / "own" / SALIENCY / f"{image.stem}.png").unlink()
-    words = [str(tmp_path / "own"), "--dataset", "folder", "--workers", "1"]
+    words = [str(tmp_path / "own"), "--dataset", "folder"]
     assert make_saliency.main(words) == 0 and ": 1 maps drawn" in capsys.readouterr().out
     found = maps_of(tmp_path / "own")[image.stem] > 0
     assert found[disc].mean() > 0.5 > 0.3 > found[~disc].mean()
