@@ -9,7 +9,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field
+from dataclasses import MISSING, Field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -20,7 +20,7 @@ from methods import METHODS, config_of, configs_of, preset
 from methods.base import Method, MethodConfig
 from methods.spelling import READ_ELSEWHERE, WITHOUT_EFFECT, read_authors_spelling
 from modules.backbones import BACKBONES
-from tasks import Step, Task
+from tasks import SETTINGS, Step, Task
 from utils.distributed import Dist
 from utils.errors import UserError
 from utils.log import log
@@ -78,6 +78,10 @@ def parse(arguments: Sequence[str]) -> Parsed:
     if "task" in typed and "class_order" in typed:
         raise UserError("--task and --class_order both say which classes come when; give one")
     spec = open_dataset(data)
+    of_data = {name: value for name, value in spec.preset.items() if name not in typed}
+    if "pretrained" in typed:
+        of_data.pop("no_pretrained", None)
+    data = replace(data, **_of(DataConfig, of_data))
     task = open_task(data, spec)
     if data.aux_root and not method.auxiliary:
         raise UserError(f"--aux_root {data.aux_root}: --method {method_name} trains on labelled images; leave it out")
@@ -91,10 +95,12 @@ def parse(arguments: Sequence[str]) -> Parsed:
             typed[name] = _by_step(typed[name], steps)
     own = config_of(method_name, typed.get("base"))
     published = preset(own, data.dataset, task.name, typed.get("pod", own.pod))
-    of_preset = {name: value for name, value in published.items() if name not in typed}
+    of_preset = of_data | {name: value for name, value in published.items() if name not in typed}
     values = of_preset | typed
     _refuse_foreign(_typed_as(method_name, own), own, typed)
     require_served(method, method_name, task, values.get("head", ModelConfig.head))
+    if values.get("mem_size", 0) and task.kind != "image" and not method.memory_rule:
+        raise UserError(f"--mem_size {values['mem_size']}: --method {method_name} sees no image again; leave it out")
     _named("backbone", values.get("backbone", ModelConfig.backbone))
     config = RunConfig(
         data=data,
@@ -112,11 +118,13 @@ def parse(arguments: Sequence[str]) -> Parsed:
 def require_served(method: type[Method], name: str, task: Task, head: str) -> None:
     """UserError, with its reason, unless the method makes sense where the task brings classes, or domains, and with
     the head of the network."""
-    if head not in method.heads:
-        raise UserError(f"--head {head}: --method {name} knows {', '.join(method.heads)}")
-    setting = "classes" if task.kind == "class" else "domains"
+    setting = SETTINGS[task.kind]
     if setting not in method.serves:
-        raise UserError(f"--method {name} does not serve data in which {setting} arrive: {method.reason}")
+        arrive = "classes of whole images" if task.kind == "image" else setting
+        raise UserError(f"--method {name} does not serve data in which {arrive} arrive: {method.reason}")
+    heads = ("pool",) if task.kind == "image" else method.heads
+    if head not in heads:
+        raise UserError(f"--head {head}: --method {name} knows {', '.join(heads)} on {task.dataset}")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -32,7 +32,7 @@ class Checked:
             value = getattr(self, spec.name)
             if choices and value is not None and value not in choices:
                 raise UserError(f"--{spec.name} {value}: choose from {', '.join(map(str, choices))}")
-            self.require(least is None or value >= least, spec.name, f"at least {least}")
+            self.require(least is None or value is None or value >= least, spec.name, f"at least {least}")
 
     def require(self, condition: bool, name: str, allowed: str) -> None:
         """Raise UserError naming the option `name`, its value and what is allowed unless `condition` holds."""
@@ -49,6 +49,11 @@ class DataConfig(Checked):
 
     data_root: Path | None = option(None, "folder of the data set (default: data/voc, data/ade, data/cityscapes)")
     dataset: str = option("voc", "data set")
+    class_list: Path | None = option(
+        None,
+        "of whole images: file with the class folders in the order of their arrival, a line each, FOLDER or FOLDER "
+        "NAME (default: imagenet100: data/imagenet100_classes.txt; imagefolder: all folders by name)",
+    )
     aux_root: Path | None = option(
         None,
         "folder of pictures without labels, searched with all folders in it, for methods that train on such (default: "
@@ -81,6 +86,11 @@ class DataConfig(Checked):
         choices=("plop", "mib"),
     )
     crop_size: int = option(512, "side of the square crops, in pixels", least=32)
+    resize_size: int | None = option(
+        None,
+        "of whole images: shorter side in evaluation, before the centre crop (default: crop_size x 256/224)",
+        least=1,
+    )
     crop_val: bool = option(True, "evaluate on the centre crop; without: on whole images")
     test_on_val: bool = option(False, "split the training images 80/20 and test on the 20%%")
     val_on_trainset: bool = option(False, "validate on the training images of the step")
@@ -101,7 +111,9 @@ class ModelConfig(Checked):
     """The network (SPEC 3). The number of branches belongs to the method."""
 
     backbone: str = option("resnet101", "body")
-    output_stride: Literal[8, 16] = option(16, "input pixels per feature pixel", choices=(8, 16))
+    output_stride: Literal[8, 16, 32] = option(
+        16, "input pixels per feature pixel; 32 for whole images alone", choices=(8, 16, 32)
+    )
     pretrained: Path | None = option(
         None, "ImageNet weights of the body (default: pretrained/BACKBONE_NORM.pth.tar, else pretrained/BACKBONE*.pth)"
     )
@@ -112,14 +124,20 @@ class ModelConfig(Checked):
     head: str = option(
         "sum",
         "head; sum: the image pooling is added to the other branches; concat, of DKD and STAR: it stands beside them, "
-        "and dropout and one more convolution follow; steps, of SSUL: the same, with such a convolution for each step",
-        choices=("sum", "concat", "steps"),
+        "and dropout and one more convolution follow; steps, of SSUL: the same, with such a convolution for each step; "
+        "pool, of whole images: the mean of the last map",
+        choices=("sum", "concat", "steps", "pool"),
     )
     head_channels: int = option(256, "channels of the head", least=4)
     drop_path: bool = option(True, "random channel weights between the two branches in training")
     stem_activation: bool | None = option(None, "leaky ReLU after the stem norm (default: in plain networks only)")
     freeze: bool = option(False, "keep the body as it is")
     fix_bn: bool = option(False, "keep all norms as they are")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = self.output_stride < 32 or self.head == "pool"
+        self.require(fits, "output_stride", "8 or 16 where pixels are labelled")
 
     def activates_stem(self, branches: int) -> bool:
         """Whether leaky ReLU follows the stem norm: an RC model has none by default (SPEC 12, first point)."""

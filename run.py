@@ -19,7 +19,7 @@ from config import RunConfig
 from dataset import TaskData
 from methods import METHODS
 from metrics.report import Reporter, build_report
-from metrics.scores import Scores
+from metrics.scores import Scores, measure_of
 from segmentation_module import SegmentationNet, build_first_student, build_student, freeze_parts_
 from tasks import Step
 from train import Trainer, evaluate, fill_memory, predict_samples
@@ -57,7 +57,7 @@ def learn(run: Run, step: Step) -> SegmentationNet | None:
     saved = run.store.resumable(step)
     if saved and saved.finished:
         row = run.report.row(step.number)
-        log.info(f"step {step} is finished: {saved.path}" + (f", mIoU {100 * row.mean_iou:.2f}" if row else ""))
+        log.info(f"step {step} is finished: {saved.path}" + (f", {row}" if row else ""))
         return None if row else saved.network
     trainer = build_trainer(run, step, saved)
     train(run, step, trainer)
@@ -129,7 +129,7 @@ def validate(run: Run, step: Step, trainer: Trainer, *, epoch: int) -> None:
     with when_stopped(lambda: save(run, step, trainer, wait=False)):
         scores = score(run, step, trainer.student.for_inference(), run.data.val(step), "validation")
         run.report.validation(step.number, epoch, scores)
-    trainer.best_score = max(trainer.best_score, scores.mean_iou)
+    trainer.best_score = max(trainer.best_score, scores.overall)
 
 
 def iterations(run: Run, step: Step, trainer: Trainer) -> Iterator[dict[str, float]]:
@@ -176,7 +176,8 @@ def test(run: Run, step: Step, network: SegmentationNet) -> None:
 
 def score(run: Run, step: Step, network: SegmentationNet, loader: Iterable, what: str) -> Scores:
     """Scores of a network in the form for inference over the samples of all processes."""
-    return evaluate(network, loader, num_classes=step.num_seen, dist=run.dist, title=f"step {step} {what}").scores()
+    matrix = evaluate(network, loader, num_classes=step.num_seen, dist=run.dist, title=f"step {step} {what}")
+    return matrix.scores(measure_of(step.task))
 
 
 def open_run(parsed: Parsed, dist: Dist, interrupts: Interrupts) -> Run:
@@ -197,7 +198,6 @@ def main(arguments: Sequence[str]) -> int:
             parsed = parse(arguments)
             dist = init_distributed(parsed.local_rank)
             setup_logging(dist.is_main, parsed.config.debug)
-            torch.backends.cudnn.benchmark = True
             parsed.announce(dist)
             run = open_run(parsed, dist, interrupts)
             with run.store.alone(run.report.folder / "lock", run.report.results.with_suffix(".lock")), run.report:

@@ -1,4 +1,4 @@
-"""The segmentation network, and how a step's student and teacher are made from the step before (SPEC 3, 4, 6)."""
+"""The network, and how a step's student and teacher are made from the step before (SPEC 3, 4, 6)."""
 
 import copy
 import re
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from config import ModelConfig
 from modules.backbones import BACKBONES, resnet_name
-from modules.deeplab import HEADS, RATES, DeepLabHead
+from modules.deeplab import HEADS, RATES, DeepLabHead, PoolHead
 from modules.imagenet import cure, load_imagenet_
 from modules.norm import Norm
 from modules.parallel_conv import Form, ParallelConv
@@ -25,11 +25,12 @@ State = dict[str, Tensor]
 class SegOutput(NamedTuple):
     """What a forward pass returns, in training and in evaluation.
 
-    logits (B, C, H, W) at the size of the input; features: layer1..layer4 (stage outputs after their last
-    activation), pre_logits (B, D, h, w) and logits_small (B, C, h, w), the logits before upsampling. weight
-    (C, D, 1, 1) and bias (C,): of the classifiers, those of all steps in order. D is another one where they see random
-    features of pre_logits. With a classifier of the unknown, features have `unknown` (B, 1, h, w), its small logit; and
-    in the form for inference the logits are logarithms of sigmoids, in which unknown counts as background.
+    logits (B, C, H, W) at the size of the input, or, of whole images, (B, C, 1, 1); features: layer1..layer4 (stage
+    outputs after their last activation), pre_logits (B, D, h, w) and logits_small (B, C, h, w), the logits before
+    upsampling. weight (C, D, 1, 1) and bias (C,): of the classifiers, those of all steps in order. D is another one
+    where they see random features of pre_logits. With a classifier of the unknown, features have `unknown` (B, 1, h,
+    w), its small logit; and in the form for inference the logits are logarithms of sigmoids, in which unknown counts as
+    background.
     """
 
     logits: Tensor
@@ -39,12 +40,13 @@ class SegOutput(NamedTuple):
 
 
 class SegmentationNet(nn.Module):
-    """DeepLabV3 with one classifier per step, 1x1 with most heads; `classes_per_head` gives their outputs.
+    """DeepLabV3, or a classification network, with one classifier per step, 1x1 with most heads; `classes_per_head`
+    gives their outputs.
 
     The classifiers see what the head gives, or, after `expand_`, random features of it.
     """
 
-    def __init__(self, body: nn.Module, head: DeepLabHead, classes_per_head: tuple[int, ...]) -> None:
+    def __init__(self, body: nn.Module, head: DeepLabHead | PoolHead, classes_per_head: tuple[int, ...]) -> None:
         super().__init__()
         self.body = body
         self.head = head
@@ -67,7 +69,10 @@ class SegmentationNet(nn.Module):
             features["unknown"] = self.unknown(seen)
             if self.joins_unknown:
                 small = torch.cat([features["unknown"], small], dim=1)
-        logits = F.interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        if isinstance(self.head, PoolHead):
+            logits = small
+        else:
+            logits = F.interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)
         if self.joins_unknown:
             logits = _joined(logits)
         weight, bias = (torch.cat([getattr(own, name) for own in self.classifiers]) for name in ("weight", "bias"))
@@ -165,8 +170,7 @@ def build_network(config: ModelConfig, *, branches: int, classes_per_head: tuple
         stem_activation=config.activates_stem(branches),
         **shared,
     )
-    rates = RATES[config.output_stride]
-    kind = HEADS[config.head]
+    kind, rates = HEADS[config.head], RATES.get(config.output_stride)
     head = kind(body.out_channels, config.head_channels, rates=rates, pooling=config.pooling, **shared)
     return SegmentationNet(body, head, classes_per_head)
 
@@ -223,7 +227,8 @@ def build_student(previous: SegmentationNet, *, new_classes: int) -> Segmentatio
 
 def form_of(weights: State) -> Form:
     """The form of the convolutions of a network with these weights; see ParallelConv."""
-    new, bare = "head.atrous.0.conv_new.weight" in weights, "head.atrous.0.conv.bias" in weights
+    new = any(name.endswith(".conv_new.weight") for name in weights)
+    bare = any(re.search(r"(\.conv2|atrous\.0)\.conv\.bias$", name) for name in weights)
     return ("frozen" if bare else "dual") if new else ("merged" if bare else "plain")
 
 

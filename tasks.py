@@ -19,29 +19,47 @@ from utils.errors import UserError
 ORDERS_FOLDER = Path(__file__).parent / "data"
 
 
+Kind = Literal["class", "domain", "image"]
+"""What arrives: classes of pixels, beside a background; domains, all of the same classes; or classes of whole images,
+which have no background."""
+SETTINGS: dict[Kind, str] = {"class": "classes", "domain": "domains", "image": "images"}
+"""What a method says of them that it serves."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """What the X-Y rule needs of a data set. A unit is what arrives: a class (no background), or a domain."""
 
     dataset: str
-    kind: Literal["class", "domain"] = "class"
+    kind: Kind = "class"
     num_units: int
     num_classes: int  # outputs at the end, background included where there is one
     published: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()  # (what users type, the task that is meant)
+
+    @property
+    def units(self) -> str:
+        """What they are called."""
+        return "domains" if self.kind == "domain" else "classes"
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is the background."""
+        return self.kind == "class"
 
 
 @dataclass(frozen=True)
 class Task:
     """One order of arrival. Class ids are those of the data set, 0 the background; domain ids count from 0.
 
-    `arrivals`: what each step brings. Classes, with the background 0 first in step 0; or, kind "domain", domains, each
-    of which shows all `num_classes_total` classes. `scenario`: which training images a step has, as --scenario says.
+    `arrivals`: what each step brings. Classes, with the background 0 first in step 0; kind "domain": domains, each of
+    which shows all `num_classes_total` classes; kind "image": classes, which count from 0, without a background.
+    `scenario`: which training images a step has, as --scenario says.
     """
 
     name: str
     dataset: str
-    kind: Literal["class", "domain"]
+    kind: Kind
     arrivals: tuple[tuple[int, ...], ...]
     num_classes_total: int
     scenario: str = "disjoint"
@@ -74,6 +92,11 @@ class Step:
     @property
     def classes_arrive(self) -> bool:
         """Whether steps bring new classes; otherwise they bring new domains of the same classes."""
+        return self.task.kind != "domain"
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is the background, in which the classes of other steps hide."""
         return self.task.kind == "class"
 
     @property
@@ -91,21 +114,25 @@ class Step:
         """Classes that this step trains, without the background; where domains arrive: all classes."""
         if not self.classes_arrive:
             return tuple(range(self.task.num_classes_total))
-        return tuple(label for label in self.arriving if label != 0)
+        return self._classes(self.arriving)
 
     @property
     def old_classes(self) -> tuple[int, ...]:
         """Classes of all earlier steps, in order of arrival, without the background; where domains arrive: none."""
         if not self.classes_arrive:
             return ()
-        return tuple(label for arrived in self.task.arrivals[: self.number] for label in arrived if label != 0)
+        return tuple(label for arrived in self.task.arrivals[: self.number] for label in self._classes(arrived))
+
+    def _classes(self, arrived: tuple[int, ...]) -> tuple[int, ...]:
+        """All but the background."""
+        return tuple(label for label in arrived if label != 0 or not self.has_background)
 
     @property
     def order(self) -> tuple[int, ...]:
-        """Classes seen after this step, background first: class order[i] is output i of the network."""
+        """Classes seen after this step, a background first: class order[i] is output i of the network."""
         if not self.classes_arrive:
             return tuple(range(self.task.num_classes_total))
-        return (0, *self.old_classes, *self.new_classes)
+        return (*((0,) if self.has_background else ()), *self.old_classes, *self.new_classes)
 
     @property
     def num_old(self) -> int:
@@ -169,17 +196,18 @@ def read_class_order(facts: Facts, path: Path, class_names: Sequence[str]) -> Ta
             steps.append([_class_id(word, class_names, place) for word in words if word])
     arrived = [label for step in steps for label in step]
     twice = sorted(label for label, times in Counter(arrived).items() if times > 1)
-    missing = sorted({*range(1, facts.num_classes)} - {*arrived})
+    missing = sorted({*range(int(facts.has_background), facts.num_classes)} - {*arrived})
     for labels, fault in ((twice, "more than once"), (missing, "nowhere")):
         if labels:
             named = ", ".join(f"{label} ({class_names[label]})" for label in labels)
             raise UserError(f"--class_order {path}: each class belongs on one line; {fault}: {named}")
-    if 0 in arrived and 0 not in steps[0]:
-        raise UserError(f"--class_order {path}: class 0 ({class_names[0]}) belongs to the first line")
-    steps[0] = [0, *(label for label in steps[0] if label != 0)]
-    if steps[0] == [0]:
-        raise UserError(f"--class_order {path}: the first line names the background alone; add a class to it")
-    return Task(path.stem, facts.dataset, "class", tuple(map(tuple, steps)), facts.num_classes)
+    if facts.has_background:
+        if 0 in arrived and 0 not in steps[0]:
+            raise UserError(f"--class_order {path}: class 0 ({class_names[0]}) belongs to the first line")
+        steps[0] = [0, *(label for label in steps[0] if label != 0)]
+        if steps[0] == [0]:
+            raise UserError(f"--class_order {path}: the first line names the background alone; add a class to it")
+    return Task(path.stem, facts.dataset, facts.kind, tuple(map(tuple, steps)), facts.num_classes)
 
 
 def _class_id(word: str, class_names: Sequence[str], place: str) -> int:
@@ -208,7 +236,7 @@ def _named_orders(dataset: str) -> dict[str, tuple[tuple[int, ...], ...]]:
 def _parse_rule(facts: Facts, name: str, named: tuple[str, ...]) -> tuple[int, int]:
     """(X, Y) of an X-Y task that divides the data set, else UserError."""
     dataset = facts.dataset
-    units = "classes" if facts.kind == "class" else "domains"
+    units = facts.units
     known = ", ".join((*facts.published, *dict(facts.aliases))) or "offline"
     if named:
         known += f", {named[0]} .. {named[-1]}"
@@ -218,7 +246,8 @@ def _parse_rule(facts: Facts, name: str, named: tuple[str, ...]) -> tuple[int, i
     first, later = int(match[1]), int(match[2])
     left = facts.num_units - first
     if facts.num_units == 1:
-        raise UserError(f"--task {name}: {dataset} has one {facts.kind}, too few for steps; use --task offline")
+        unit = "domain" if facts.kind == "domain" else "class"
+        raise UserError(f"--task {name}: {dataset} has one {unit}, too few for steps; use --task offline")
     if first < 1 or left < 1:
         raise UserError(
             f"--task {name}: {dataset} has {facts.num_units} {units}, so step 0 takes 1 to "
@@ -235,9 +264,9 @@ def _parse_rule(facts: Facts, name: str, named: tuple[str, ...]) -> tuple[int, i
 
 def _steps_by_rule(facts: Facts, first: int, later: int) -> tuple[tuple[int, ...], ...]:
     """Units in their natural order: `first` of them, then `later` a step (not read when none is left)."""
-    start = 1 if facts.kind == "class" else 0
+    start = int(facts.has_background)
     units = list(range(start, start + facts.num_units))
     steps = [units[:first]] + [units[at : at + later] for at in range(first, facts.num_units, later or 1)]
-    if facts.kind == "class":
+    if facts.has_background:
         steps[0] = [0, *steps[0]]
     return tuple(tuple(step) for step in steps)

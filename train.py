@@ -19,7 +19,6 @@ from metrics.meter import Fault, LossMeter
 from metrics.pictures import DrawnSample
 from metrics.scores import ConfusionMatrix
 from segmentation_module import SegmentationNet, require_two_values
-from utils.constants import IGNORE_INDEX
 from utils.distributed import Dist, all_gather_state, broadcast_buffers
 from utils.errors import NonFiniteError, UserError, one_line
 from utils.log import log
@@ -344,20 +343,21 @@ def fill_memory(method: Method, previous: SegmentationNet | None, kept: Memory, 
     Chosen among the training images of the step before and those `kept` until then, by their labels and by what
     `previous`, the network of that step, is sure to see on them. The same in all processes.
     """
-    size = method.config.mem_size if method.memory_rule else 0
-    if previous is None or not size:
+    size, rule = method.config.mem_size, method.rule
+    if previous is None or not (rule and size):
         return ()
     step = method.step.task.step(method.step.number - 1)
-    names, loader = data.search(step, kept, method.memory_rule)
+    names, loader = data.search(step, kept, rule)
     network = previous.for_inference().to(dist.device)
     shown: dict[int, list[int]] = {}
+    classes = range(int(step.has_background), step.num_seen)
     bar = tqdm(loader, desc=f"step {method.step} memory", leave=False, disable=None if dist.is_main else True)
     for indices, (images, labels, *_) in zip(loader.batch_sampler.batches, bar, strict=True):
         images, labels = images.to(dist.device), labels.to(dist.device).long()
-        if step.number:
+        if step.number and step.has_background:
             labels = torch.where(labels == 0, method.confident(network(normalise(images))), labels)
         for index, of_image in zip(indices, labels.cpu(), strict=True):
-            shown[index] = [label for label in of_image.unique().tolist() if label not in (0, IGNORE_INDEX)]
+            shown[index] = [label for label in of_image.unique().tolist() if label in classes]
     for of_process in all_gather_state(shown):
         shown |= of_process
     known = [()] * (len(names) - len(kept)) + [image.classes for image in kept]
@@ -365,7 +365,7 @@ def fill_memory(method: Method, previous: SegmentationNet | None, kept: Memory, 
         Remembered(name, tuple(sorted({*before, *shown[index]})))
         for index, (name, before) in enumerate(zip(names, known, strict=True))
     ]
-    memory = choose_memory(candidates, step.num_seen - 1, size, seed=derive_seed(data.seed, method.step.number) % 2**32)
+    memory = choose_memory(candidates, classes, size, seed=derive_seed(data.seed, method.step.number) % 2**32)
     log.info(f"step {method.step}: {len(memory)} of {len(candidates)} images of earlier steps are seen again")
     return memory
 

@@ -7,16 +7,14 @@ from typing import Any
 
 from argparser import add_switch
 from checkpoints import Checkpoint, Identity, about, read_checkpoint
-from config import ModelConfig
-from dataset import DATASETS
+from config import DataConfig, ModelConfig
+from dataset import BUILT_IN, DATASETS
 from dataset.base import DatasetSpec
 from segmentation_module import SegmentationNet, form_of, heads_of, load_network, sizes_of
 from tasks import Task, get_task
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError
 
-BUILT_IN = tuple(name for name in DATASETS if name != "folder")
-"""Data sets whose classes lie in the code; those of a folder lie beside its pictures."""
 MODEL_OPTIONS = ("backbone", "output_stride", "width", "head", "head_channels", "norm_act", "stem_activation")
 """Of those of ModelConfig, what an identity says."""
 
@@ -42,7 +40,7 @@ class TrainedNetwork:
 
 def built_in(dataset: str) -> DatasetSpec | None:
     """The data set of that name, unless it is one of the user's own."""
-    return DATASETS[dataset](None) if dataset in BUILT_IN else None
+    return DATASETS[dataset](DataConfig()) if dataset in BUILT_IN else None
 
 
 def load_trained(path: Path, *, pooling: int, foreign: dict[str, Any] | None = None) -> TrainedNetwork:
@@ -112,7 +110,7 @@ def _foreign_identity(foreign: dict[str, Any] | None, sizes: dict[str, Any], hea
             "it is of another code base and does not say what it is: give --dataset and --task, and where they are "
             "not the usual ones --output_stride, --norm_act and --stem_activation"
         )
-    spec = DATASETS[foreign["dataset"]](None)
+    spec = DATASETS[foreign["dataset"]](DataConfig())
     task = get_task(spec.facts, foreign["task"])
     step = task.step(min(len(heads), task.num_steps) - 1)
     if heads != step.classes_per_head:
@@ -132,7 +130,7 @@ def _understood(identity: Identity, pooling: int) -> tuple[ModelConfig, tuple[in
         names = tuple(map(str, identity["classes"]))
         config = ModelConfig(pooling=pooling, **{name: identity[name] for name in MODEL_OPTIONS})
         spec = built_in(identity["dataset"])
-        kind = spec.facts.kind if spec else "class"
+        kind = spec.facts.kind if spec else "image" if config.head == "pool" else "class"
         task = Task("", identity["dataset"], kind, tuple(map(tuple, identity["task"])), len(names))
         labels = task.steps[identity["step"]].order
         if not isinstance(task.dataset, str) or len({*labels} & {*range(IGNORE_INDEX)}) != len(labels):

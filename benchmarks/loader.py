@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from benchmarks.harness import Action, Comparison, check, compare, device, machine, median_seconds, parser, report
 from benchmarks.obvious import data as obvious
 from benchmarks.pictures import draw_variants, make_samples
+from config import DataConfig
 from dataset import labels
 from dataset.base import StepDataset
 from dataset.sampler import TrainSampler
-from dataset.transform import normalise, train_transform
+from dataset.transform import crop_and_scale, normalise
 from dataset.voc import SPEC
 from tasks import get_task
 
@@ -64,7 +65,7 @@ def map_labels() -> tuple:
 def load_one(folder: Path) -> tuple:
     """Both ways to load a sample: decode, augment, map, and normalise, which ours leaves to the device."""
     samples = draw_variants(folder)
-    dataset = StepDataset(samples, LUT, train_transform(CROP), seed=0)
+    dataset = StepDataset(samples, LUT, crop_and_scale(DataConfig(crop_size=CROP)), seed=0)
     turn = iter(range(10**9))
 
     def spelled_out() -> object:
@@ -82,7 +83,7 @@ def loader_rates(folder: Path, count: int, repeats: int) -> dict[str, float]:
     samples = make_samples(folder, count)
     rates = {}
     for num_workers in {1, machine()["cores"]}:
-        dataset = StepDataset(samples, LUT, train_transform(CROP), seed=0)
+        dataset = StepDataset(samples, LUT, crop_and_scale(DataConfig(crop_size=CROP)), seed=0)
         sampler = TrainSampler(count, batch_size=8, rank=0, world_size=1, seed=0)
         loader = DataLoader(
             dataset,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from config import DataConfig
-from dataset import ade, cityscapes, folder, voc
+from dataset import ade, cityscapes, folder, imagefolder, voc
 from dataset.auxiliary import PictureDataset, find_pictures
 from dataset.base import DatasetSpec, Sample, StepDataset
 from dataset.index import load_index
@@ -19,7 +19,6 @@ from dataset.labels import seen_lut, training_lut
 from dataset.memory import Memory, MemoryRule, name_of
 from dataset.sampler import DrawSampler, EvalBatchSampler, MixedSampler, TrainSampler
 from dataset.splits import Split, SplitRules, StepSets, choose, refuse_empty
-from dataset.transform import crop_transform, train_transform, whole_image
 from tasks import Step, Task, get_task, read_class_order
 from utils.checkpoint import fingerprint_of
 from utils.distributed import Dist, require_same
@@ -27,35 +26,44 @@ from utils.errors import UserError
 from utils.random_state import derive_seed
 from utils.stopping import ignore_in_worker
 
-DATASETS: dict[str, Callable[[Path | None], DatasetSpec]] = {
-    "voc": lambda root: voc.SPEC,
-    "ade": lambda root: ade.SPEC,
-    "cityscapes_domain": lambda root: cityscapes.DOMAIN_SPEC,
-    "cityscape": lambda root: cityscapes.CLASS_SPEC,
+DATASETS: dict[str, Callable[[DataConfig], DatasetSpec]] = {
+    "voc": lambda config: voc.SPEC,
+    "ade": lambda config: ade.SPEC,
+    "cityscapes_domain": lambda config: cityscapes.DOMAIN_SPEC,
+    "cityscape": lambda config: cityscapes.CLASS_SPEC,
     "folder": folder.spec,
+    "imagenet100": imagefolder.imagenet100,
+    "imagefolder": imagefolder.spec,
 }
-"""What --dataset names: from --data_root, where it is given, to the data set."""
+"""What --dataset names: from the options of a run to the data set."""
+BUILT_IN = ("voc", "ade", "cityscapes_domain", "cityscape")
+"""Data sets whose classes are the same, whatever the options are."""
 
 
 def open_dataset(config: DataConfig) -> DatasetSpec:
     """The data set of a run. UserError where there is none such, or where options do not fit it."""
     if config.dataset not in DATASETS:
         raise UserError(f"--dataset {config.dataset}: choose from {', '.join(DATASETS)}")
-    spec = DATASETS[config.dataset](config.data_root)
+    spec = DATASETS[config.dataset](config)
     if config.scenario and config.scenario not in spec.scenarios:
         raise UserError(
             f"--scenario {config.scenario}: {spec.name} deals out its images {spec.scenarios[0]}; leave it out"
         )
     if config.cross_val and config.val_on_trainset:
         raise UserError("--cross_val and --val_on_trainset both say where validation images come from; give one")
-    if spec.facts.kind == "class" and config.domain_test != "public":
+    if spec.facts.kind != "domain" and config.domain_test != "public":
         raise UserError(f"--domain_test {config.domain_test}: {spec.name} has no domains; leave it out")
     if spec.facts.kind == "domain" and config.test_on_val:
         raise UserError(f"--test_on_val: {spec.name} takes its test images from both splits; see --domain_test")
-    if spec.facts.kind == "domain" and config.label_protocol != "plop":
+    if not spec.facts.has_background and config.label_protocol != "plop":
         raise UserError(f"--label_protocol {config.label_protocol}: {spec.name} has no background; leave it out")
-    if spec.facts.kind == "domain" and config.ignore_test_bg:
+    if not spec.facts.has_background and config.ignore_test_bg:
         raise UserError(f"--ignore_test_bg: {spec.name} has no background; leave it out")
+    if spec.facts.kind == "image" and not config.crop_val:
+        raise UserError(f"--no_crop_val: all images of {spec.name} are scored in one size; see --resize_size")
+    if spec.facts.kind != "image" and (config.resize_size or config.class_list):
+        name = "resize_size" if config.resize_size else "class_list"
+        raise UserError(f"--{name} {getattr(config, name)}: {spec.name} has masks; leave it out")
     return spec
 
 
@@ -94,7 +102,7 @@ class TaskData:
         self.dist = dist
         self.root = root_of(config, spec)
         self.sets = select_steps(config, spec, task)
-        self._test_transform = crop_transform(config.crop_size) if config.crop_val else whole_image
+        self._test_transform = spec.eval_transform(config)
         require_same(
             {
                 "data": fingerprint_of([images_digest(images) for of_step in self.sets for images in of_step]),
@@ -152,7 +160,7 @@ class TaskData:
         dataset = StepDataset(
             samples,
             lut,
-            train_transform(config.crop_size),
+            self.spec.train_transform(config),
             seed,
             memory=(remembered, memory_lut),
             saliency=self._saliency if saliency else None,
@@ -184,12 +192,12 @@ class TaskData:
         """All training images of `step`, and behind them those of a `memory`, to see what is on them: by index their
         names, and batches of those that this process is to look at, once each, whose indices are `sampler.batches`."""
         config, samples = self.config, [*self.sets[step.number].train, *self.samples_of(memory)]
-        transform = crop_transform if rule.centred else train_transform
+        transform = self.spec.eval_transform if rule.centred else self.spec.train_transform
         batches = EvalBatchSampler(
             [(1, 1)] * len(samples), max_pixels=config.batch_size, rank=self.dist.rank, world_size=self.dist.world_size
         )
         seed = derive_seed(self.seed, step.number)
-        dataset = StepDataset(samples, self._train_lut(step), transform(config.crop_size), seed)
+        dataset = StepDataset(samples, self._train_lut(step), transform(replace(config, crop_val=True)), seed)
         loader = _loader(dataset, config.num_workers, batch_sampler=batches)
         return [name_of(sample, self.root) for sample in samples], loader
 
@@ -218,7 +226,7 @@ class TaskData:
             seed=seed,
         )
         return _loader(
-            PictureDataset(paths, train_transform(config.crop_size), seed),
+            PictureDataset(paths, self.spec.train_transform(config), seed),
             config.num_workers,
             sampler=sampler,
             batch_size=config.batch_size,
@@ -241,7 +249,7 @@ class TaskData:
         Chosen so that each class occurs, where so many images can show all. A crop may still leave one out.
         """
         last = self.task.steps[-1]
-        wanted = set(last.order) - ({0} if last.classes_arrive else set())
+        wanted = set(last.order) - ({0} if last.has_background else set())
         samples = self.sets[-1].test
         chosen = [samples[position] for position in choose([sample.classes for sample in samples], wanted, count)]
         return StepDataset(chosen, self._test_lut(last), self._test_transform, seed=0)
@@ -339,6 +347,9 @@ def images_digest(samples: Sequence[Sample]) -> str:
 def load_split(spec: DatasetSpec, root: Path, name: str) -> Split:
     """The samples of split `name` with the classes that occur in each."""
     samples = spec.list_samples(root, name)
+    if faults := spec.list_faults(root, name):
+        others = f" (and {len(faults) - 1} more: see tools/check_data.py)" if len(faults) > 1 else ""
+        raise UserError(f"{faults[0]}{others}")
     values, sizes = load_index(samples, root=root, name=f"{spec.folder}-{name}", label_values=spec.label_values)
     sized = [sample._replace(size=tuple(size)) for sample, size in zip(samples, sizes.tolist(), strict=True)]
     return make_split(spec, sized, values)

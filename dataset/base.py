@@ -1,32 +1,43 @@
 """What a data set is to the rest of the system, and the view of it that one step trains or tests on."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from config import DataConfig
 from dataset.labels import map_labels
 from dataset.reading import read_image, read_mask
 from dataset.splits import SCENARIOS, StepSets, select_by_class
-from dataset.transform import Transform, fixed_randomness
+from dataset.transform import Transform, centre_or_whole, crop_and_scale, fixed_randomness
 from tasks import Facts, Step
 from utils.errors import UserError
 from utils.random_state import derive_seed
 
 
 class Sample(NamedTuple):
-    """One image and its mask on disk."""
+    """One image on disk, and its mask, or the one class that it is of as a whole."""
 
     image: Path
-    mask: Path
+    mask: Path | None
     size: tuple[int, int] | None = None  # height and width in pixels, where the index has been asked
     domain: int | None = None  # where the data set has domains: its number
     classes: tuple[int, ...] = ()  # class ids in the mask, where the index has been asked
+    label: int | None = None  # where there is no mask: its label value
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it is read from."""
+        return (self.image, self.mask) if self.mask else (self.image,)
+
+    def labels(self) -> np.ndarray:
+        """The mask, uint8 (H,W); of a whole image one pixel. UserError where it cannot be read."""
+        return read_mask(self.mask) if self.mask else np.array([[self.label]], np.uint8)
 
 
 class StepSizes(NamedTuple):
@@ -50,6 +61,10 @@ class DatasetSpec:
     label_values: frozenset[int]  # what a mask file may hold; each is below 256
     class_of: tuple[int, ...] = tuple(range(256))  # class id, or 255, of each of the 256 label values
     list_samples: Callable[[Path, str], list[Sample]]  # (root, "train" | "val"); UserError where folders lack
+    list_faults: Callable[[Path, str], list[str]] = lambda root, split: []  # the same; what is wrong with the folders
+    train_transform: Callable[[DataConfig], Transform] = crop_and_scale
+    eval_transform: Callable[[DataConfig], Transform] = centre_or_whole
+    preset: Mapping[str, Any] = field(default_factory=dict)  # of options, for all methods
     labels_background: bool = True  # whether class 0 was looked at, or is what nobody named
     select: Callable[..., StepSets] = select_by_class  # which samples serve a step; see dataset/splits.py
     scenarios: tuple[str, ...] = tuple(SCENARIOS)  # those that `select` knows
@@ -102,7 +117,7 @@ class StepDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
         epoch, index = key
         sample = self.samples[index]
-        image, mask = read_image(sample.image), torch.from_numpy(read_mask(sample.mask))
+        image, mask = read_image(sample.image), torch.from_numpy(sample.labels())
         if self.saliency:
             mask = torch.stack([mask, _salient(self.saliency(sample), mask)])
         with fixed_randomness(derive_seed(self.seed, epoch, index)):

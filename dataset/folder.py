@@ -9,6 +9,7 @@ classes.txt                      line i names label value i - 1, so that the fir
 import re
 from pathlib import Path
 
+from config import DataConfig
 from dataset.base import DatasetSpec, Sample
 from dataset.listing import pair_by_name, read_lines, require_folder
 from dataset.voc import voc_palette
@@ -24,8 +25,9 @@ _LINE = re.compile(
 )
 
 
-def spec(root: Path | None) -> DatasetSpec:
-    """What classes.txt in `root` says. UserError where it lacks or is no list of classes."""
+def spec(config: DataConfig) -> DatasetSpec:
+    """What classes.txt in `--data_root` says. UserError where it lacks or is no list of classes."""
+    root = config.data_root
     if root is None:
         raise UserError("--dataset folder needs --data_root DIR, the folder that holds images/, masks/ and classes.txt")
     require_folder(root, "point --data_root at the folder that holds images/, masks/ and classes.txt")

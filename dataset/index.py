@@ -58,7 +58,9 @@ def fingerprint(samples: Sequence[Sample], root: Path, label_values: frozenset[i
     digest = hashlib.blake2b(f"{FORMAT} {sorted(label_values)}".encode(), digest_size=16)
     prefix = len(str(root))
     for sample in samples:
-        for path in sample[:2]:
+        if sample.label is not None:
+            digest.update(f"{sample.label} ".encode())
+        for path in sample.files:
             try:
                 status = os.stat(path)
             except OSError as error:
@@ -100,12 +102,15 @@ def map_in_threads(
 
 
 def scan_sample(sample: Sample, label_values: frozenset[int]) -> tuple[np.ndarray, tuple[int, int]]:
-    """Pixels of each label value in the mask of `sample`, (256,) int64, and its height and width.
+    """Pixels of each label value in the mask of `sample`, (256,) int64, and its height and width. A label of the whole
+    image counts once.
 
     UserError where image or mask is no such file, where their sizes differ, and for a label not in `label_values`.
     """
-    counts, (width, height) = count_labels(sample.mask)
     size = image_size(sample.image)
+    if sample.mask is None:
+        return np.bincount([sample.label], minlength=256), size[::-1]
+    counts, (width, height) = count_labels(sample.mask)
     if size != (width, height):
         raise UserError(
             f"mask {sample.mask} is {width} x {height} pixels and its image {sample.image} {size[0]} x "

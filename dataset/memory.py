@@ -14,7 +14,7 @@ class Remembered(NamedTuple):
     """An image of an earlier step, and what was known to be on it when it was chosen."""
 
     name: str  # relative to the folder of the data set
-    classes: tuple[int, ...]  # as labels of the task, 1..num_seen-1
+    classes: tuple[int, ...]  # as labels of the task, the background left out
 
 
 Memory = tuple[Remembered, ...]
@@ -28,15 +28,19 @@ class MemoryRule(NamedTuple):
     centred: bool  # what is on an image is looked for in its centre; else in a random crop
 
 
-def choose_memory(candidates: Sequence[Remembered], num_classes: int, size: int, *, seed: int) -> Memory:
-    """`size` of the candidates, balanced over the classes 1..`num_classes` (METHODS 13.5).
+WHOLE_IMAGES = MemoryRule(mixed=False, all_labels=True, centred=True)
+"""Of any method, where classes of whole images arrive: as in iCaRL, but chosen at random, not by herding [design]."""
+
+
+def choose_memory(candidates: Sequence[Remembered], labels: Sequence[int], size: int, *, seed: int) -> Memory:
+    """`size` of the candidates, balanced over the classes `labels` (METHODS 13.5).
 
     Candidates and classes are shuffled. Then each class in turn takes the first candidate left that shows it. Fewer
     than `size` are chosen where no candidate that shows a class is left.
     """
     random = np.random.RandomState(seed)
     left = [candidates[index] for index in random.permutation(len(candidates))]
-    classes = 1 + random.permutation(num_classes)
+    classes = np.asarray(labels)[random.permutation(len(labels))]
     chosen: list[Remembered] = []
     while len(chosen) < size:
         before = len(chosen)

@@ -108,7 +108,7 @@ def select_by_class(
         train, test = train.take(kept), train.take(held_out)
     train_set = train.take(np.flatnonzero(scenarios[rules.scenario](train.classes, step))).samples
     val_set = val.take(np.flatnonzero(overlapped(val.classes, step))).samples
-    test_set = test.take(np.flatnonzero(showing(test.classes, step.order[1:]))).samples
+    test_set = test.take(np.flatnonzero(showing(test.classes, (*step.old_classes, *step.new_classes)))).samples
     return StepSets(*_with_own_validation(train_set, val_set, rules), list(test_set))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from config import DataConfig
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -15,6 +16,8 @@ Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 AREA_SCALE = (0.5, 2.0)
 ASPECT_RATIO = (3 / 4, 4 / 3)
+USUAL_RESIZE = 256 / 224
+"""Shorter side over crop in the evaluation of whole images."""
 
 
 class JointTransform:
@@ -28,21 +31,45 @@ class JointTransform:
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
 
 
-def train_transform(crop_size: int) -> Transform:
-    """Random resized crop to a square of `crop_size` pixels, mirrored half of the time."""
+class ImageTransform:
+    """torchvision transforms applied to an image whose label is that of the whole."""
+
+    def __init__(self, *steps: Callable) -> None:
+        self.steps = v2.Compose(steps)
+
+    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return self.steps(image), mask
+
+
+def crop_and_scale(config: DataConfig) -> Transform:
+    """In training: random resized crop to a square of `crop_size` pixels, mirrored half of the time."""
     # An area above the image's own cannot be had; after ten attempts torchvision takes a centre crop.
-    crop = v2.RandomResizedCrop((crop_size, crop_size), scale=AREA_SCALE, ratio=ASPECT_RATIO)
+    crop = v2.RandomResizedCrop((config.crop_size, config.crop_size), scale=AREA_SCALE, ratio=ASPECT_RATIO)
     return JointTransform(crop, v2.RandomHorizontalFlip())
 
 
-def crop_transform(crop_size: int) -> Transform:
-    """Shorter side to `crop_size` pixels, then the centre square of that side."""
-    return JointTransform(v2.Resize(crop_size), v2.CenterCrop(crop_size))
+def centre_or_whole(config: DataConfig) -> Transform:
+    """In evaluation: the shorter side to `crop_size` pixels, then the centre square of that side; or image and mask as
+    they are, without `crop_val`."""
+    if not config.crop_val:
+        return whole_image
+    return JointTransform(v2.Resize(config.crop_size), v2.CenterCrop(config.crop_size))
 
 
 def whole_image(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Image and mask as they are."""
     return image, mask
+
+
+def crop_image(config: DataConfig) -> Transform:
+    """In the training of whole images: random resized crop of torchvision's recipe, mirrored half of the time."""
+    return ImageTransform(v2.RandomResizedCrop((config.crop_size, config.crop_size)), v2.RandomHorizontalFlip())
+
+
+def centre_image(config: DataConfig) -> Transform:
+    """In the evaluation of whole images: the shorter side to `resize_size` pixels, then the centre square."""
+    resize = config.resize_size or round(config.crop_size * USUAL_RESIZE)
+    return ImageTransform(v2.Resize(resize), v2.CenterCrop(config.crop_size))
 
 
 def normalise(images: Tensor) -> Tensor:

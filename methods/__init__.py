@@ -25,19 +25,19 @@ from methods.ssul import SSUL, SSUL_M
 from methods.st import ST
 from methods.star import STAR, STAR_M
 from methods.ucd import UCD
+from tasks import SETTINGS
 
-SETTINGS = {"classes", "domains"}
 PARTS: dict[str, Callable[[type], bool]] = {
     "a base class Method": lambda m: issubclass(m, Method),
     "a docstring": lambda m: bool(m.__doc__),
     "Config, a dataclass based on MethodConfig": lambda m: (
         issubclass(config := vars(m).get("Config", object), MethodConfig) and "__dataclass_fields__" in vars(config)
     ),
-    "serves, a tuple of classes, domains or both": lambda m: (
-        isinstance(serves := vars(m).get("serves"), tuple) and bool(serves) and set(serves) <= SETTINGS
+    "serves, a tuple of classes, domains and images, or some of them": lambda m: (
+        isinstance(serves := vars(m).get("serves"), tuple) and bool(serves) and {*serves} <= {*SETTINGS.values()}
     ),
     "reason, why it does not serve all settings": lambda m: (
-        set(vars(m).get("serves", ())) == SETTINGS or bool(vars(m).get("reason"))
+        {*vars(m).get("serves", ())} == {*SETTINGS.values()} or bool(vars(m).get("reason"))
     ),
     "losses": lambda m: getattr(m, "losses", Method.losses) is not Method.losses,
     "phases, one or more different names": lambda m: 0 < len(phases := getattr(m, "phases", ())) == len({*phases}),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from config import Checked, option
-from dataset.memory import MemoryRule
+from dataset.memory import WHOLE_IMAGES, MemoryRule
 from methods.features import FeatureConfig, feature_distillation
 from segmentation_module import SegmentationNet, SegOutput
 from tasks import Step
@@ -40,6 +40,12 @@ class MethodConfig(FeatureConfig, Checked):
     branches: int = option(1, "branches per convolution: 1 plain network, 2 the RC network", choices=(1, 2))
     init_balanced: bool = option(False, "start new classifiers from the background's weights")
     init_bias: bool = option(False, "with it set the biases too, to the background's minus ln(new classes + 1)")
+    mem_size: int = option(
+        0,
+        "images of earlier steps that are seen again; the checkpoint has their names; for DKD, STAR, SSUL, and for all "
+        "methods where classes of whole images arrive",
+        least=0,
+    )
     paper_exact: bool = option(False, "follow the paper where the public code differs from it, see docs/METHODS.md")
 
     presets: ClassVar[Presets] = {
@@ -61,13 +67,6 @@ class MethodConfig(FeatureConfig, Checked):
         return values
 
 
-@dataclass(frozen=True, kw_only=True)
-class MemoryConfig(MethodConfig):
-    """Of a method that may have a memory."""
-
-    mem_size: int = option(0, "images of earlier steps that are seen again; the checkpoint has their names", least=0)
-
-
 class Method(nn.Module):
     """Base of all methods. One object serves one step.
 
@@ -84,9 +83,9 @@ class Method(nn.Module):
     """Of a method that adds to one of several others: by what `--base` names its Config on that one; `Config` is that
     of the usual one."""
     serves: ClassVar[tuple[str, ...]]
-    """Settings in which it makes sense: "classes", "domains" or both."""
+    """Settings in which it makes sense: "classes" of pixels, "domains", "images", whose classes arrive."""
     reason: ClassVar[str] = ""
-    """Why it does not serve the other setting."""
+    """Why it does not serve the others."""
     phases: ClassVar[tuple[str, ...]] = ("train",)
     """Phases of a step >= 1, each with all epochs and a schedule of its own; `self.phase` is the present one. Step 0
     has only the last; see `phases_of_step`."""
@@ -96,7 +95,8 @@ class Method(nn.Module):
     heads: ClassVar[tuple[str, ...]] = ("sum", "concat")
     """What of `--head` it knows: those whose classifiers are 1x1, unless it says otherwise."""
     memory_rule: ClassVar[MemoryRule | None] = None
-    """How it keeps images of earlier steps; its Config is then a MemoryConfig, and it says when it is `confident`."""
+    """How it keeps images of earlier steps where these have a background, in which it says of what it is `confident`.
+    Without one it keeps none there. Whole images all methods keep in one way: see `rule`."""
     knows_unknown: ClassVar[bool] = False
     """Whether it trains the classifier of the unknown, which a network may have."""
 
@@ -127,7 +127,12 @@ class Method(nn.Module):
     def data_options(self) -> dict[str, Any]:
         """What it asks for beside images and labels, as options of TaskData.train."""
         auxiliary = bool(self.step.number and self.auxiliary)
-        return {"rule": self.memory_rule, "saliency": self.needs_saliency, "auxiliary": auxiliary}
+        return {"rule": self.rule, "saliency": self.needs_saliency, "auxiliary": auxiliary}
+
+    @property
+    def rule(self) -> MemoryRule | None:
+        """How it keeps images of earlier steps; None: not at all."""
+        return self.memory_rule if self.step.has_background else WHOLE_IMAGES
 
     @property
     def needs_saliency(self) -> bool:
@@ -162,9 +167,10 @@ class Method(nn.Module):
         """Give the new classifier, and layers of its own, their first values. Only where the step starts.
 
         `init_balanced`: the new weights are copies of the background's (channel 0), with `init_bias` both biases become
-        the background's minus ln(new classes + 1), as in MiB (SPEC 6). Otherwise they keep their random start.
+        the background's minus ln(new classes + 1), as in MiB (SPEC 6). Otherwise, and without a background, they keep
+        their random start.
         """
-        if previous is None or self.num_seen == self.num_old or not self.config.init_balanced:
+        if previous is None or not self.step.has_background or not self.config.init_balanced:
             return
         background, new = student.classifiers[0], student.classifiers[-1]
         new.weight.copy_(background.weight[:1].expand_as(new.weight))

@@ -68,7 +68,7 @@ class CFSSeg(Method):
     """`paper_exact`: Phi is standard normal. The public code draws it as the weights of any layer."""
 
     Config = CFSSegConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
 
     @property
     def phases_of_step(self) -> tuple[str, ...]:
@@ -82,8 +82,8 @@ class CFSSeg(Method):
 
     def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
         """From step 1 on the classifiers see random features, and nothing trains."""
-        like = student.head.reduce.weight
-        self.phi = RandomFeatures(len(like), self.config.expansion).to(like)
+        like = student.classifiers[0].weight
+        self.phi = RandomFeatures(student.head.channels, self.config.expansion).to(like)
         # Empty until the end of step 0, or checkpoints in the midst of it would hold them.
         self.register_buffer("gram", torch.zeros(0, dtype=torch.float64))
         self.register_buffer("moment", torch.zeros(0, dtype=torch.float64))
@@ -125,7 +125,7 @@ class CFSSeg(Method):
         device, size = self.phi.weight.device, self.config.expansion
         gram = torch.zeros(size, size, dtype=torch.float64, device=device)
         moment = torch.zeros(size, self.num_seen, dtype=torch.float64, device=device)
-        least = self.config.pseudo_confidence if previous is not None and self.step.classes_arrive else 0
+        least = self.config.pseudo_confidence if previous is not None and self.step.has_background else 0
         if least:
             self.solve_(student)  # for the scores of the step before
         student.eval()

@@ -29,7 +29,7 @@ class EWC(ImportanceMethod):
     """`paper_exact`: F is the mean over the iterations of a step."""
 
     Config = EWCConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
     carries: ClassVar = ("fisher",)
 
     def start(self, old: Weights) -> None:

@@ -67,7 +67,7 @@ class EWF(OnBase):
 
     Config = EWFOnMiB
     bases: ClassVar = {"MiB": EWFOnMiB, "PLOP": EWFOnPLOP}
-    serves = ("classes",)
+    serves = ("classes", "images")
     reason = "its fusion weighs new classes against old ones, and there are no new ones"
 
     def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:

@@ -64,8 +64,11 @@ def feature_distillation(
 def pooled_cube(student: SegOutput, teacher: SegOutput, step: Step, config: FeatureConfig) -> dict[str, Tensor]:
     """Pooled cube distillation (RCIL, arXiv 2203.05402, section 3.3; SPEC 5): {"cube_spatial", "cube_channel"}.
 
-    Spatial pooling of six maps: four stages, pre_logits, small logits. Channel pooling of the first five.
+    Spatial pooling of six maps: four stages, pre_logits, small logits. Channel pooling of the first five. Of whole
+    images: the four stages alone, with the first factor, and of the windows those that fit (METHODS2 24, design).
     """
+    if not step.has_background and step.classes_arrive:
+        return _cube_of_stages(student, teacher, step, config)
     spatial, channel = [], []
     for name, seen in student.features.items():
         seen = fold_new_into_background(seen, step.num_old) if name == SMALL else seen
@@ -80,6 +83,25 @@ def pooled_cube(student: SegOutput, teacher: SegOutput, step: Step, config: Feat
         "cube_spatial": adaptive * _weighted_mean(spatial, config.spatial_factors),
         "cube_channel": adaptive * _weighted_mean(channel, config.channel_factors),
     }
+
+
+def _cube_of_stages(student: SegOutput, teacher: SegOutput, step: Step, config: FeatureConfig) -> dict[str, Tensor]:
+    spatial, channel = [], []
+    for name in STAGES:
+        difference = difference_of_squares(teacher.features[name], student.features[name])
+        spatial.append(spatial_cube_distance(difference, fitting(config.pool_sizes, difference)))
+        channel.append(channel_cube_distance(difference))
+    adaptive = adaptive_factor(step, config)
+    return {
+        "cube_spatial": adaptive * config.spatial_factors[0] * torch.stack(spatial).mean(),
+        "cube_channel": adaptive * config.channel_factors[0] * torch.stack(channel).mean(),
+    }
+
+
+def fitting(windows: Sequence[int], maps: Tensor) -> tuple[int, ...]:
+    """Those that are no larger than `maps` (B, C, h, w); where none is, the whole of its shorter side."""
+    side = min(maps.shape[2:])
+    return tuple(size for size in windows if size <= side) or (side,)
 
 
 def local_pod(student: SegOutput, teacher: SegOutput, step: Step, config: FeatureConfig) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ class FT(Method):
     """Cross entropy on the new labels."""
 
     Config = MethodConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
 
     @property
     def needs_teacher(self) -> bool:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from config import option
 from dataset.memory import MemoryRule
-from methods.base import Batch, MemoryConfig, Method
+from methods.base import Batch, Method, MethodConfig
 from methods.losses import foreground_binary_cross_entropy
 from segmentation_module import SegmentationNet, SegOutput, freeze_parts_
 from utils.optim import Group
@@ -33,7 +33,7 @@ CERTAIN = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForegroundConfig(MemoryConfig):
+class ForegroundConfig(MethodConfig):
     """How often a pixel of a new class counts, and what learns how fast."""
 
     pos_weight_first: float = option(1.0, "in the binary cross entropy of step 0, weight of the pixels of a class")

@@ -30,7 +30,7 @@ class ILT(Method):
     """`paper_exact`: the distillation of the logits is summed over the classes, it is not their mean."""
 
     Config = ILTConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
         """{"ce", "kd", "de"}, those that apply."""

@@ -48,7 +48,7 @@ class LGKD(Method):
 
     Config = LGKDConfig
     serves = ("classes",)
-    reason = "the labels of new classes guide its distillation, and there are none"
+    reason = "it distils what the teacher calls background into new classes, and there is none"
 
     def __init__(self, config: LGKDConfig, step: Step) -> None:
         super().__init__(config, step)

@@ -29,7 +29,7 @@ class LWF(Method):
     """`paper_exact`: the distillation is summed over the classes, it is not their mean."""
 
     Config = LWFConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
         """{"ce", "kd"}, those that apply."""

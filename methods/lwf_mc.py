@@ -31,7 +31,7 @@ class LWFMC(Method):
     """`paper_exact`: the disjoint form, in which no class is pulled two ways."""
 
     Config = LWFMCConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
         """{"bce", "kd"}, those that apply."""
@@ -39,10 +39,9 @@ class LWFMC(Method):
         if teacher is None:
             return {"bce": binary_cross_entropy(student.logits, batch.labels)}
         if config.icarl_disjoint or config.paper_exact:
-            both = disjoint_binary_cross_entropy(
-                student.logits, teacher.logits, batch.labels, true_background=config.icarl_bkg
-            )
-            return {"bce": both}
+            labels, true_background = batch.labels, config.icarl_bkg and self.step.has_background
+            logits = student.logits, teacher.logits
+            return {"bce": disjoint_binary_cross_entropy(*logits, labels, true_background=true_background)}
         return {
             "bce": binary_cross_entropy(student.logits, batch.labels),
             "kd": config.icarl_importance * binary_distillation(student.logits, teacher.logits),

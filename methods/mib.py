@@ -5,7 +5,7 @@
     L_kd: distillation in which the student's background takes in its new classes                   (eq. 8, 9)
 
 What is labelled background may be any old class, and what the teacher calls background may be a new one. The weight is
-10 on all data sets. Step 0, and steps in which domains arrive, which have no background: plain cross entropy and
+10 on all data sets. Step 0, and domains and classes of whole images, which have no background: plain cross entropy and
 distillation. Between steps: the new classes start as copies of the background, their probability split evenly (eq. 10,
 11).
 """
@@ -36,11 +36,11 @@ class MiB(Method):
     """`paper_exact`: the distillation is summed over the classes, it is not their mean."""
 
     Config = MiBConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
         """{"ce", "kd"}, those that apply."""
-        config, has_background = self.config, self.step.classes_arrive
+        config, has_background = self.config, self.step.has_background
         if teacher is None:
             return {"ce": cross_entropy(student.logits, batch.labels)}
         if config.unce and has_background:

@@ -26,7 +26,7 @@ class PI(ImportanceMethod):
     """
 
     Config = ImportanceConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
     carries: ClassVar = ("path_score",)
 
     def start(self, old: Weights) -> None:

@@ -8,8 +8,8 @@ arXiv 2011.11390.
     L_pod  local POD: distances of squared features, averaged over the strips of blocks             (eq. 5)
 
 The teacher is sure where its entropy is below a bound of the class: the median over the training images of the step,
-found once before training. Step 0, and steps in which domains arrive and everything is labelled: plain cross entropy.
-Between steps: the new classes start as copies of the background, weights and bias (MiB, eq. 10, 11).
+found once before training. Step 0, and domains and classes of whole images, where everything is labelled: plain cross
+entropy. Between steps: the new classes start as copies of the background, weights and bias (MiB, eq. 10, 11).
 """
 
 from collections.abc import Iterable
@@ -66,11 +66,11 @@ class PLOP(Method):
     """`paper_exact`: the entropy is a sum over the classes, the median is one, and no image is left out for nu = 0."""
 
     Config = PLOPConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
 
     def __init__(self, config: PLOPConfig, step: Step) -> None:
         super().__init__(config, step)
-        self.pseudo = config.pseudo if step.number > 0 and step.classes_arrive else "none"
+        self.pseudo = config.pseudo if step.number > 0 and step.has_background else "none"
         if self.pseudo in BINS:
             self.register_buffer("bounds", torch.zeros(self.num_old))  # of each class of the teacher
 

@@ -5,7 +5,8 @@
     L_kd    unbiased distillation of the logits                                                     (MiB, eq. 8, 9)
     L_pckd  pooled cube: distances of squared features, pooled over space and over channels         (section 3.3)
 
-Step 0: plain cross entropy. Where domains arrive there is no background and no L_kd.
+Step 0: plain cross entropy. Where domains arrive there is no background and no L_kd. Classes of whole images have no
+background either: plain cross entropy and distillation, and a cube of the four stages alone (METHODS2 24, design).
 
 The network (section 3.2, modules/parallel_conv.py): two branches in every block, mixed channel by channel with random
 weights. Between steps both merge into one convolution, which is frozen; beside it the second branch trains on. The
@@ -66,7 +67,7 @@ class RCIL(Method):
     """`paper_exact`: new classifiers start from the background's bias, too."""
 
     Config = RCILConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
 
     def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
         """Steps >= 1: what both branches of `previous` learnt is merged and frozen, beside the branch that trains."""
@@ -75,7 +76,7 @@ class RCIL(Method):
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
         """{"ce", "kd", "cube_spatial", "cube_channel"}, those that apply."""
-        config, has_background = self.config, self.step.classes_arrive
+        config, has_background = self.config, self.step.has_background
         if teacher is None:
             return {"ce": cross_entropy(student.logits, batch.labels)}
         if config.unce and has_background:

@@ -31,7 +31,7 @@ class RW(EWC):
     """`paper_exact`: F as in EWC, and s grows every iteration."""
 
     Config = RWConfig
-    serves = ("classes", "domains")
+    serves = ("classes", "domains", "images")
     carries: ClassVar = ("fisher", "score")
 
     def start(self, old: Weights) -> None:

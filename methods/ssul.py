@@ -34,7 +34,7 @@ from torch import Tensor
 
 from config import option, with_default
 from dataset.memory import MemoryRule
-from methods.base import Batch, MemoryConfig, Method
+from methods.base import Batch, Method, MethodConfig
 from methods.losses import valid_binary_cross_entropy
 from methods.pooled_cube import at_least_float32
 from segmentation_module import SegmentationNet, SegOutput, freeze_parts_
@@ -43,7 +43,7 @@ from utils.optim import Group
 
 
 @dataclass(frozen=True, kw_only=True)
-class SSULConfig(MemoryConfig):
+class SSULConfig(MethodConfig):
     """Where the unknown is, when the teacher is believed, and what learns how fast."""
 
     saliency: str = option(

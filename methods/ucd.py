@@ -63,7 +63,7 @@ class UCD(OnBase):
     Config = UCDOnMiB
     bases: ClassVar = {"MiB": UCDOnMiB, "PLOP": UCDOnPLOP}
     serves = ("classes",)
-    reason = "it contrasts new classes with old ones, and there are no new ones"
+    reason = "it contrasts the pixels of new classes with what the teacher sees in their background, and there is none"
 
     def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
         """Steps >= 1: the first classifier does not train."""

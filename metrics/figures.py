@@ -88,19 +88,20 @@ def curve(
     title: str = "",
     references: Collection[str] = (),
 ) -> None:
-    """Write a PNG of the mIoU after each step, a line per run, in three panels of one scale.
+    """Write a PNG of the mIoU, or top-1, after each step, a line per run, in three panels of one scale.
 
     A run is the rows of one seed, or of several that have the same steps: then the line is their mean, in a band from
     the lowest to the highest; runs that are `references` are grey and dashed. Panels: see `curve_groups`; `num_first`
     classes, background included, are of step 0.
     """
-    groups = curve_groups(num_first, next(iter(seeds_by_run.values()))[0][0].num_classes)
+    first = next(iter(seeds_by_run.values()))[0][0]
+    groups = curve_groups(num_first, first.num_classes)
     figure = Figure(figsize=(0.8 + 3.4 * len(groups), 3.7), dpi=160, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)
     panels = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
     for axes, group in zip(panels, groups, strict=True):
         draw_panel(axes, group, seeds_by_run, references)
-    panels[0].set_ylabel("mIoU in percent", color=INK)
+    panels[0].set_ylabel(f"{first.measure.overall} in percent", color=INK)
     if len(seeds_by_run) > 1:
         handles = panels[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=min(len(seeds_by_run), 6), frameon=False)
@@ -115,9 +116,9 @@ def curve_groups(num_first: int, num_classes: int) -> list[Group]:
     def named(of: str, start: int, end: int) -> str:
         return f"classes {of}  ({start}–{end - 1})" if end - start > 1 else f"class {of}  ({start})"
 
-    first = (named("of step 0", 0, num_first), lambda row: present_mean(row.iou[:num_first]))
-    later = (named("of later steps", num_first, num_classes), lambda row: present_mean(row.iou[num_first:]))
-    every = ("all classes so far", lambda row: row.mean_iou)
+    first = (named("of step 0", 0, num_first), lambda row: present_mean(row.per_class[:num_first]))
+    later = (named("of later steps", num_first, num_classes), lambda row: present_mean(row.per_class[num_first:]))
+    every = ("all classes so far", lambda row: row.overall)
     return [every] if num_first == num_classes else [first, later, every]
 
 

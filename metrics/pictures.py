@@ -33,6 +33,18 @@ OPACITY = 0.6
 """Of the colours that lie on an image."""
 PAPER, INK, IGNORED = (255, 255, 255), (36, 41, 47), (225, 225, 225)
 FRAME = (175, 184, 193)
+RIGHT, WRONG = (26, 127, 55), (209, 68, 47)
+"""Of what is written of a whole image."""
+
+
+class Text(NamedTuple):
+    """Written in a colour."""
+
+    text: str
+    ink: tuple[int, int, int]
+
+
+Cell = np.ndarray | str | Text | None
 
 
 class DrawnSample(NamedTuple):
@@ -119,7 +131,7 @@ def draw_strip(runs: Mapping[str, Sequence[History]], palette: ArrayLike, class_
 
 
 def draw_samples(
-    rows: Sequence[Sequence[np.ndarray | str | None]],
+    rows: Sequence[Sequence[Cell]],
     titles: Sequence[str],
     palette: ArrayLike,
     class_names: Sequence[str],
@@ -129,14 +141,37 @@ def draw_samples(
 
     A cell is an image, uint8 (3,h,w), labels, uint8 (h,w), a text, or None, which leaves it empty. `palette`
     (up to 256,3): colours in label order, as `class_names`; 255 is drawn light grey. Pictures have their own size,
-    small ones a multiple of it and large ones a part, unless their longer `side` is given, in pixels.
+    small ones a multiple of it and large ones a part, unless their longer `side` is given, in pixels. The label of a
+    whole image, of one pixel, is written: green or red where it is, or is not, the first one of its row.
     """
     colours = _full_palette(palette)
+    rows = [_written(row, class_names) for row in rows]
     maps = [cell for row in rows for cell in row if isinstance(cell, np.ndarray) and cell.ndim == 2]
     samples = _grid([[_cell(cell, colours, side) for cell in row] for row in [titles, *rows]])
+    if not maps:
+        return ImageOps.expand(samples, MARGIN, PAPER)
     return _page(
         samples, _legend(np.unique(np.concatenate([*map(np.unique, maps)])), colours, class_names, samples.width)
     )
+
+
+def _written(row: Sequence[Cell], class_names: Sequence[str]) -> list[Cell]:
+    """The cells of a row, with names instead of labels of whole images."""
+    names = [_name(int(cell[0, 0]), class_names) if _is_of_whole(cell) else None for cell in row]
+    truth = next((name for name in names if name), None)
+    inks = [
+        INK if position == names.index(truth) else RIGHT if name == truth else WRONG
+        for position, name in enumerate(names)
+    ]
+    return [Text(name, ink) if name else cell for cell, name, ink in zip(row, names, inks, strict=True)]
+
+
+def _is_of_whole(cell: Cell) -> bool:
+    return isinstance(cell, np.ndarray) and cell.shape == (1, 1)
+
+
+def _name(label: int, class_names: Sequence[str]) -> str:
+    return "not labelled" if label == IGNORE_INDEX else shorten(class_names[label], 22)
 
 
 def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: ArrayLike, class_names: Sequence[str]) -> Image.Image:
@@ -195,13 +230,16 @@ def _heat(values: np.ndarray) -> np.ndarray:
     return colormaps["viridis"](values, bytes=True)[..., :3]
 
 
-def _cell(cell: np.ndarray | str | None, colours: np.ndarray, side: int | None) -> Image.Image | None:
+def _cell(cell: Cell, colours: np.ndarray, side: int | None) -> Image.Image | None:
     """What stands in a cell of `draw_samples`."""
+    ink = INK
+    if isinstance(cell, Text):
+        cell, ink = cell
     if isinstance(cell, str) and cell:
         font = ImageFont.load_default(15)
         _, _, right, bottom = ImageDraw.Draw(Image.new("RGB", (1, 1))).textbbox((0, 0), cell, font)
         text = Image.new("RGB", (max(COLUMN, math.ceil(right)), max(HEADER - GAP, math.ceil(bottom))), PAPER)
-        ImageDraw.Draw(text).text((0, 0), cell, INK, font)
+        ImageDraw.Draw(text).text((0, 0), cell, ink, font)
         return text
     if not isinstance(cell, np.ndarray):
         return None
@@ -244,7 +282,7 @@ def _legend(
     `text`: how many times the usual size it has.
     """
     font, swatch = ImageFont.load_default(13 * text), SWATCH * text
-    names = ["not labelled" if label == IGNORE_INDEX else shorten(class_names[label], 22) for label in shown]
+    names = [_name(label, class_names) for label in shown]
     entry = swatch + math.ceil(max(map(font.getlength, names))) + 24 * text
     num_lines = math.ceil(len(names) / max(1, width // entry))
     line_height = swatch + 7 * text

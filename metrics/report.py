@@ -16,7 +16,7 @@ from metrics.figures import confusion_figure, curve
 from metrics.pictures import DrawnSample, draw_samples, draw_strip, read_history, save_picture, save_samples
 from metrics.results import Journal, Row, plain, read_journal, read_rows, results_of, rows_to_extend, write_row
 from metrics.scores import Scores, present_mean
-from metrics.tables import Grid, images_table, percent, run_table, step_table
+from metrics.tables import classes_grid, images_table, run_table, step_table
 from tasks import Task
 from utils.distributed import Dist
 from utils.errors import UserError
@@ -124,9 +124,10 @@ class Reporter:
     @of_main_process
     def validation(self, step: int, epoch: int, scores: Scores) -> None:
         """Scores on the step's validation set after `epoch` epochs."""
-        self.writer.add_scalar(f"validation_step{step}/mIoU", scores.mean_iou, epoch)
+        name = scores.measure.overall
+        self.writer.add_scalar(f"validation_step{step}/{name}", scores.overall, epoch)
         self.journal.write("validation", step=step, epoch=epoch, **scores.means)
-        log.info(f"step {step}, epoch {epoch}: validation mIoU {100 * scores.mean_iou:.2f}")
+        log.info(f"step {step}, epoch {epoch}: validation {name} {100 * scores.overall:.2f}")
 
     def row(self, step: int) -> Row | None:
         """The row of `step` in the results table, None if it is not there yet. UserError if it is another task's."""
@@ -136,23 +137,22 @@ class Reporter:
     @of_main_process
     def test(self, step: int, scores: Scores, num_old: int) -> None:
         """Scores on the test set after `step`: to the console, TensorBoard and the results table."""
-        names, means = self.class_names[: len(scores.iou)], scores.means
-        log.info("\n" + step_table(scores, names, num_old, title=f"step {step}: test IoU in percent") + "\n")
-        titles = {"miou": "mIoU", "overall_accuracy": "overall accuracy", "mean_accuracy": "mean accuracy"}
+        names, means, measure = self.class_names[: len(scores.matrix)], scores.means, scores.measure
+        title = f"step {step}: test {measure.per_class} in percent"
+        log.info("\n" + step_table(scores, names, num_old, title) + "\n")
+        titles = {"miou": "mIoU", "top_1": "top-1", "overall_accuracy": "overall accuracy"}
+        titles |= {"mean_accuracy": "mean accuracy"}
         for name, value in means.items():
             self.writer.add_scalar(f"test/{titles.get(name, name)}", value, step)
-        figures = zip(names, map(percent, scores.iou), map(percent, scores.accuracy), scores.matrix.sum(1), strict=True)
-        cells = [[name, iou, accuracy, f"{pixels:,}"] for name, iou, accuracy, pixels in figures]
-        classes = Grid(["class", "IoU", "accuracy", "pixels"], cells, left=1)
-        self.writer.add_text("test/classes", classes.markdown(), step)
+        self.writer.add_text("test/classes", classes_grid(scores, names).markdown(), step)
         self.writer.add_figure("test/confusion", confusion_figure(scores.matrix, names), step)
-        groups = {"old": present_mean(scores.iou[:num_old]), "new": present_mean(scores.iou[num_old:])}
+        groups = {"old": present_mean(scores.per_class[:num_old]), "new": present_mean(scores.per_class[num_old:])}
         self.journal.drop(lambda event: event["event"] == "test" and event.get("step") == step)
-        iou = dict(zip(names, map(float, scores.iou), strict=True))
-        self.journal.write("test", step=step, **means, **groups, iou=iou)
+        per_class = {measure.per_class.lower(): dict(zip(names, map(float, scores.per_class), strict=True))}
+        self.journal.write("test", step=step, **means, **groups, **per_class)
         self.flush()
         # Last: a step with a row is done, and is not scored again.
-        row = Row(step, tuple(scores.iou), len(self.class_names), scores.mean_iou)
+        row = Row(step, tuple(scores.per_class), len(self.class_names), scores.overall, measure)
         write_row(self.results, row, self.note)
 
     @of_main_process
@@ -188,7 +188,7 @@ class Reporter:
         log.info(f"results      {self.results}, journal {self.journal.path.name}")
         log.info(f"TensorBoard  tensorboard --logdir {self.folder}")
         if pictures:
-            path = self.folder / "pictures" / "miou.png"
+            path = self.folder / "pictures" / f"{rows[0].measure.overall.lower()}.png"
             curve(path, {self.folder.name: [rows]}, self.num_first)
             log.info(f"pictures     {path.parent}")
 

@@ -1,9 +1,10 @@
 """The files of a run in the results folder: its table, for people and tools, and its journal, for other programs.
 
-`DATE_DATASET_TASK_NAME.csv` (SPEC 8) has no header, but maybe lines that start with # and say under which labels was
-scored. A row a step: `step,IoU_0,...,IoU_{n-1},mIoU`, the n classes of the task in its label order. `x` stands for a
-class that no step has brought yet, `X` for one that was seen but does not occur in the ground truth. Figures are
-fractions of 1, written so that reading gives the same float.
+`DATE_DATASET_TASK_NAME.csv` (SPEC 8) has no header, but maybe lines that start with # and say what was scored. A row a
+step: `step,IoU_0,...,IoU_{n-1},mIoU`, the n classes of the task in its label order. Where whole images are classified,
+which such a line says, the figures are accuracies, the last of them that of all images. `x` stands for a class that no
+step has brought yet, `X` for one that was seen but does not occur in the ground truth. Figures are fractions of 1,
+written so that reading gives the same float.
 
 `DATE_DATASET_TASK_NAME.jsonl` has a line of JSON for all that was measured, with `event` and `time` (seconds since
 1970). Events: `run` (what ran: data set, task, class names, options), `losses` (step, iteration, lr and each loss),
@@ -23,22 +24,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from config import RunConfig
-from metrics.scores import present_mean
+from metrics.scores import MIOU, TOP_1, Measure, present_mean
 from utils.errors import UserError
 from utils.files import atomic_write
 
 NOT_SEEN, ABSENT = "x", "X"
+TOP_1_NOTE = "# top-1: the accuracy of each class, then of all images\n"
 LONGEST_STEP = 6
 """Digits of the number of a step."""
 
 
 class Row(NamedTuple):
-    """The scores after one step."""
+    """The scores after one step, as `measure` has them."""
 
     step: int
-    iou: tuple[float, ...]  # of the classes seen so far, in label order; NaN for one absent from the ground truth
+    per_class: tuple[float, ...]  # of those seen so far, in label order; NaN for one absent from the ground truth
     num_classes: int  # of the whole task, seen or not
-    mean_iou: float  # NaN where no class occurs in the ground truth
+    overall: float  # NaN where no class occurs in the ground truth
+    measure: Measure = MIOU
+
+    def __str__(self) -> str:
+        return f"{self.measure.overall} {100 * self.overall:.2f}"
 
 
 def results_of(config: RunConfig, dataset: str, task: str) -> Path:
@@ -57,6 +63,7 @@ def write_row(path: Path, row: Row, note: str = "") -> None:
     """
     rows = sorted([other for other in rows_to_extend(path, row.num_classes) if other.step != row.step] + [row])
     with atomic_write(path, "w") as file:
+        file.write(TOP_1_NOTE if row.measure == TOP_1 else "")
         file.write(f"# {note}\n" if note else "")
         csv.writer(file, lineterminator="\n").writerows(map(_fields, rows))
 
@@ -79,7 +86,7 @@ def read_rows(path: Path) -> list[Row]:
     """The rows of a results file, by step. UserError if there is no such file or it is not one of results."""
     try:
         with open(path, newline="", encoding="ascii") as file:
-            numbered = enumerate(csv.reader(file), start=1)
+            numbered = list(enumerate(csv.reader(file), start=1))
             lines = [(number, fields) for number, fields in numbered if fields and not fields[0].startswith("#")]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a results file, DATE_DATASET_TASK_NAME.csv") from error
@@ -87,10 +94,12 @@ def read_rows(path: Path) -> list[Row]:
         raise UserError(f"{path} is not a results file: it is not plain text of comma-separated values") from error
     if not lines:
         raise UserError(f"{path} is empty: a results file has a row a step, step,IoU_0,...,mIoU")
+    notes = [fields[0] for _, fields in numbered if fields and fields[0].startswith("#")]
+    measure = TOP_1 if any(note.startswith("# top-1") for note in notes) else MIOU
     rows: dict[int, Row] = {}
     for number, fields in lines:
         try:
-            row = _row(fields)
+            row = _row(fields)._replace(measure=measure)
         except ValueError as error:
             raise UserError(f"{path}, line {number}: {error}; a row is step,IoU_0,...,mIoU") from error
         if len(fields) != len(lines[0][1]):
@@ -108,20 +117,21 @@ def read_results(path: Path, num_first: int | None = None) -> tuple[list[Row], i
     rows = read_rows(path)
     if not num_first and rows[0].step != 0:
         raise UserError(f"{path} has no row of step 0, which tells the first step's classes; say --first N")
-    return rows, num_first or len(rows[0].iou)
+    return rows, num_first or len(rows[0].per_class)
 
 
 def figures(rows: Sequence[Row], num_first: int) -> dict[str, float]:
     """The figures that papers report, as fractions of 1; NaN where there is nothing to average.
 
     `all`, `old` and `new`: mIoU after the last step, of all classes, of the `num_first` of step 0, background included,
-    and of the later ones. `harmonic`: harmonic mean of old and new, which knowing only one of them does not raise.
-    `average`: mean of `all` over the steps. `forgetting`: mean of `forgetting` over the classes.
+    and of the later ones. Of whole images: top-1 of all, and the mean accuracy of these classes. `harmonic`: harmonic
+    mean of old and new, which knowing only one of them does not raise. `average`: mean of `all` over the steps.
+    `forgetting`: mean of `forgetting` over the classes.
     """
-    old, new = present_mean(rows[-1].iou[:num_first]), present_mean(rows[-1].iou[num_first:])
+    old, new = present_mean(rows[-1].per_class[:num_first]), present_mean(rows[-1].per_class[num_first:])
     return {
-        "all": rows[-1].mean_iou,
-        "average": present_mean([row.mean_iou for row in rows]),
+        "all": rows[-1].overall,
+        "average": present_mean([row.overall for row in rows]),
         "old": old,
         "new": new,
         "harmonic": 2 * old * new / (old + new) if old + new != 0 else 0.0,
@@ -129,23 +139,24 @@ def figures(rows: Sequence[Row], num_first: int) -> dict[str, float]:
     }
 
 
-def iou_matrix(rows: Sequence[Row]) -> np.ndarray:
-    """(T,C) IoU of each class of the task after each step; NaN where it was not seen yet, or does not occur."""
-    return np.array([row.iou + (math.nan,) * (row.num_classes - len(row.iou)) for row in rows])
+def class_matrix(rows: Sequence[Row]) -> np.ndarray:
+    """(T,C) the figure of each class of the task after each step; NaN where it was not seen yet, or does not occur."""
+    return np.array([row.per_class + (math.nan,) * (row.num_classes - len(row.per_class)) for row in rows])
 
 
 def forgetting(rows: Sequence[Row]) -> np.ndarray:
-    """(C,) how far each class fell from its best before the last step: max_t IoU_c(t) - IoU_c(T).
+    """(C,) how far each class fell from its best before the last step: max_t IoU_c(t) - IoU_c(T), or of accuracies.
 
     Negative where it went on learning; NaN where it was not known before, or does not occur.
     """
-    *before, last = iou_matrix(rows)
+    *before, last = class_matrix(rows)
     return np.fmax.reduce(before, axis=0, initial=math.nan) - last
 
 
 def _fields(row: Row) -> list[str]:
-    *iou, mean = (ABSENT if math.isnan(value) else repr(float(value)) for value in (*row.iou, row.mean_iou))
-    return [str(row.step), *iou, *[NOT_SEEN] * (row.num_classes - len(iou)), mean]
+    values = (*row.per_class, row.overall)
+    *classes, overall = (ABSENT if math.isnan(value) else repr(float(value)) for value in values)
+    return [str(row.step), *classes, *[NOT_SEEN] * (row.num_classes - len(classes)), overall]
 
 
 def _row(fields: list[str]) -> Row:

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tasks import Task
 from utils.constants import IGNORE_INDEX
 from utils.distributed import all_reduce_sum
+
+
+class Measure(NamedTuple):
+    """What is judged by: the names of the figure of each class, and of that of all."""
+
+    per_class: str
+    overall: str
+
+
+MIOU = Measure("IoU", "mIoU")
+TOP_1 = Measure("accuracy", "top-1")
+"""Of whole images: the part that is right."""
+
+
+def measure_of(task: Task) -> Measure:
+    """Which one a task is judged by."""
+    return TOP_1 if task.kind == "image" else MIOU
+
 
 IOU_EPSILON = 1e-6
 """Added to the union (SPEC 8)."""
@@ -45,9 +65,9 @@ class ConfusionMatrix:
         """Sum over all processes. Call it once, after the last batch, in every process."""
         all_reduce_sum(self._counts)
 
-    def scores(self) -> Scores:
+    def scores(self, measure: Measure = MIOU) -> Scores:
         """What the counts amount to; waits for the device."""
-        return Scores.from_matrix(self.matrix.cpu().numpy())
+        return Scores.from_matrix(self.matrix.cpu().numpy(), measure)
 
 
 def present_mean(values: np.ndarray) -> float:
@@ -68,9 +88,10 @@ class Scores:
     overall_accuracy: float  # pixels that are right, over all pixels that are not ignored
     fw_iou: float  # frequency-weighted: the IoU of each class, weighted by its part of the ground truth
     matrix: np.ndarray  # (C,C) int64 counts: rows are ground truth, columns predictions
+    measure: Measure = MIOU
 
     @classmethod
-    def from_matrix(cls, matrix: np.ndarray) -> Scores:
+    def from_matrix(cls, matrix: np.ndarray, measure: Measure = MIOU) -> Scores:
         """Scores of a confusion matrix (C,C); rows are ground truth, ignored pixels are not in it."""
         matrix = np.asarray(matrix, dtype=np.int64)
         correct = matrix.diagonal().astype(np.float64)
@@ -80,10 +101,23 @@ class Scores:
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: no ground truth
             accuracy, overall = correct / ground_truth, correct.sum() / matrix.sum()
             fw_iou = np.nansum(ground_truth * iou) / matrix.sum()
-        return cls(iou, accuracy, present_mean(iou), present_mean(accuracy), float(overall), float(fw_iou), matrix)
+        means = present_mean(iou), present_mean(accuracy), float(overall), float(fw_iou)
+        return cls(iou, accuracy, *means, matrix, measure)
+
+    @property
+    def per_class(self) -> np.ndarray:
+        """(C,): what `measure` says of each class."""
+        return self.accuracy if self.measure == TOP_1 else self.iou
+
+    @property
+    def overall(self) -> float:
+        """What `measure` says of all."""
+        return self.overall_accuracy if self.measure == TOP_1 else self.mean_iou
 
     @property
     def means(self) -> dict[str, float]:
         """The figures over all classes, by the names of the journal."""
+        if self.measure == TOP_1:
+            return {"top_1": self.overall_accuracy, "mean_accuracy": self.mean_accuracy}
         names = ("overall_accuracy", "mean_accuracy", "fw_iou")
         return {"miou": self.mean_iou, **{name: getattr(self, name) for name in names}}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from metrics.results import Row
-from metrics.scores import Scores, present_mean
+from metrics.scores import TOP_1, Scores, present_mean
 
 WIDTH = 100
 MAX_NAME = 14
@@ -71,29 +71,39 @@ def shorten_middle(text: str, width: int) -> str:
 
 
 def step_table(scores: Scores, class_names: Sequence[str], num_old: int, title: str) -> str:
-    """IoU per class after a step, then the groups old / new / all, then the accuracies.
+    """The figure of each class after a step, then the groups old / new / all, then the accuracies.
 
     `class_names` in label order; the first `num_old` are of earlier steps, the others are marked `+`
     (in step 0, where all are new, none is).
     """
-    count = len(scores.iou)
+    count = len(scores.matrix)
     names = [shorten(name, MAX_NAME) for name in class_names[:count]]
     width = max(map(len, names))
     cells = [
-        f"{'+' if 0 < num_old <= position else ' '} {name:<{width}} {percent(scores.iou[position], 1):>5}"
+        f"{'+' if 0 < num_old <= position else ' '} {name:<{width}} {percent(scores.per_class[position], 1):>5}"
         for position, name in enumerate(names)
     ]
-    old, new = present_mean(scores.iou[:num_old]), present_mean(scores.iou[num_old:])
-    groups = f"mIoU {percent(scores.mean_iou)}"
+    old, new = present_mean(scores.per_class[:num_old]), present_mean(scores.per_class[num_old:])
+    groups = f"{scores.measure.overall} {percent(scores.overall)}"
     if 0 < num_old < count:
         groups += f"   old classes {percent(old)}   + new classes {percent(new)}"
-    accuracies = (
-        f"accuracy {percent(scores.overall_accuracy)}   mean over classes {percent(scores.mean_accuracy)}   "
-        f"frequency-weighted IoU {percent(scores.fw_iou)}"
-    )
+    accuracies = f"mean over classes {percent(scores.mean_accuracy)}"
+    if scores.measure != TOP_1:
+        accuracies = f"accuracy {percent(scores.overall_accuracy)}   {accuracies}   "
+        accuracies += f"frequency-weighted IoU {percent(scores.fw_iou)}"
     body = in_columns(cells)
     rule = "─" * min(WIDTH, max(map(len, [title, groups, accuracies, *body])))
     return "\n".join([title, rule, *body, rule, groups, accuracies])
+
+
+def classes_grid(scores: Scores, class_names: Sequence[str]) -> Grid:
+    """A row per class: IoU and accuracy and pixels of the ground truth; of whole images accuracy and their number."""
+    columns = {"IoU": map(percent, scores.iou), "accuracy": map(percent, scores.accuracy)}
+    columns["pixels"] = (f"{count:,}" for count in scores.matrix.sum(1))
+    if scores.measure == TOP_1:
+        del columns["IoU"]
+        columns["images"] = columns.pop("pixels")
+    return Grid(["class", *columns], list(zip(class_names, *columns.values(), strict=True)), left=1)
 
 
 def images_table(arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[int]], title: str) -> str:
@@ -107,15 +117,15 @@ def images_table(arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[in
 
 
 def run_table(rows: Sequence[Row], num_first: int) -> Grid:
-    """A row per step: mIoU of the first step's classes, of the later ones, of all, and the average so far."""
+    """A row per step: the mean of the first step's classes, of the later ones, of all, and the average so far."""
     num_classes = rows[0].num_classes
     later = _span(num_first, num_classes) if num_first < num_classes else "-"
     header = ("step", "classes", f"first {_span(0, num_first)}", f"later {later}", "all", "average")
     cells = []
     for count, row in enumerate(rows, start=1):
-        average = present_mean([earlier.mean_iou for earlier in rows[:count]])
-        means = present_mean(row.iou[:num_first]), present_mean(row.iou[num_first:]), row.mean_iou, average
-        cells.append((str(row.step), str(len(row.iou)), *map(percent, means)))
+        average = present_mean([earlier.overall for earlier in rows[:count]])
+        means = present_mean(row.per_class[:num_first]), present_mean(row.per_class[num_first:]), row.overall, average
+        cells.append((str(row.step), str(len(row.per_class)), *map(percent, means)))
     return Grid(header, cells, left=0)
 
 

@@ -153,7 +153,22 @@ class StepClassifier(nn.Module):
         return torch.cat([part(x) for part in self.parts], dim=1)
 
 
-HEADS = {"sum": DeepLabHead, "concat": ConcatHead, "steps": StepsHead}
+class PoolHead(nn.Module):
+    """The head of a classification network: the mean of the last map, `pre_logits` (B, in_channels, 1, 1)."""
+
+    def __init__(self, in_channels: int, channels: int, **options: object) -> None:
+        super().__init__()
+        self.channels = in_channels
+
+    def classifier(self, classes: int, *, is_first: bool = False) -> nn.Module:
+        """As in DeepLabHead."""
+        return nn.Conv2d(self.channels, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
+
+
+HEADS = {"sum": DeepLabHead, "concat": ConcatHead, "steps": StepsHead, "pool": PoolHead}
 """What --head names."""
 
 

@@ -90,6 +90,19 @@ def _name_of_torchvision(name: str) -> str:
     return f"{block[1] if block else ''}{ours}.{entry}"
 
 
+def torchvision_from_body(state: State, *, absolute: bool) -> State:
+    """The inverse of `body_from_imagenet` for torchvision's names: weights of norms that scale by gamma."""
+    stem, parts = ({ours: name for name, ours in names.items()} for names in (TORCHVISION_STEM, TORCHVISION_PARTS))
+    found = {}
+    for name, tensor in state.items():
+        part, _, entry = name.rpartition(".")
+        block = re.fullmatch(r"(layer\d+\.\d+\.)(.+)", part)
+        scales = absolute and name.endswith("norm.weight")
+        theirs = f"{block[1]}{parts[block[2]]}" if block else stem[part]
+        found[f"{theirs}.{entry}"] = tensor.abs() + EPS if scales else tensor
+    return found
+
+
 def _make_scales_positive(state: State) -> None:
     """Turn norms with scale gamma into norms with scale |gamma| + eps, the function unchanged.
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from modules.norm import Norm, fold, leaky_relu_, set_kernel_
 from modules.parallel_conv import ParallelConv
 
-STRIDES = {16: (1, 2, 2, 1), 8: (1, 2, 1, 1)}
-DILATIONS = {16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
+STRIDES = {32: (1, 2, 2, 2), 16: (1, 2, 2, 1), 8: (1, 2, 1, 1)}
+DILATIONS = {32: (1, 1, 1, 1), 16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
 
 
 class ConvNorm(nn.Module):
@@ -88,7 +88,7 @@ class ResNet(nn.Module):
     """Maps images (B, 3, H, W) to the outputs of its four stages after their last activation.
 
     {"layer1": (B, ew, H/4, W/4), "layer2": (B, 2ew, H/8, W/8), "layer3": (B, 4ew, ...), "layer4": (B, 8ew, ...)} with
-    w = `width` and e the expansion of `block`, the last two at `output_stride` 16 or 8. `depths`: blocks of each stage.
+    w = `width` and e the expansion of `block`, the last two at `output_stride` 32, 16 or 8. `depths`: blocks a stage.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from config import DataConfig, ModelConfig
-from dataset import DATASETS, TaskData, open_dataset, open_task
+from dataset import BUILT_IN, DATASETS, TaskData, open_dataset, open_task
 from modules.backbones import BACKBONES
 from modules.norm import Norm
 from modules.parallel_conv import Form
@@ -22,7 +22,7 @@ from utils.distributed import Dist, init_distributed, shut_down
 NORMS = ("iabn_sync", "iabn", "abn", "std")
 
 
-SPECS = {name: spec(None) for name, spec in DATASETS.items() if name != "folder"}
+SPECS = {name: DATASETS[name](DataConfig()) for name in BUILT_IN}
 """The data sets that are the same wherever they lie."""
 
 

@@ -233,7 +233,7 @@ def test_rates_go_by_the_steps_that_run(line: str, steps: tuple, rates: dict):
         ("--epochs many", "--epochs: invalid int value: 'many'"),
         ("--opt_level O3", "--opt_level.*choose from"),
         ("--backbone vgg", "--backbone vgg: choose from resnet18, resnet34, .*resnet152$"),
-        ("--output_stride 32", "--output_stride.*choose from"),
+        ("--output_stride 32", "--output_stride 32: 8 or 16 where pixels"),
         ("--width", "--width: expected one argument"),
         ("--lr 0", "--lr .*above 0"),
         ("--ckpt a.pth", "--step N"),

@@ -31,8 +31,8 @@ def test_two_steps_and_their_test(tmp_path: Path, dataset: str, capfd: pytest.Ca
     assert said.index("images per step") < said.index("step 0: ")
     table = tmp_path / "results" / f"{DATE}_{dataset}_{task}_tiny.csv"
     rows = read_rows(table)
-    assert [len(row.iou) for row in rows] == list(seen)
-    assert all(0 < row.mean_iou < 1 for row in rows)
+    assert [len(row.per_class) for row in rows] == list(seen)
+    assert all(0 < row.overall < 1 for row in rows)
     assert (tmp_path / "logs" / f"{task}-{dataset}" / "tiny" / "pictures" / "samples_step1.png").is_file()
     # Evaluation of what was saved: the very same figures.
     before = table.read_text()
@@ -70,4 +70,4 @@ def test_a_class_order_of_one_s_own(tmp_path: Path, capfd: pytest.CaptureFixture
     said = capfd.readouterr().out
     assert "folder late-stars, overlapped" in said and "+ star" in said and "+ gear" in said
     rows = read_rows(tmp_path / "results" / f"{DATE}_folder_late-stars_tiny.csv")
-    assert [len(row.iou) for row in rows] == [19, 21]
+    assert [len(row.per_class) for row in rows] == [19, 21]

@@ -19,6 +19,8 @@ from utils.errors import UserError
 
 RULE = MemoryRule(mixed=True, all_labels=True, centred=False)
 
+THREE = range(1, 4)
+
 
 def images_of(*classes: tuple[int, ...]) -> list[Remembered]:
     return [Remembered(f"{number}.jpg", of_it) for number, of_it in enumerate(classes)]
@@ -28,13 +30,17 @@ def test_each_class_takes_its_turn():
     """METHODS 13.5: as many images for each class, to one."""
     candidates = images_of(*[(1,)] * 30, *[(2,)] * 5, *[(3,)] * 5, *[()] * 9)
     for seed in range(5):
-        chosen = choose_memory(candidates, 3, 13, seed=seed)
+        chosen = choose_memory(candidates, THREE, 13, seed=seed)
         counts = Counter(image.classes for image in chosen)
         assert sorted(counts.values()) == [4, 4, 5] and len({*chosen}) == 13
-    assert choose_memory(candidates, 3, 13, seed=0) != choose_memory(candidates, 3, 13, seed=1)
+    assert choose_memory(candidates, THREE, 13, seed=0) != choose_memory(candidates, THREE, 13, seed=1)
     # A class of which nothing is left is passed over, an image without class never taken, and the search ends.
-    assert Counter(image.classes for image in choose_memory(candidates, 3, 99, seed=0)) == {(1,): 30, (2,): 5, (3,): 5}
-    assert len(choose_memory(candidates, 3, 1, seed=0)) == 1 and choose_memory([], 3, 9, seed=0) == ()
+    assert Counter(image.classes for image in choose_memory(candidates, THREE, 99, seed=0)) == {
+        (1,): 30,
+        (2,): 5,
+        (3,): 5,
+    }
+    assert len(choose_memory(candidates, THREE, 1, seed=0)) == 1 and choose_memory([], THREE, 9, seed=0) == ()
 
 
 def test_the_first_image_left_that_shows_the_class_is_taken():
@@ -56,7 +62,7 @@ def test_the_first_image_left_that_shows_the_class_is_taken():
                     expected.append(image)
                     left.remove(image)
                     break
-        assert choose_memory(candidates, 5, 12, seed=seed) == tuple(expected)
+        assert choose_memory(candidates, range(1, 6), 12, seed=seed) == tuple(expected)
 
 
 def test_a_random_half_of_each_batch_is_of_the_memory():

@@ -97,10 +97,10 @@ def test_the_journal_has_every_figure(trained: Workplace):
         ]
     tests = [event for event in told(trained) if event["event"] == "test"]
     for row, test in zip(read_rows(trained.results()), tests, strict=True):
-        assert (row.step, row.mean_iou) == (test["step"], test["miou"])
+        assert (row.step, row.overall) == (test["step"], test["miou"])
         figures = [math.nan if value is None else value for value in test["iou"].values()]
-        assert np.array_equal(figures, row.iou, equal_nan=True)
-        assert list(test["iou"]) == run["class_names"][: len(row.iou)]
+        assert np.array_equal(figures, row.per_class, equal_nan=True)
+        assert list(test["iou"]) == run["class_names"][: len(row.per_class)]
 
 
 def test_what_was_told_after_the_checkpoint_is_told_once(tmp_path: Path):

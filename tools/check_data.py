@@ -26,7 +26,7 @@ from dataset import DATASETS, make_split, open_dataset, open_task, scenario_of
 from dataset.base import DatasetSpec, Sample
 from dataset.index import map_in_threads, ranges, scan_sample
 from dataset.labels import map_labels, training_lut
-from dataset.reading import probe, read_image, read_mask
+from dataset.reading import probe, read_image
 from dataset.splits import Split, SplitRules, StepSets
 from metrics.pictures import draw_samples, save_picture
 from metrics.tables import MAX_NAME, images_table, in_columns, shorten
@@ -97,10 +97,10 @@ def check(options: argparse.Namespace) -> int:
 
 def survey(spec: DatasetSpec, root: Path, name: str) -> Survey:
     """Read every image and mask of split `name` on all cores. UserError where folders or lists lack."""
-    samples = spec.list_samples(root, name)
+    samples, faults = spec.list_samples(root, name), spec.list_faults(root, name)
     findings = map_in_threads(partial(examine, label_values=spec.label_values), samples, f"{spec.name} {name}")
     twice = [path for path, count in Counter(sample.image for sample in samples).items() if count > 1]
-    problems = [f"image {path} is listed more than once in {name}" for path in twice]
+    problems = faults + [f"image {path} is listed more than once in {name}" for path in twice]
     problems += [problem for finding in findings for problem in finding.problems]
     sound = [finding for finding in findings if not finding.problems]
     counts = np.array([finding.counts for finding in sound]).reshape(-1, 256)
@@ -108,14 +108,14 @@ def survey(spec: DatasetSpec, root: Path, name: str) -> Survey:
 
 
 def examine(sample: Sample, label_values: frozenset[int]) -> Finding:
-    """Open and decode both files of a sample."""
+    """Open and decode the files of a sample."""
     problems, kinds, counts = [], [], None
     try:
         counts, size = scan_sample(sample, label_values)
         sample = sample._replace(size=size)
     except UserError as error:
         problems.append(str(error))
-    for path, role in ((sample.image, "image"), (sample.mask, "mask")):
+    for path, role in zip(sample.files, ("image", "mask"), strict=False):
         try:
             kinds.append(f"{role} {probe(path, role)}")
         except UserError as error:
@@ -133,7 +133,7 @@ def inconsistencies(spec: DatasetSpec, task: Task, train: Survey, val: Survey, s
         named = ", ".join(f"{label} ({spec.class_names[label]})" for label in missing)
         if np.flatnonzero(train.counts.any(axis=0)).tolist() in ([IGNORE_INDEX], [0, IGNORE_INDEX]):
             named += "; the masks hold 0 and 255 alone, and 255 is ignored: number the classes from 1"
-        problems.append(f"no training mask shows class {named}")
+        problems.append(f"no training image shows class {named}")
     for step, of_step in enumerate(sets):
         empty = [role for role, samples in of_step._asdict().items() if not samples]
         problems += [f"{task.name}, step {step}: no image in the {role} set" for role in empty]
@@ -164,8 +164,9 @@ def against_published(spec: DatasetSpec, train: Split, val: Split) -> list[str]:
 def print_files(spec: DatasetSpec, train: Survey, val: Survey) -> None:
     """How many files there are, and of what kinds, sizes and label values."""
     findings = train.findings + val.findings
-    print(f"{spec.name}: {len(train.findings):,} training and {len(val.findings):,} validation images with masks")
-    named = Counter(path.parent for finding in findings for path in set(finding.sample[:2]))
+    masks = " with masks" if findings[0].sample.mask else ""
+    print(f"{spec.name}: {len(train.findings):,} training and {len(val.findings):,} validation images{masks}")
+    named = Counter(path.parent for finding in findings for path in set(finding.sample.files))
     there, used = Counter(), Counter()
     for folder in filter(Path.is_dir, sorted(named)):
         place = folder if len(named) <= FEW_FOLDERS else folder.parent
@@ -199,7 +200,8 @@ def classes_table(spec: DatasetSpec, task: Task, train: Survey, val: Survey) -> 
         f"{images[0][label]:>7,} {images[1][label]:>6,}"
         for name, (step, label) in zip(names, labels, strict=True)
     ]
-    title = f"step, class, percent of {total:,} labelled training pixels, training and validation images that show it"
+    what = "labelled training pixels" if train.findings[0].sample.mask else "training images"
+    title = f"step, class, percent of {total:,} {what}, training and validation images that show it"
     return "\n".join([title, *in_columns(cells)])
 
 
@@ -211,7 +213,7 @@ def contact_sheet(spec: DatasetSpec, task: Task, sets: Sequence[StepSets]) -> Im
         names = shorten(", ".join(spec.arriving(step)), 90)
         row = [textwrap.fill(f"step {step}: {count:,} training images; new: {names}", 24)]
         for sample in [of_step.train[count * i // PER_STEP] for i in range(min(PER_STEP, count))]:
-            row += [read_image(sample.image).numpy(), map_labels(read_mask(sample.mask), lut)]
+            row += [read_image(sample.image).numpy(), map_labels(sample.labels(), lut)]
         rows.append(row + [None] * (1 + 2 * PER_STEP - len(row)))
     order, titles = task.steps[-1].order, ["", *["image", "labels"] * PER_STEP]
     palette, names = [spec.palette[label] for label in order], [spec.class_names[label] for label in order]

@@ -63,7 +63,7 @@ def compare(options: argparse.Namespace) -> None:
     if options.png:
         rows = {name: [rows for rows, _ in of_seeds] for name, of_seeds in runs.items()}
         [[first_row, *_], *_] = next(iter(rows.values()))
-        curve(options.png, rows, options.first or len(first_row.iou), options.title)
+        curve(options.png, rows, options.first or len(first_row.per_class), options.title)
 
 
 def read_files(options: argparse.Namespace) -> dict[str, list[Run]]:

@@ -75,7 +75,7 @@ def identity_in(trained: TrainedNetwork, options: argparse.Namespace) -> Identit
 
     Its step is that of its classifiers; but where domains arrive it has one classifier all along.
     """
-    spec, scenario = DATASETS[trained.dataset](None), options.scenario
+    spec, scenario = DATASETS[trained.dataset](DataConfig()), options.scenario
     protocol = options.label_protocol or DataConfig.label_protocol
     config = DataConfig(dataset=trained.dataset, scenario=scenario, label_protocol=protocol)
     if scenario and scenario not in spec.scenarios:

@@ -83,7 +83,9 @@ def export(options: argparse.Namespace) -> None:
     metadata = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts}
     program = None
     if {"onnx", "program"} & set(options.form):
-        dims = {0: Dim("batch"), 2: Dim("height", min=MIN_SIDE), 3: Dim("width", min=MIN_SIDE)}
+        # Exported, a map of one pixel is another case than one of more.
+        side = max(MIN_SIDE, 1 + trained.identity["output_stride"])
+        dims = {0: Dim("batch"), 2: Dim("height", min=side), 3: Dim("width", min=side)}
         example = torch.zeros(2, 3, 3 * MIN_SIDE, 4 * MIN_SIDE)
         program = torch.export.export(network, (example,), dynamic_shapes={"images": dims})
     for form in options.form:

@@ -16,6 +16,7 @@ from PIL import Image
 if __package__ in (None, ""):  # run as a script: the project's root is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from config import DataConfig
 from dataset import DATASETS, SALIENCY
 from dataset.index import map_in_threads
 from dataset.reading import read_image
@@ -29,7 +30,7 @@ def make_saliency(root: Path, dataset: str) -> int:
         from cv2 import saliency  # noqa: F401
     except ImportError:
         raise UserError("OpenCV's saliency is not installed: pip install opencv-contrib-python-headless") from None
-    spec = DATASETS[dataset](root)
+    spec = DATASETS[dataset](DataConfig(data_root=root))
     images = [sample.image for sample in spec.list_samples(root, "train")]
     missing = [image for image in images if not (root / SALIENCY / f"{image.stem}.png").is_file()]
     (root / SALIENCY).mkdir(exist_ok=True)

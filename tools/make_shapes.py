@@ -112,7 +112,8 @@ def _draw_all(root: Path, options: dict[str, Any], workers: int) -> None:
 def _draw_one(root: Path, options: dict[str, Any], job: tuple[str, int]) -> None:
     (split, index), layout = job, options["layout"]
     of_picture = options["seed"], SPLITS.index(split), index, options["size"]
-    picture = draw_picture(*of_picture, LAYOUTS[layout].num_classes, options["company"])
+    company = options["company"] if LAYOUTS[layout].mask else 0.0  # one class is all that the folder can say
+    picture = draw_picture(*of_picture, LAYOUTS[layout].num_classes, company)
     write_picture(root, layout, split, index, picture)
 
 
@@ -125,7 +126,8 @@ def main(arguments: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--root", default="data/shapes", help="folder to write")
     text = "voc: 20 classes, all seen in 24 images of either split; ade: 150, in 150 images; cityscapes: 19, in 20 "
-    text += "images, and every city in 18; folder: those of voc in images/, masks/ and classes.txt"
+    text += "images, and every city in 18; folder: those of voc in images/, masks/ and classes.txt; "
+    text += "imagefolder: a folder of pictures for each of these classes"
     add("--layout", choices=LAYOUTS, default="voc", help=text)
     add("--train", type=int, default=2400, help="training images, in any layout")
     add("--val", type=int, default=400, help="validation images, in any layout")

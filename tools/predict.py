@@ -6,10 +6,12 @@
 
 Into --out go, for each image NAME.*, NAME_mask.png, whose pixels are the class ids of the data set; NAME_overlay.png,
 the image with the colours of the classes on it; with --truth NAME_compare.png, beside the mask NAME.png of that folder;
-and with --confidence NAME_confidence.png, a map of the largest softmax probability. Exit code 2: bad input.
+and with --confidence NAME_confidence.png, a map of the largest softmax probability. Where whole images are classified:
+predictions.csv, with the likeliest classes of each image. Exit code 2: bad input.
 """
 
 import argparse
+import csv
 import math
 import sys
 from collections import defaultdict
@@ -25,17 +27,22 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from config import DataConfig
 from dataset.base import DatasetSpec
 from dataset.index import ranges
 from dataset.labels import map_labels
 from dataset.listing import IMAGE_SUFFIXES
 from dataset.reading import count_labels, image_size, probe, read_image, read_mask
-from dataset.transform import normalise
+from dataset.transform import centre_image, normalise
 from metrics.pictures import colour_mask, draw_confidence, draw_overlay, draw_samples, save_picture
+from segmentation_module import SegmentationNet
 from trained import TrainedNetwork, add_checkpoint_options, built_in, load_named
 from utils.constants import voc_palette
 from utils.errors import UserError, exit_code
+from utils.files import atomic_write
 
+TOP = 5
+"""Classes that are named of a whole image."""
 SMALLEST_TILE = 64
 """Pixels; in a smaller one a network, whose features are 16 pixels apart, sees next to nothing around them."""
 Classify = Callable[[Tensor], Tensor]  # images uint8 (B,3,h,w) to logits float32 (B,C,h,w)
@@ -71,10 +78,13 @@ def predict_all(options: argparse.Namespace) -> None:
         raise UserError(f"--batch_size {options.batch_size}: at least 1")
     pictures = find_pictures(options.images, out=options.out, truth=options.truth)
     trained = load_named(options)
-    check_truth(pictures, built_in(trained.dataset))
     if not trained.finished:
         print(f"warning: {options.ckpt} is a half-done step {trained.step}", file=sys.stderr)
     network = trained.network.to(device)
+    if trained.identity["head"] == "pool":
+        classify_all(trained, network, pictures, options)
+        return
+    check_truth(pictures, built_in(trained.dataset))
     writer = Writer(trained, options.out, confidence=options.confidence)
     total = sum(math.prod(len(spans(side, tile, overlap)) for side in picture.size) for picture in pictures)
     with tqdm(total=total, unit="tile" if tile else "image", disable=None) as bar:
@@ -99,6 +109,31 @@ def predict_all(options: argparse.Namespace) -> None:
                 writer.write(picture, image.numpy(), outputs.numpy(), confidence.numpy())
     named = f"step {trained.step} of {trained.dataset}, {len(trained.labels)} classes"
     print(f"{len(pictures)} image(s) labelled by {named}: {options.out}")
+
+
+@torch.inference_mode()
+def classify_all(
+    trained: TrainedNetwork, network: SegmentationNet, pictures: Sequence[Picture], options: argparse.Namespace
+) -> None:
+    """Write the likeliest classes of each picture as a whole, in the size that the network was trained on."""
+    for name in ("tile", "truth", "confidence"):
+        if getattr(options, name):
+            raise UserError(f"--{name}: {options.ckpt} classifies whole images, without masks; leave it out")
+    settings = trained.checkpoint["trainer_state"].get("settings", {})
+    size = {name: settings[name] for name in ("crop_size",) if name in settings}
+    transform = centre_image(DataConfig(**size))
+    device = next(network.parameters()).device
+    lines = []
+    for start in tqdm(range(0, len(pictures), options.batch_size), unit="batch", disable=None):
+        batch = pictures[start : start + options.batch_size]
+        images = torch.stack([transform(read_image(picture.image), torch.empty(0))[0] for picture in batch])
+        likely = network(normalise(images.to(device))).logits[:, :, 0, 0].softmax(1).topk(min(TOP, len(trained.labels)))
+        for picture, *found in zip(batch, likely.values.tolist(), likely.indices.tolist(), strict=True):
+            lines += [(picture.image, trained.class_names[i], f"{p:.4f}") for p, i in zip(*found, strict=True)]
+    with atomic_write(options.out / "predictions.csv", "w") as file:
+        csv.writer(file, lineterminator="\n").writerows([("image", "class", "probability"), *lines])
+    named = f"step {trained.step} of {trained.dataset}, {len(trained.labels)} classes"
+    print(f"{len(pictures)} image(s) classified by {named}: {options.out / 'predictions.csv'}")
 
 
 def find_pictures(paths: Iterable[Path], *, out: Path, truth: Path | None) -> list[Picture]:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metrics.figures import INK, curve, curve_groups, heat, heat_map, save_figure
 from metrics.pictures import draw_strip, save_picture
-from metrics.results import Row, forgetting, iou_matrix
+from metrics.results import Row, class_matrix, forgetting
 from metrics.tables import Grid, percent
 from tools.compare import short_names
 from tools.reporting.runs import Run, published, read_run, require_one_task
@@ -76,6 +76,7 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
     templates = Environment(loader=loader, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True)
     contents = {
         "title": title,
+        "measure": first.rows[0].measure,
         "runs": runs,
         "pictures": pictures,
         "summary": summary_grid(runs),
@@ -118,18 +119,18 @@ def forgetting_grid(runs: Sequence[Run]) -> Grid:
 
 
 def write_heat_map(path: Path, run: Run) -> None:
-    """The IoU of each class, a column, after each step, a row."""
-    figure = heat_map(iou_matrix(run.rows), [f"step {row.step}" for row in run.rows], run.class_names)
+    """The figure of each class, a column, after each step, a row."""
+    figure = heat_map(class_matrix(run.rows), [f"step {row.step}" for row in run.rows], run.class_names)
     figure.axes[0].set_title(run.name, loc="left", color=INK)
     save_figure(figure, path)
 
 
 def write_curves(folder: Path, rows: Sequence[Row], num_first: int) -> None:
-    """The curves of a run for TensorBoard: test/mIoU as run.py has it, and the groups of classes."""
-    *groups, (_, mean_iou) = curve_groups(num_first, rows[0].num_classes)
+    """The curves of a run for TensorBoard: test/mIoU, or top-1, as run.py has it, and the groups of classes."""
+    *groups, (_, overall) = curve_groups(num_first, rows[0].num_classes)
     with SummaryWriter(str(folder)) as writer:
         for row in rows:
-            for title, figure_of in [("mIoU", mean_iou), *groups]:
+            for title, figure_of in [(rows[0].measure.overall, overall), *groups]:
                 writer.add_scalar(f"test/{title.split('  ')[0]}", figure_of(row), row.step)
 
 

@@ -36,6 +36,7 @@ def init_distributed(local_rank: int | None = None) -> Dist:
     """
     local_rank = int(os.environ.get("LOCAL_RANK", local_rank or 0))
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    torch.backends.cudnn.benchmark = True
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:

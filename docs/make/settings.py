@@ -9,10 +9,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from argparser import GROUPS, RENAMED, method_groups
-from config import at_step, option_fields, shown
+from config import DataConfig, at_step, option_fields, shown
 from dataset import DATASETS
 from methods import METHODS, configs_of, preset
 from methods.base import MethodConfig
+from tasks import SETTINGS
 
 PAGE = Path(__file__).parents[1] / "SETTINGS.md"
 START = "<!-- made by docs/make/settings.py -->\n"
@@ -66,12 +67,13 @@ def published_table() -> str:
     ]
     for place in places():
         dataset, _, task = place.partition(" ")
-        setting = "domains" if DATASETS[dataset](None).facts.kind == "domain" else "classes"
+        spec = DATASETS[dataset](DataConfig())
+        setting = SETTINGS[spec.facts.kind]
         groups: dict[tuple[str, ...], list[str]] = {}
         for name, config in every_config().items():
             if setting not in METHODS[name.split()[0]].serves:
                 continue
-            values = preset(config, dataset, task, config.pod)
+            values = {**spec.preset, **preset(config, dataset, task, config.pod)}
             if task and values == preset(config, dataset, "", config.pod):
                 continue
             groups.setdefault(cells(values), []).append(name)
@@ -84,7 +86,7 @@ def places() -> list[str]:
     named = {
         key for config in every_config().values() for base in config.__mro__ for key in vars(base).get("presets", {})
     }
-    known = [name for name in DATASETS if name in named]
+    known = [name for name in DATASETS if name in {*named, "imagenet100"}]
     return [place for name in known for place in (name, *sorted(key for key in named if key.startswith(f"{name} ")))]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from config import DataConfig
 from dataset.folder import list_samples, read_classes, spec
 from dataset.voc import voc_palette
 from tests.dataset.random_sets import random_folder
@@ -64,7 +65,7 @@ def test_a_list_of_classes_is_text_in_a_file(tmp_path: Path):
 def test_the_largest_list_of_classes(tmp_path: Path):
     names, palette = classes_of(tmp_path, "".join(f"class {number}\n" for number in range(255)))
     assert len(names) == len(palette) == 255
-    data = spec(tmp_path)
+    data = spec(DataConfig(data_root=tmp_path))
     assert data.label_values == frozenset(range(256)) and data.facts.num_units == 254
 
 
@@ -86,9 +87,9 @@ def test_other_files_are_no_samples(tmp_path: Path):
 def test_what_is_missing_is_named(tmp_path: Path):
     random_folder(tmp_path, 0)
     with pytest.raises(UserError, match="--dataset folder needs --data_root DIR"):
-        spec(None)
+        spec(DataConfig())
     with pytest.raises(UserError, match=r"no folder .*nowhere; point --data_root at"):
-        spec(tmp_path / "nowhere")
+        spec(DataConfig(data_root=tmp_path / "nowhere"))
     shutil.copy(tmp_path / "images/val/val000.png", tmp_path / "images/val/val001.jpeg")
     with pytest.raises(UserError, match=r"val001\.jpeg and val001\.png would share the mask val001\.png; rename"):
         list_samples(tmp_path, "val")
@@ -101,4 +102,4 @@ def test_what_is_missing_is_named(tmp_path: Path):
         list_samples(tmp_path, "train")
     (tmp_path / "classes.txt").unlink()
     with pytest.raises(UserError, match=r"classes\.txt cannot be read \(No such file.*\); it names the classes"):
-        spec(tmp_path)
+        spec(DataConfig(data_root=tmp_path))

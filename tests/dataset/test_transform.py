@@ -7,7 +7,8 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from dataset.transform import crop_transform, fixed_randomness, normalise, train_transform, whole_image
+from config import DataConfig
+from dataset.transform import centre_or_whole, crop_and_scale, fixed_randomness, normalise, whole_image
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -20,7 +21,7 @@ def halves(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(("height", "width"), [(60, 80), (90, 50), (20, 20), (33, 200)])
 def test_training_crops_move_image_and_mask_together(height: int, width: int):
-    transform = train_transform(48)
+    transform = crop_and_scale(DataConfig(crop_size=48))
     sides = set()
     for seed in range(20):
         with fixed_randomness(seed):
@@ -41,10 +42,10 @@ def test_training_crops_move_image_and_mask_together(height: int, width: int):
 def test_evaluation_resizes_the_shorter_side_and_takes_the_centre():
     image = torch.arange(40 * 100, dtype=torch.float32).reshape(40, 100).div(16).to(torch.uint8).expand(3, -1, -1)
     mask = image[0].clone()
-    cropped, labels = crop_transform(40)(image, mask)
+    cropped, labels = centre_or_whole(DataConfig(crop_size=40))(image, mask)
     # The shorter side has the size already, so the centre is all that happens.
     assert torch.equal(cropped, image[:, :, 30:70]) and torch.equal(labels, mask[:, 30:70])
-    cropped, labels = crop_transform(64)(image, mask)
+    cropped, labels = centre_or_whole(DataConfig(crop_size=64))(image, mask)
     assert cropped.shape == (3, 64, 64) and labels.shape == (64, 64)
     nearest = torch.nn.functional.interpolate(mask[None, None].float(), (64, 160), mode="nearest")[0, 0]
     assert torch.equal(labels.float(), nearest[:, 48:112])
@@ -84,6 +85,6 @@ def test_transforms_draw_from_torch_alone():
     random.seed(1)
     np.random.seed(1)
     states = random.getstate(), np.random.get_state()[1].copy()
-    train_transform(48)(*halves(60, 60))
+    crop_and_scale(DataConfig(crop_size=48))(*halves(60, 60))
     assert random.getstate() == states[0]
     np.testing.assert_array_equal(np.random.get_state()[1], states[1])

@@ -52,7 +52,7 @@ def test_labels_at_the_ends_keep_apart_and_inside_the_panel():
 
 def test_no_text_of_a_panel_lies_on_another():
     figure = Figure(figsize=(4, 3.7), layout="constrained")
-    runs = {f"run {n}": [[Row(row.step, (), 21, row.mean_iou * (1 - n / 20)) for row in ROWS]] for n in range(10)}
+    runs = {f"run {n}": [[Row(row.step, (), 21, row.overall * (1 - n / 20)) for row in ROWS]] for n in range(10)}
     draw_panel(figure.add_subplot(), curve_groups(21, 21)[0], runs)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_visible() and text.get_text()]

@@ -23,13 +23,13 @@ def row(step: int, seen: int, num_classes: int = 6, absent: int | None = None) -
 
 def bits(rows: list[Row]) -> list[tuple]:
     """Rows in a form in which NaN equals NaN and nothing else is lost."""
-    return [(r.step, np.array(r.iou).tobytes(), r.num_classes, np.float64(r.mean_iou).tobytes()) for r in rows]
+    return [(r.step, np.array(r.per_class).tobytes(), r.num_classes, np.float64(r.overall).tobytes()) for r in rows]
 
 
 def test_published_runs_sum_up(tmp_path):
     for path in write_published(tmp_path, *FIGURES):
         rows, num_first = read_results(path)
-        assert all(one.mean_iou == pytest.approx(np.mean(one.iou), abs=2e-6) for one in rows)
+        assert all(one.overall == pytest.approx(np.mean(one.per_class), abs=2e-6) for one in rows)
         found = figures(rows, num_first)
         percents = [f"{100 * found[name]:.2f}" for name in ("all", "average", "old", "new")]
         assert (num_first, rows[-1].step, *percents) == FIGURES[path.stem]

@@ -131,7 +131,7 @@ def test_each_problem_is_named_with_its_file(root: Path, capsys: pytest.CaptureF
     for text in expected:
         assert sum(line.startswith(text) for line in problems) == 1, (text, problems)
     # Classes that only the damaged pictures showed are missing, and nothing else.
-    assert all("no training mask shows" in line for line in problems if not line.startswith(tuple(expected)))
+    assert all("no training image shows" in line for line in problems if not line.startswith(tuple(expected)))
 
 
 def test_a_class_that_nothing_shows_is_named(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -147,7 +147,7 @@ def test_a_class_that_nothing_shows_is_named(tmp_path: Path, capsys: pytest.Capt
     (root / "classes.txt").write_text("ground\ncell\n")
     assert check(root, dataset="folder") == 1
     said = capsys.readouterr().out
-    assert "no training mask shows class 1 (cell); the masks hold 0 and 255 alone, and 255 is ignored" in said
+    assert "no training image shows class 1 (cell); the masks hold 0 and 255 alone, and 255 is ignored" in said
     assert "offline, step 0: no image in the train set" in said
 
 

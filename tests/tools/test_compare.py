@@ -163,7 +163,7 @@ def test_tables_fit_the_screen():
 
 
 def test_comparison_takes_differences_from_the_first():
-    worse = [Row(row.step, tuple(v / 2 for v in row.iou), row.num_classes, row.mean_iou / 2) for row in ROWS]
+    worse = [Row(row.step, tuple(v / 2 for v in row.per_class), row.num_classes, row.overall / 2) for row in ROWS]
     lines = str(compared({"FT": worse, "RCIL": ROWS}, 16, differences=True)).splitlines()
     assert lines[2].split() == ["FT", "5", "35.77", "11.26", "29.94", "34.91"]
     expected = ["RCIL", "5", "71.54", "+35.77", "22.53", "+11.26", "59.87", "+29.94", "69.83", "+34.91"]

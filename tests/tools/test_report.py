@@ -89,8 +89,8 @@ def reports(trained: Workplace, tmp_path_factory: pytest.TempPathFactory) -> dic
     for number in range(10):
         ten.append(folder / "ten" / f"2026-01-31_voc_15-1_run{number}.csv")
         for row in read_run(authors).rows:
-            iou = tuple(value * (1 - number / 20) for value in row.iou)
-            write_row(ten[-1], Row(row.step, iou, row.num_classes, row.mean_iou * (1 - number / 20)))
+            iou = tuple(value * (1 - number / 20) for value in row.per_class)
+            write_row(ten[-1], Row(row.step, iou, row.num_classes, row.overall * (1 - number / 20)))
     own = trained.results()
     for name, paths in {"one": [authors], "ten": ten, "own": [own]}.items():
         assert main([*map(str, paths), "--out", str(folder / name / "report")]) == 0

@@ -55,7 +55,7 @@ def read_run(path: Path, num_first: int | None = None) -> Run:
         class_names = built_in(about["dataset"]).class_names
         names, per_step = [class_names[label] for label in last.order], last.classes_per_head
     else:
-        known = [0, num_first, *(len(row.iou) for row in rows if row.step > 0), count]
+        known = [0, num_first, *(len(row.per_class) for row in rows if row.step > 0), count]
         names, per_step = [f"class {label}" for label in range(count)], [b - a for a, b in pairwise(known)]
     try:
         names = [str(name) for name in about.get("class_names") or names]

@@ -1,4 +1,4 @@
-"""How pictures become files: as in VOC, ADE20K or Cityscapes (SPEC 2), or in the plain layout of one's own data."""
+"""How pictures become files: as in VOC, ADE20K or Cityscapes (SPEC 2), or in one of the layouts of one's own data."""
 
 from colorsys import hsv_to_rgb
 from functools import cache
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tools.shapes.catalog import CLASSES, read_table
+from tools.shapes.catalog import CLASSES, read_table, shape_class
 from tools.shapes.draw import Picture
 from utils.constants import IGNORE_INDEX, voc_palette
 
@@ -25,7 +25,10 @@ _R3 = 1.2207440846057596
 
 
 class Layout(NamedTuple):
-    """Where images and masks lie below the root, and what a mask holds. Fields of the paths: see `paths`."""
+    """Where images and masks lie below the root, and what a mask holds. Fields of the paths: see `paths`.
+
+    Without a mask the picture is of one class as a whole, and its path names it.
+    """
 
     image: str
     mask: str
@@ -39,26 +42,37 @@ LAYOUTS = {
 }
 
 
-def paths(layout: str, split: str, index: int) -> tuple[str, str]:
-    """Image and mask of picture `index` of a split, "train" or "val", below the root. Cities take turns."""
+def paths(layout: str, split: str, index: int, shape: str = "") -> tuple[str, str]:
+    """Image and mask of picture `index` of a split, "train" or "val", below the root. Cities take turns.
+
+    `shape`: what the picture shows, where it shows one class.
+    """
     turn, city = divmod(index, len(CITIES[split]))
-    fields = {"split": split, "index": index, "number": index + 1, "turn": turn, "city": CITIES[split][city]}
+    fields = {
+        "split": split,
+        "index": index,
+        "shape": shape,
+        "number": index + 1,
+        "turn": turn,
+        "city": CITIES[split][city],
+    }
     fields["folder"] = "training" if split == "train" else "validation"
     return LAYOUTS[layout].image.format(**fields), LAYOUTS[layout].mask.format(**fields)
 
 
 def write_picture(root: Path, layout: str, split: str, index: int, picture: Picture) -> None:
     """Write the files of a picture, in training with its saliency map; of each city in a light of its own."""
-    form, (image, mask) = LAYOUTS[layout], paths(layout, split, index)
+    form, shape = LAYOUTS[layout], shape_class(int(picture.labels.max())).name
+    image, mask = paths(layout, split, index, shape)
     pixels, labels = picture.image, picture.labels
     if layout == "cityscapes":
         pixels = city_light(Path(image).parent.name)[pixels, np.arange(3)]
         labels = np.array(CITYSCAPES_IDS)[labels]
     labels = np.where(picture.rim, IGNORE_INDEX if form.like_voc else 0, labels).astype(np.uint8)
-    drawn = {image: Image.fromarray(pixels), mask: Image.fromarray(labels)}
+    drawn = {image: Image.fromarray(pixels)} | ({mask: Image.fromarray(labels)} if mask else {})
     if form.like_voc:
         drawn[mask].putpalette(np.array(voc_palette(256), np.uint8).tobytes())
-    if split == "train":
+    if split == "train" and mask:
         drawn[f"saliency_map/{Path(image).stem}.png"] = Image.fromarray(picture.salient)
     for name, file in drawn.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
