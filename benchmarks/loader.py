@@ -3,6 +3,7 @@
     python -m benchmarks.loader
 
 The obvious way: PIL images through torchvision's functions for them, and one Python call for every pixel of a mask.
+Whole images: torchvision's ImageFolder with its recipe.
 One thread, as in a worker of a loader.
 """
 
@@ -22,11 +23,11 @@ from config import DataConfig
 from dataset import labels
 from dataset.base import StepDataset
 from dataset.sampler import TrainSampler
-from dataset.transform import crop_and_scale, normalise
+from dataset.transform import crop_and_scale, crop_image, normalise
 from dataset.voc import SPEC
 from tasks import get_task
 
-CROP = 512
+CROP, WHOLE_CROP = 512, 224
 IN_A_ROW = 16
 STEP = get_task(SPEC.facts, "15-1").step(1)
 LUT = labels.training_lut(STEP, data_masking="current", class_of=SPEC.class_of)
@@ -78,6 +79,21 @@ def load_one(folder: Path) -> tuple:
     return in_a_row(spelled_out), in_a_row(ours)
 
 
+def load_one_image(folder: Path) -> tuple:
+    """Both ways to load a whole image; again, ours leaves the normalisation to the device."""
+    samples = [sample._replace(mask=None, label=0) for sample in draw_variants(folder)]
+    dataset = StepDataset(samples, LUT, crop_image(DataConfig(crop_size=WHOLE_CROP)), seed=0)
+    turn, transform = iter(range(10**9)), obvious.image_transform(WHOLE_CROP)
+
+    def torchvision() -> object:
+        return obvious.load_image(samples[next(turn) % len(samples)].image, transform)
+
+    def ours() -> object:
+        return dataset[0, next(turn) % len(samples)]
+
+    return in_a_row(torchvision), in_a_row(ours)
+
+
 def loader_rates(folder: Path, count: int, repeats: int) -> dict[str, float]:
     """Samples per second of loaders with workers, ready on the device, from the second pass on."""
     samples = make_samples(folder, count)
@@ -117,10 +133,12 @@ def main() -> None:
         mapping = compare(
             f"label mapping, {CROP} x {CROP}", *both, repeats=options.repeats, warmup=2, difference=difference
         )
-        sample = compare(f"one sample to {CROP}", *load_one(Path(folder)), repeats=options.repeats, warmup=2)
+        usual = {"repeats": options.repeats, "warmup": 2}
+        sample = compare(f"one sample to {CROP}", *load_one(Path(folder)), **usual)
+        whole = compare(f"one whole image to {WHOLE_CROP}", *load_one_image(Path(folder)), **usual)
         torch.set_num_threads(threads)
         rates = loader_rates(Path(folder), options.samples, min(options.repeats, 3))
-    report("loader", options.out, [per_call(mapping), per_call(sample)], samples_per_second=rates)
+    report("loader", options.out, [*map(per_call, (mapping, sample, whole))], samples_per_second=rates)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dataset.imagefolder import LIST, read_class_list
 from methods import METHODS
 from tools.make_shapes import make_shapes
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / "scripts" / "train.sh"
 OTHERS = tuple(name for name in METHODS if name != "RCIL")
-SETTINGS = ("voc 15-1 overlap", "voc 15-1 disjoint", "ade 100-50 overlap", "cityscapes_domain 11-1")
+SETTINGS = (
+    *("voc 15-1 overlap", "voc 15-1 disjoint", "ade 100-50 overlap", "cityscapes_domain 11-1"),
+    "imagenet100 50-10",
+)
 """Those in which the other methods run here, where they serve them."""
 
 NUM_TRAIN, NUM_VAL, SIDE = 170, 160, 64
@@ -38,16 +42,31 @@ def launches() -> dict[str, list]:
         f"{m} {setting}": [TRAIN, m, *setting.split()]
         for setting in SETTINGS
         for m in OTHERS
-        if "domains" in METHODS[m].serves or "domain" not in setting
+        if next((kind for kind in ("domains", "images") if kind[:-1] in setting), "classes") in METHODS[m].serves
     }
     return rcil | others
 
 
 def data_for(name: str, folder: Path) -> Path:
     """The data set of a launch, drawn below `folder` where it is not there yet."""
-    layout = next(layout for layout in ("voc", "ade", "cityscapes") if layout in name)
+    layout = next(layout for layout in ("voc", "ade", "cityscapes", "imagenet100") if layout in name)
+    if layout == "imagenet100":
+        return a_hundred_classes(folder)
     make_shapes(folder / layout, layout=layout, train=NUM_TRAIN, val=NUM_VAL, size=SIDE)
     return folder / layout
+
+
+def a_hundred_classes(folder: Path) -> Path:
+    """Shapes in the folders of ImageNet-100, the same ones in five classes each."""
+    make_shapes(folder / "imagefolder", layout="imagefolder", train=NUM_TRAIN, val=NUM_VAL, size=SIDE)
+    for split in (folder / "imagefolder" / "train", folder / "imagefolder" / "val"):
+        shapes = sorted(split.iterdir())
+        (folder / "imagenet100" / split.name).mkdir(parents=True, exist_ok=True)
+        for number, (name, _) in enumerate(read_class_list(LIST)):
+            link = folder / "imagenet100" / split.name / name
+            if not link.exists():
+                link.symlink_to(shapes[number % len(shapes)])
+    return folder / "imagenet100"
 
 
 def borrowed_environment(folder: Path) -> Path:
@@ -80,10 +99,10 @@ def prove(launch: list, data: Path, folder: Path) -> float:
         if done.returncode:
             raise RuntimeError(f"{' '.join(more)} exit code {done.returncode}\n{done.stderr}")
         [table] = (folder / "results").glob(f"{date}_*.csv")
-        tables.append(table.read_text())
+        tables.append([line for line in table.read_text().splitlines() if not line.startswith("#")])
         table.unlink()
-    if tables[0] != tables[1] or len(tables[0].splitlines()) != 2:
-        raise RuntimeError(f"training gave\n{tables[0]}and --test\n{tables[1]}")
+    if tables[0] != tables[1] or len(tables[0]) != 2:
+        raise RuntimeError(f"training gave {tables[0]} and --test {tables[1]}")
     return time.perf_counter() - start
 
 

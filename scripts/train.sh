@@ -1,11 +1,11 @@
 #!/bin/sh
 # Train a method on every step of a task: sh scripts/train.sh PLOP voc 15-1 overlap [--test] [run.py options]
 # The four words are --method, --dataset and --task of run.py, and the setting: overlap or disjoint. The images of
-# Cityscapes leave no choice of a setting: sh scripts/train.sh PLOP cityscapes_domain 11-1
+# Cityscapes and of classification leave no choice of a setting: sh scripts/train.sh PLOP cityscapes_domain 11-1
 # The same command resumes a run that was cut off. A finished step is not run again.
 #
-# From the environment, with defaults of the paper (SGD, batch 24 in total, mixed precision):
-#   DATA_ROOT   folder of the data set (data/voc, data/ade, data/cityscapes)
+# From the environment, with defaults of the paper (SGD, batch 24 in total, 64 in classification, mixed precision):
+#   DATA_ROOT   folder of the data set (data/voc, data/ade, data/cityscapes, data/imagenet100)
 #   NAME        name of the run
 #   GPUS        processes, one a GPU            OPT_LEVEL    O1 mixed precision, O0 fp32
 #   BATCH_SIZE  images per process              NUM_WORKERS  loader processes per process
@@ -18,11 +18,12 @@ refuse() { # WHAT IS ALLOWED
 case ${1:--}:${2:--}:${3:--} in
     -* | *:-*) refuse "give METHOD DATASET TASK SETTING, as PLOP voc 15-1 overlap, before the options of run.py" ;;
 esac
-method=$1 dataset=$2 task=$3 setting=
+method=$1 dataset=$2 task=$3 setting= batch=24
 shift 3
 case $dataset:${1:-} in
-    cityscape*:overlap | cityscape*:disjoint) refuse "$dataset leaves no choice of a setting; leave $1 out" ;;
+    cityscape*:overlap | cityscape*:disjoint | image*:overlap | image*:disjoint) refuse "$dataset leaves no choice of a setting; leave $1 out" ;;
     cityscape*) ;;
+    image*) batch=64 ;;
     *:overlap | *:disjoint)
         setting=$1
         shift
@@ -46,7 +47,7 @@ case $GPUS in # bash would run what stands in brackets, in the quotient below
         ;;
 esac
 set -- --dataset "$dataset" --task "$task" --method "$method" --name "${NAME:-$method${setting:+-$setting}}" \
-    --batch_size "${BATCH_SIZE:-$((24 / GPUS))}" --opt_level "${OPT_LEVEL:-O1}" --num_workers "${NUM_WORKERS:-4}" \
+    --batch_size "${BATCH_SIZE:-$((batch / GPUS))}" --opt_level "${OPT_LEVEL:-O1}" --num_workers "${NUM_WORKERS:-4}" \
     --checkpoint "${CHECKPOINT:-checkpoints/step}" "$@"
 if [ "$GPUS" -eq 1 ]; then
     exec python run.py "$@"

@@ -17,14 +17,16 @@ OF_RCIL = {
     "ade": [f"{task}-overlap" for task in ("100-50", "100-10", "100-5", "50-50")],
     "cityscapes_domain": ["11-5", "11-1", "1-1"],
     "cityscapes": ["10-9"],
+    "imagenet100": ["50-10"],
 }
-"""The settings of SPEC 10 by folder."""
+"""The settings of SPEC 10 by folder, and that of METHODS2 24."""
 NAMES = [f"{folder}/rcil_{setting}" for folder, settings in OF_RCIL.items() for setting in settings]
 LEARNS = {  # learning rates and epochs of RCIL
     "voc": ((0.02, 0.001), (30,)),
     "ade": ((0.01, 0.001), (60,)),
     "cityscapes": ((0.02, 0.001), (50,)),
     "cityscapes_domain": ((0.02, 0.002), (50,)),
+    "imagenet100": ((0.05,), (90,)),
     "cityscapes_domain/rcil_11-1": ((0.02, 0.004), (50,)),
 }
 EPOCHS = {"voc": (30,), "ade": (60,), "cityscapes_domain": (50,)}
@@ -81,8 +83,9 @@ def test_a_launcher_runs_the_setting_of_its_name_with_the_defaults_of_the_paper(
     assert steps == task.steps and config.test and all("--aux_root" in note for note in provenance.notes)
     assert config.method_name == "RCIL" and config.method.branches == 2
     assert (config.optim.lr, config.optim.epochs) == LEARNS.get(name, LEARNS[folder])
-    assert config.data.batch_size == 24 and config.opt_level == "O1"
-    assert config.model.backbone == "resnet101" and config.data.crop_size == 512 and config.data.data_root is None
+    size = ("resnet18", 224, 64) if folder == "imagenet100" else ("resnet101", 512, 24)
+    assert (config.model.backbone, config.data.crop_size, config.data.batch_size) == size
+    assert config.opt_level == "O1" and config.data.data_root is None
     title = script.read_text().splitlines()[1]
     assert f"task {task.name}" in title and f"sh scripts/{name}.sh [--test] [run.py options]" in title
 
@@ -94,11 +97,12 @@ def test_one_launcher_runs_every_other_method(setting: str, tmp_path: Path):
         config, _, task, steps, provenance, _ = parsed
         assert [config.data.dataset, task.name, *setting_of(parsed)] == setting.split()
         assert config.method_name == method and config.name == "-".join([method, *setting_of(parsed)])
-        usual = (0.01, 0.001), EPOCHS[config.data.dataset]
+        usual = LEARNS["imagenet100"] if config.model.head == "pool" else ((0.01, 0.001), EPOCHS[config.data.dataset])
         learns = OTHERWISE.get(f"{method} {config.data.dataset}", usual)
         assert (config.optim.lr, config.optim.epochs) == learns
         assert steps == task.steps and config.test and all("--aux_root" in note for note in provenance.notes)
-        assert config.data.batch_size == 24 and config.opt_level == "O1" and config.method.branches == 1
+        assert config.data.batch_size == (64 if config.model.head == "pool" else 24)
+        assert config.opt_level == "O1" and config.method.branches == 1
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,7 @@ def test_one_launcher_runs_every_other_method(setting: str, tmp_path: Path):
         ("PLOP voc overlap", "voc needs a setting after the task: overlap or disjoint"),
         ("PLOP voc 15-1 overlapped", "voc needs a setting after the task: overlap or disjoint"),
         ("PLOP ade 100-50 --test", "ade needs a setting after the task: overlap or disjoint"),
+        ("PLOP imagenet100 50-10 overlap", "imagenet100 leaves no choice of a setting; leave overlap out"),
         ("PLOP cityscapes_domain 11-1 disjoint", "cityscapes_domain leaves no choice of a setting; leave disjoint out"),
     ],
 )

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms
+from torchvision.datasets.folder import default_loader
 from torchvision.transforms import functional
 
 
@@ -32,3 +33,15 @@ def load_sample(
         image, mask = functional.hflip(image), functional.hflip(mask)
     tensor = functional.normalize(functional.to_tensor(image), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     return tensor, torch.from_numpy(map_labels(np.array(mask), order, visible).astype(np.int64))
+
+
+def image_transform(crop_size: int) -> transforms.Compose:
+    """torchvision's recipe for the training of classification, on a PIL image: normalised float32 (3, S, S)."""
+    normalise = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    crop = transforms.RandomResizedCrop(crop_size)
+    return transforms.Compose([crop, transforms.RandomHorizontalFlip(), transforms.ToTensor(), normalise])
+
+
+def load_image(path: Path, transform: transforms.Compose) -> Tensor:
+    """An image as torchvision's ImageFolder gives it."""
+    return transform(default_loader(str(path)))
