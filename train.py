@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from config import RunConfig, at_step
 from dataset import TaskData, TrainBatches
+from dataset.base import StepDataset
 from dataset.memory import Memory, Remembered, choose_memory, plain_memory
 from dataset.transform import normalise
 from methods.base import Batch, Method
@@ -348,18 +349,11 @@ def fill_memory(method: Method, previous: SegmentationNet | None, kept: Memory, 
         return ()
     step = method.step.task.step(method.step.number - 1)
     names, loader = data.search(step, kept, rule)
-    network = previous.for_inference().to(dist.device)
-    shown: dict[int, list[int]] = {}
     classes = range(int(step.has_background), step.num_seen)
-    bar = tqdm(loader, desc=f"step {method.step} memory", leave=False, disable=None if dist.is_main else True)
-    for indices, (images, labels, *_) in zip(loader.batch_sampler.batches, bar, strict=True):
-        images, labels = images.to(dist.device), labels.to(dist.device).long()
-        if step.number and step.has_background:
-            labels = torch.where(labels == 0, method.confident(network(normalise(images))), labels)
-        for index, of_image in zip(indices, labels.cpu(), strict=True):
-            shown[index] = [label for label in of_image.unique().tolist() if label in classes]
-    for of_process in all_gather_state(shown):
-        shown |= of_process
+    if step.has_background:
+        shown = _seen_classes(method, previous, loader, classes, dist)
+    else:
+        shown = _labelled_classes(loader.dataset, classes)
     known = [()] * (len(names) - len(kept)) + [image.classes for image in kept]
     candidates = [
         Remembered(name, tuple(sorted({*before, *shown[index]})))
@@ -368,6 +362,31 @@ def fill_memory(method: Method, previous: SegmentationNet | None, kept: Memory, 
     memory = choose_memory(candidates, classes, size, seed=derive_seed(data.seed, method.step.number) % 2**32)
     log.info(f"step {method.step}: {len(memory)} of {len(candidates)} images of earlier steps are seen again")
     return memory
+
+
+def _labelled_classes(images: StepDataset, classes: range) -> dict[int, list[int]]:
+    """Of whole images, which need not be looked at: by index the one of `classes` that its label is, if any."""
+    labels = [int(images.lut[sample.label]) for sample in images.samples]
+    return {index: [label] if label in classes else [] for index, label in enumerate(labels)}
+
+
+def _seen_classes(
+    method: Method, previous: SegmentationNet, loader: DataLoader, classes: range, dist: Dist
+) -> dict[int, list[int]]:
+    """By index of an image those of `classes` that are labelled on it, or that `previous` is sure to see there."""
+    step = method.step.task.step(method.step.number - 1)
+    network = previous.for_inference().to(dist.device)
+    shown: dict[int, list[int]] = {}
+    bar = tqdm(loader, desc=f"step {method.step} memory", leave=False, disable=None if dist.is_main else True)
+    for indices, (images, labels, *_) in zip(loader.batch_sampler.batches, bar, strict=True):
+        images, labels = images.to(dist.device), labels.to(dist.device).long()
+        if step.number:
+            labels = torch.where(labels == 0, method.confident(network(normalise(images))), labels)
+        for index, of_image in zip(indices, labels.cpu(), strict=True):
+            shown[index] = [label for label in of_image.unique().tolist() if label in classes]
+    for of_process in all_gather_state(shown):
+        shown |= of_process
+    return shown
 
 
 @torch.inference_mode()

@@ -5,9 +5,9 @@ imagenet100: the classes of data/imagenet100_classes.txt; imagefolder: all that 
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 from config import DataConfig
@@ -22,7 +22,7 @@ from utils.errors import UserError
 LIST = Path(__file__).parents[1] / "data" / "imagenet100_classes.txt"
 NETWORK = {"backbone": "resnet18", "head": "pool", "output_stride": 32, "no_pretrained": True}
 SCHEDULE = {"crop_size": 224, "batch_size": 64, "lr": (0.05,), "epochs": (90,), "weight_decay": 5e-4}
-PRESET = MappingProxyType(NETWORK | SCHEDULE)
+PRESET = NETWORK | SCHEDULE
 """The schedule is that of PODNet's runs on ImageNet-100, but for its shape: poly, where theirs is a cosine."""
 ADVICE = "point --data_root at the folder that holds train/CLASS/ and val/CLASS/"
 
@@ -102,7 +102,7 @@ def list_samples(folders: tuple[str, ...], root: Path, split: str) -> list[Sampl
     return [
         Sample(picture, None, label=label)
         for label, folder in enumerate(folders)
-        for picture in _pictures(root / split / folder)
+        for picture in sorted(_found(root / split / folder))
     ]
 
 
@@ -118,12 +118,15 @@ def list_faults(folders: tuple[str, ...], is_chosen: bool, root: Path, split: st
     faults += [
         f"no picture in {root / split / folder}; put some there ({', '.join(IMAGE_SUFFIXES)})"
         for folder in folders
-        if folder in there and not _pictures(root / split / folder)
+        if folder in there and not any(_found(root / split / folder))
     ]
     strange = [] if is_chosen else sorted(there - set(folders))
     return faults + [f"{root / split / folder} is no class: train has no such folder" for folder in strange]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+def _found(folder: Path) -> Iterator[Path]:
+    """All pictures in it, hidden ones left out."""
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden:
+            yield path

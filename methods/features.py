@@ -67,7 +67,7 @@ def pooled_cube(student: SegOutput, teacher: SegOutput, step: Step, config: Feat
     Spatial pooling of six maps: four stages, pre_logits, small logits. Channel pooling of the first five. Of whole
     images: the four stages alone, with the first factor, and of the windows those that fit (METHODS2 24, design).
     """
-    if not step.has_background and step.classes_arrive:
+    if step.task.kind == "image":
         return _cube_of_stages(student, teacher, step, config)
     spatial, channel = [], []
     for name, seen in student.features.items():
