@@ -27,7 +27,7 @@ from modules.authors_names import from_authors
 from segmentation_module import SegmentationNet, find_pretrained, heads_of, load_network
 from tasks import Step
 from utils.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
-from utils.distributed import Dist, barrier, require_same
+from utils.distributed import Dist, barrier, require_same, require_shared, told_by_main
 from utils.errors import UserError
 from utils.log import log
 
@@ -81,6 +81,7 @@ class CheckpointStore:
         require_same({"code": _code_digest(), "torch": str(torch.__version__), "configuration": fingerprint_of(told)})
         first = self.path(0)
         places = [first.with_name(f"{first.stem.removesuffix('_0')}.lock"), *more]
+        require_shared(first.parent)
         with contextlib.ExitStack() as stack:
             for place in places if self.dist.is_main else ():
                 stack.enter_context(_locked(place.with_name(f".{place.name}")))
@@ -95,7 +96,8 @@ class CheckpointStore:
         if self._is_given(step):
             return self.finished(step)
         path = self.config.ckpt or self.path(step.number)
-        if not self.config.ckpt and not (self.config.resume and path.exists()):
+        # Told, as processes that decide for themselves could part.
+        if not self.config.ckpt and not told_by_main(self.config.resume and path.exists()):
             return None
         saved = self._read(path, step)
         state = saved.checkpoint["trainer_state"]

@@ -189,6 +189,7 @@ class RunConfig(Checked):
         "checkpoint of the step before the first one that runs; if that is step 0, of step 0 itself, which is then "
         "scored and not trained",
     )
+    deterministic: bool = option(False, "the same figures to the last bit in each run on a GPU, too; slower there")
     ckpt: Path | None = option(None, "checkpoint of the step itself, to resume or to test")
     test: bool = option(False, "score the saved checkpoint of each step; train nothing")
     resume: bool = option(True, "resume a half-done step, and leave a finished one alone")

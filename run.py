@@ -196,7 +196,7 @@ def main(arguments: Sequence[str]) -> int:
     with Interrupts() as interrupts:
         try:
             parsed = parse(arguments)
-            dist = init_distributed(parsed.local_rank)
+            dist = init_distributed(parsed.local_rank, deterministic=parsed.config.deterministic)
             setup_logging(dist.is_main, parsed.config.debug)
             parsed.announce(dist)
             run = open_run(parsed, dist, interrupts)

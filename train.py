@@ -23,7 +23,7 @@ from segmentation_module import SegmentationNet, require_two_values
 from utils.distributed import Dist, all_gather_state, broadcast_buffers
 from utils.errors import NonFiniteError, UserError, one_line
 from utils.log import log
-from utils.optim import GRADIENT, Precision, Updater, require_all_grouped
+from utils.optim import GRADIENT, Precision, Updater, in_fp32, require_all_grouped
 from utils.random_state import derive_seed, random_state, seed_everything, set_random_state
 
 
@@ -389,7 +389,7 @@ def _seen_classes(
     return shown
 
 
-@torch.inference_mode()
+@in_fp32
 def evaluate(
     network: SegmentationNet, loader: DataLoader, *, num_classes: int, dist: Dist, title: str
 ) -> ConfusionMatrix:
@@ -405,7 +405,7 @@ def evaluate(
     return matrix
 
 
-@torch.inference_mode()
+@in_fp32
 def predict_samples(network: SegmentationNet, dataset: Dataset, device: torch.device) -> list[DrawnSample]:
     """All samples of a small `dataset`, with what the network says of them."""
     drawn = []

@@ -20,14 +20,26 @@ from utils.distributed import all_reduce_sum, world_size
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Plain cross entropy, mean over pixels."""
+    if torch.are_deterministic_algorithms_enabled():
+        return _pixel_losses(logits, labels).sum() / labels.numel()
     total = F.cross_entropy(at_least_float32(logits), labels, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / labels.numel()
 
 
 def adaptive_cross_entropy(logits: Tensor, labels: Tensor, factors: Tensor) -> Tensor:
     """As `cross_entropy`; every pixel of an image counts `factors` (B,) times (PLOP, arXiv 2011.11390, eq. 10)."""
-    pixels = F.cross_entropy(at_least_float32(logits), labels, ignore_index=IGNORE_INDEX, reduction="none")
-    return (pixels.sum((1, 2)) * factors).sum() / labels.numel()
+    return (_pixel_losses(logits, labels).sum((1, 2)) * factors).sum() / labels.numel()
+
+
+def _pixel_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of each pixel (B, H, W), 0 where it is ignored."""
+    logits = at_least_float32(logits)
+    if not torch.are_deterministic_algorithms_enabled():
+        return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
+    # Its kernel for maps on a GPU sums in any order.
+    kept = labels != IGNORE_INDEX
+    chosen = logits.gather(1, labels.where(kept, 0)[:, None])[:, 0]
+    return (logits.logsumexp(1) - chosen) * kept
 
 
 def entropy(logits: Tensor) -> Tensor:

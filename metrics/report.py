@@ -18,7 +18,7 @@ from metrics.results import Journal, Row, plain, read_journal, read_rows, result
 from metrics.scores import Scores, present_mean
 from metrics.tables import classes_grid, images_table, run_table, step_table
 from tasks import Task
-from utils.distributed import Dist
+from utils.distributed import Dist, told_by_main
 from utils.errors import UserError
 from utils.log import log
 
@@ -131,8 +131,8 @@ class Reporter:
 
     def row(self, step: int) -> Row | None:
         """The row of `step` in the results table, None if it is not there yet. UserError if it is another task's."""
-        rows = rows_to_extend(self.results, len(self.class_names))
-        return next((row for row in rows if row.step == step), None)
+        rows = rows_to_extend(self.results, len(self.class_names)) if self.is_main else []
+        return told_by_main(next((row for row in rows if row.step == step), None))
 
     @of_main_process
     def test(self, step: int, scores: Scores, num_old: int) -> None:

@@ -19,6 +19,8 @@ CHECKOUT=$SLURM_SUBMIT_DIR
 processes=${SLURM_GPUS_ON_NODE:-1}
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((SLURM_CPUS_PER_TASK / processes))}
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # since Slurm 22.05 srun does not take it over from sbatch
+port=$((10000 + SLURM_JOB_ID % 50000))         # two jobs on one machine do not meet
 
 warned=
 trap 'warned=yes; kill -USR1 "$running"' USR1
@@ -26,7 +28,7 @@ trap 'warned=yes; kill -USR1 "$running"' USR1
 # One torchrun per node. It passes the signals named here on to its processes, and gives them two minutes to end.
 srun --kill-on-bad-exit=1 torchrun \
     --nnodes "$SLURM_JOB_NUM_NODES" --nproc_per_node "$processes" --max-restarts 1 \
-    --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:${MASTER_PORT:-29500}" \
+    --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:${MASTER_PORT:-$port}" \
     --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout 120 \
     run.py "$@" &
 running=$!

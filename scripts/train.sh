@@ -36,16 +36,19 @@ if [ -n "${DATA_ROOT:-}" ]; then
 fi
 [ "$setting" != overlap ] || set -- --overlap "$@"
 . "$(dirname "$0")/setup.sh"
-if [ -z "${GPUS:-}" ]; then
-    GPUS=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
-    [ "$GPUS" -gt 0 ] || GPUS=1
-fi
+# torch counts what it may use: parts of a card (MIG), and what CUDA_VISIBLE_DEVICES leaves.
+GPUS=${GPUS:-$(python -c "import torch; print(max(1, torch.cuda.device_count()))")} || exit
 case $GPUS in # bash would run what stands in brackets, in the quotient below
     0* | *[!0-9]*)
         echo "error: GPUS=$GPUS: a number of processes is needed, as GPUS=4" >&2
         exit 2
         ;;
 esac
+if [ -z "${BATCH_SIZE:-}" ] && [ $((batch % GPUS)) -ne 0 ]; then
+    echo "error: GPUS=$GPUS does not divide the batch of $batch images: give another number, or BATCH_SIZE, images per process" >&2
+    exit 2
+fi
+export PYTORCH_ALLOC_CONF="${PYTORCH_ALLOC_CONF:-expandable_segments:True}" # images of many sizes fragment memory
 set -- --dataset "$dataset" --task "$task" --method "$method" --name "${NAME:-$method${setting:+-$setting}}" \
     --batch_size "${BATCH_SIZE:-$((batch / GPUS))}" --opt_level "${OPT_LEVEL:-O1}" --num_workers "${NUM_WORKERS:-4}" \
     --checkpoint "${CHECKPOINT:-checkpoints/step}" "$@"

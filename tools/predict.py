@@ -40,6 +40,7 @@ from trained import TrainedNetwork, add_checkpoint_options, built_in, load_named
 from utils.constants import voc_palette
 from utils.errors import UserError, exit_code
 from utils.files import atomic_write
+from utils.optim import in_fp32
 
 TOP = 5
 """Classes that are named of a whole image."""
@@ -111,7 +112,7 @@ def predict_all(options: argparse.Namespace) -> None:
     print(f"{len(pictures)} image(s) labelled by {named}: {options.out}")
 
 
-@torch.inference_mode()
+@in_fp32
 def classify_all(
     trained: TrainedNetwork, network: SegmentationNet, pictures: Sequence[Picture], options: argparse.Namespace
 ) -> None:
@@ -206,7 +207,7 @@ class Writer:
             save_picture(page, self.out / f"{picture.image.stem}_{kind}.png")
 
 
-@torch.inference_mode()
+@in_fp32
 def predict(
     classify: Classify, images: Tensor, *, tile: int | None = None, overlap: int = 0, batch_size: int = 1
 ) -> Prediction:

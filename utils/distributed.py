@@ -1,10 +1,13 @@
 """One process or many: the code above never asks which."""
 
 import os
+import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +15,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from utils.errors import UserError
+
+SECONDS_OF_A_NETWORK = 10
+"""How long a file of another machine may take to be seen."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +34,20 @@ class Dist:
         return self.rank == 0
 
 
-def init_distributed(local_rank: int | None = None) -> Dist:
+def init_distributed(local_rank: int | None = None, *, deterministic: bool = False) -> Dist:
     """Join the process group that torchrun or torch.distributed.launch announced; alone where there is none.
 
     `local_rank` is what older launchers pass on the command line; the LOCAL_RANK variable wins.
-    Backend nccl on CUDA, gloo for what lies on the CPU.
+    Backend nccl on CUDA, gloo for what lies on the CPU. `deterministic`: a GPU computes the same to the last bit each
+    time. UserError as `find_device`.
     """
-    local_rank = int(os.environ.get("LOCAL_RANK", local_rank or 0))
-    device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
-    torch.backends.cudnn.benchmark = True
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it did not write
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32; who wants speed takes --opt_level O1
+    device = find_device(int(os.environ.get("LOCAL_RANK", local_rank or 0)))
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Dist(rank=0, world_size=1, device=device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -49,6 +58,35 @@ def init_distributed(local_rank: int | None = None) -> Dist:
     store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     return Dist(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
+
+
+def find_device(local_rank: int, drivers: Path = Path("/dev")) -> torch.device:
+    """The GPU of this process, which is number `local_rank` of its machine; the CPU where there is none.
+
+    UserError where a machine has fewer GPUs than processes, or GPUs that torch was built for and cannot use. `drivers`
+    lists them, as nvidia0.
+    """
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        if local_rank >= count:
+            raise UserError(
+                f"process {local_rank} of this machine has no GPU, torch sees {count}: start {count} here, as with "
+                f"--nproc_per_node {count}, or list more in CUDA_VISIBLE_DEVICES"
+            )
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if torch.version.cuda and not hidden and any(drivers.glob("nvidia[0-9]*")):
+        try:
+            torch.cuda.init()
+            reason = "it finds none"
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).split(". ")[0].splitlines()[0]
+        raise UserError(
+            f"this machine has a GPU that torch {torch.__version__} cannot use: {reason}; install the torch that fits "
+            "its driver, or run on the CPU: CUDA_VISIBLE_DEVICES="
+        )
+    return torch.device("cpu")
 
 
 def world_size() -> int:
@@ -80,6 +118,11 @@ def all_gather_state(state: Any) -> list[Any]:
     return states
 
 
+def told_by_main(value: Any) -> Any:
+    """What the main process gives, in all of them; plain values."""
+    return all_gather_state(value)[0]
+
+
 def require_same(facts: Mapping[str, str]) -> None:
     """UserError in every process, naming those that see another value of one of the `facts` than the first does."""
     of_all = all_gather_state(dict(facts))
@@ -91,6 +134,30 @@ def require_same(facts: Mapping[str, str]) -> None:
                 f"the processes do not agree: process {others} has another {name} than process 0; give all of them the "
                 "same"
             )
+
+
+def require_shared(folder: Path) -> None:
+    """UserError unless all processes see the files that the main one writes into `folder`, of the checkpoints."""
+    if world_size() == 1:
+        return
+    token = told_by_main(secrets.token_hex())
+    path = folder / f".seen.{token[:16]}"
+    with main_process_first() as is_main:
+        if is_main:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(token)
+    deadline = time.monotonic() + SECONDS_OF_A_NETWORK
+    while not path.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    seen = all_gather_state(path.is_file())
+    if is_main:
+        path.unlink()
+    if not all(seen):
+        others = ", ".join(str(rank) for rank, sees in enumerate(seen) if not sees)
+        raise UserError(
+            f"process {others} does not see what process 0 writes to {folder}: name a folder on a disk that all "
+            "machines share with --checkpoint"
+        )
 
 
 def broadcast_buffers(module: torch.nn.Module) -> None:

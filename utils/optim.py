@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -103,7 +104,8 @@ class Precision:
     """fp32, or mixed precision: bfloat16 where the device has it, else float16 with loss scaling."""
 
     def __init__(self, device: torch.device, *, mixed: bool) -> None:
-        brain = device.type != "cuda" or torch.cuda.is_bf16_supported()
+        # Emulated it would be slower than float32.
+        brain = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
         self.device_type = device.type
         self.mixed = mixed
         self.dtype = torch.bfloat16 if brain else torch.float16
@@ -117,6 +119,18 @@ class Precision:
     def activations(self) -> torch.dtype:
         """What the activations of a forward pass have."""
         return self.dtype if self.mixed else torch.float32
+
+
+def in_fp32(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Without gradients, and on a GPU with the same figures each time: no TF32, no choice of kernels by their speed."""
+
+    @wraps(work)
+    def repeatable(*values: Any, **named: Any) -> Any:
+        flags = {"benchmark": False, "deterministic": True, "allow_tf32": False}
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, **flags):
+            return work(*values, **named)
+
+    return repeatable
 
 
 class Updater:

@@ -20,7 +20,9 @@ COST = 0.01
 """Largest share of the time that goes into checkpoints where nobody asks for more."""
 FIRST_GUESS = 0.3
 """Seconds that one takes, until it is known."""
-LOST_CONTACT = re.compile("Dist[A-Za-z]*Error|gloo/transport|NCCL|peer")
+LONGEST = 300
+"""Characters of a library's own message that are shown."""
+LOST_CONTACT = re.compile("Dist[A-Za-z]*Error|gloo/transport|peer")
 """In an error of torch.distributed: another process no longer answers."""
 RESUME = "the same command resumes from the last checkpoint"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -171,9 +173,24 @@ def ending_of(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, Stopped):
         where = f"{error.where}; the same command resumes there" if error.where else RESUME
         return f"stopped by {signal.Signals(error.signum).name}: {where}", error.exit_code
-    if distributed.is_initialized() and isinstance(error, RuntimeError) and LOST_CONTACT.search(repr(error)):
+    if not isinstance(error, RuntimeError):
+        return None
+    text = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+        cure = "lower --batch_size or --crop_size, or spread the batch over more GPUs"
+        return f"error: out of memory: {first_sentences(text)}; {cure}; {RESUME}", 1
+    if distributed.is_initialized() and "NCCL" in repr(error):
+        cure = "NCCL_DEBUG=INFO says more; NCCL_SOCKET_IFNAME names the network, and containers want --shm-size 8g"
+        return f"error: contact with another process was lost: {first_sentences(text)}; {cure}; {RESUME}", 1
+    if distributed.is_initialized() and LOST_CONTACT.search(repr(error)):
         return f"error: contact with another process was lost, which torchrun names below; {RESUME}", 1
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-        cure = "too little memory is the usual reason: lower --num_workers or --batch_size"
+    if "DataLoader worker" in text:
+        cure = "too little memory is the usual reason: lower --num_workers or --batch_size, or in a container give "
+        cure += "--shm-size 8g"
         return f"error: a loader process died: {one_line(error)}; {cure}; {RESUME}", 1
     return None
+
+
+def first_sentences(text: str) -> str:
+    """What a library says, without the advice for its developers behind it."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rpartition(' ')[0]} ..."

@@ -154,3 +154,13 @@ def test_fewer_test_images_than_processes(calm: Workplace, own_data: Workplace):
     own_data.results().unlink()
     assert ends_of(start_two(own_data, *test))[0] == [0, 0]
     assert own_data.results().read_bytes() == alone
+
+
+def test_processes_that_see_different_folders_are_told_so(workplace: Workplace):
+    """At the start; one of them would wait for a checkpoint that the other has."""
+    options = ("--step", 0, "--epochs", 1, "--no_visualize")
+    codes, said = ends_of(start_two(workplace, *options, other=("--checkpoint", workplace.folder / "other")))
+    assert codes == [2, 2]
+    for of_process in said:
+        assert "error: process 1 does not see what process 0 writes to" in of_process and "--checkpoint" in of_process
+    assert not [path for path in workplace.files() if path.suffix == ".pth" or ".seen" in path.name]
