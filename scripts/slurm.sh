@@ -22,6 +22,8 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((SLURM_CPUS_PER_TASK / processes))}
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # since Slurm 22.05 srun does not take it over from sbatch
 port=$((10000 + SLURM_JOB_ID % 50000))         # two jobs on one machine do not meet
 
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # or processes do not find each other after a restart on several machines
+
 warned=
 trap 'warned=yes; kill -USR1 "$running"' USR1
 

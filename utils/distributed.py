@@ -55,9 +55,26 @@ def init_distributed(local_rank: int | None = None, *, deterministic: bool = Fal
     timeout = timedelta(hours=2)
     store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
     # After a restart torchrun's store still has the addresses of the processes that are gone: meet at another place.
-    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    store = dist.PrefixStore(_attempt(), store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     return Dist(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
+
+
+def _attempt() -> str:
+    """Tells the starts of a process group apart, alike in all processes.
+
+    torchrun counts restarts for each machine by itself, so that over several the counts part. There each start has a
+    store of its own. UserError where it would have none.
+    """
+    if int(os.environ.get("GROUP_WORLD_SIZE", "1")) == 1:
+        return f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise UserError(
+            f"torchrun --max-restarts {restarts} over several machines: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where "
+            "torchrun starts, on each, or after a restart the processes would not find each other"
+        )
+    return "attempt"
 
 
 def find_device(local_rank: int, drivers: Path = Path("/dev")) -> torch.device:
