@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from config import DataConfig, OptimConfig, with_default
@@ -44,6 +45,13 @@ class Few(CFSSeg):
         super().inherit({"phi.weight": torch.randn(24, 16, 1, 1, generator=random)} | sums)
 
 
+def memories() -> dict[str, Tensor]:
+    """Of the old classes, for STAR. Without deviations, so that nothing random is in the features that are drawn."""
+    prototypes = F.normalize(torch.randn(15, 16, generator=torch.Generator().manual_seed(3)), dim=1)
+    norms = {"norm_mean": torch.ones(15), "norm_std": torch.zeros(15)}
+    return {"prototypes": prototypes, "deviations": torch.zeros(15, 16), "counts": torch.arange(999.0, 1015.0)} | norms
+
+
 def trained_with(method: type[Method], rank: int, folder: Path) -> dict[str, Tensor]:
     """What `method` makes of step 1 of task 15-5: losses by iteration, its state and the student's, and a score.
 
@@ -64,6 +72,8 @@ def trained_with(method: type[Method], rank: int, folder: Path) -> dict[str, Ten
     }
     if method is METHODS["DKD"]:
         inherited = {"aux.weight": torch.randn(1, 16, 1, 1, generator=random), "aux.bias": torch.zeros(1)}
+    if method is METHODS["STAR"]:
+        inherited = memories()
     # As in a run: what a new classifier or layer starts from comes from the first process.
     trainer = trainer_of(
         method,
@@ -83,6 +93,8 @@ def trained_with(method: type[Method], rank: int, folder: Path) -> dict[str, Ten
     teacher.classifiers[0].bias -= teacher(normalise(images)).features["logits_small"].mean((0, 2, 3))
     if teacher.unknown is not None:
         teacher.unknown.bias -= 100
+    if method is METHODS["STAR"]:
+        teacher.classifiers[0].bias -= 0.8  # so that it sees background, too
     trainer.begin()
     losses: list[dict[str, float]] = []
     while not trainer.is_done:
@@ -112,6 +124,8 @@ TERMS = {
     METHODS["LGKD"]: {"ce", "pod", "lgkd", "plop"},  # it holds PLOP
     METHODS["DKD"]: {"bce", "ac", "kd", "pos", "neg", "aux"},
     METHODS["SSUL"]: {"bce"},
+    METHODS["UCD"]: {"ce", "kd", "ucd"},
+    METHODS["STAR"]: {"mix", "pkd", "cont", "prototypes", "deviations", "norm_mean", "norm_std", "counts"},
     Probe: {"ce", "probe", "pixels", "looks", "ends"},
     Final: {"ce", "entropy", "temporary"},
     Few: {"phi", "gram", "moment"},
