@@ -69,13 +69,6 @@ class Workplace:
         """Start in a process of its own, where `main` stands in for `Workplace.main`."""
         return Started(main or self.main, self.options(*more), environment)
 
-    def launch(self, launcher: tuple[str, ...], *more: object) -> subprocess.Popen:
-        """Start in the processes of `launcher`, python -m LAUNCHER run.py."""
-        command = [sys.executable, "-m", *launcher, str(REPOSITORY / "run.py"), *self.options(*more)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        return subprocess.Popen(command, env=environment, **pipes)
-
     def wait_for(self, process: "subprocess.Popen | Started", path: Path) -> None:
         """Until `process` has written the file."""
         deadline = time.monotonic() + 120
