@@ -81,11 +81,7 @@ def export(options: argparse.Namespace) -> None:
     own = {"branches": 1, "pooling": options.pooling, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     facts = (trained.identity | own).items()
     metadata = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts}
-    program = None
-    if {"onnx", "program"} & set(options.form):
-        dims = {0: Dim("batch"), 2: Dim("height", min=MIN_SIDE), 3: Dim("width", min=MIN_SIDE)}
-        example = torch.zeros(2, 3, 3 * MIN_SIDE, 4 * MIN_SIDE)
-        program = torch.export.export(network, (example,), dynamic_shapes={"images": dims})
+    program = traced(network) if {"onnx", "program"} & set(options.form) else None
     for form in options.form:
         path = options.out / f"{options.ckpt.stem}{FORMS[form][0]}"
         with atomic_path(path) as temporary:
@@ -103,6 +99,13 @@ def export(options: argparse.Namespace) -> None:
                     )
                 said = f"largest difference from PyTorch {difference:.1e} of the largest logit"
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {said}")
+
+
+def traced(network: Logits) -> ExportedProgram:
+    """What it computes, for images of any size."""
+    dims = {0: Dim("batch"), 2: Dim("height", min=MIN_SIDE), 3: Dim("width", min=MIN_SIDE)}
+    example = torch.zeros(2, 3, 3 * MIN_SIDE, 4 * MIN_SIDE)
+    return torch.export.export(network, (example,), dynamic_shapes={"images": dims})
 
 
 def write_onnx(program: ExportedProgram, metadata: dict[str, str], path: Path) -> Exported:
