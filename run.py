@@ -167,7 +167,7 @@ def test(run: Run, step: Step, network: SegmentationNet) -> None:
     """Score the network of `step` on the test set of the step, and draw samples."""
     network = network.for_inference().to(run.dist.device)
     scores = score(run, step, network, run.data.test(step), "test")
-    if run.config.visualize and run.dist.is_main:
+    if run.report.pictures and run.dist.is_main:
         samples = predict_samples(network, run.data.showcase(run.config.sample_num), run.dist.device)
         run.report.samples(step.number, samples)
     run.report.test(step.number, scores, step.num_old)
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str]) -> int:
             run = open_run(parsed, dist, interrupts)
             with run.store.alone(run.report.folder / "lock", run.report.results.with_suffix(".lock")), run.report:
                 run_steps(run, parsed.steps)
-                run.report.close(pictures=parsed.config.visualize, latex=parsed.config.latex)
+                run.report.close(latex=parsed.config.latex)
             shut_down()
         except (Exception, Stopped) as error:
             if (ending := ending_of(error)) is None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.pooled_cube import at_least_float32
+from utils.distributed import differentiable_sum, mean_over_processes
 
 LEAST_DISTANCE = 1e-6
 SURE = 0.5
@@ -116,21 +117,23 @@ def plan(before: list[float], predicted: list[int], labelled: list[int], *, iter
 
 
 def masked_distillation(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Squared difference of two maps (B, D, h, w), mean over channels and over the weights `mask` (B, h, w); 0 where
-    these are all 0."""
+    """Squared difference of two maps (B, D, h, w), mean over channels and over the weights `mask` (B, h, w) of all
+    processes; 0 where these are all 0."""
     squares = (at_least_float32(student) - at_least_float32(teacher)).square().mean(1)
-    total = mask.sum()
+    total = mean_over_processes(mask.sum())
     return (squares * mask).sum() / torch.where(total > 0, total, 1)
 
 
 def contrast(features: Tensor, labels: Tensor, classes: range, prototypes: Tensor) -> Tensor:
     """How near the mean directions of new `classes` come to the old `prototypes`: mean of 1 / distance to the nearest.
 
-    A class that is not there counts as at distance 1, and has no gradient.
+    The mean direction is that over the images of all processes, which all get the same. A class that is not there
+    counts as at distance 1, and has no gradient.
     """
     features = at_least_float32(features)
     shares = torch.stack([resized(labels == label, features) for label in classes], dim=1)
-    means = F.normalize(torch.einsum("bdhw,bnhw->nd", F.normalize(features, dim=1), shares), dim=1)
+    sums = differentiable_sum(torch.einsum("bdhw,bnhw->nd", F.normalize(features, dim=1), shares))
+    means = F.normalize(sums, dim=1)
     distances = (means[:, None] - prototypes).norm(dim=2)
     is_known = prototypes.square().sum(1) > 0
     nearest = torch.where(is_known, distances, torch.inf).amin(1)

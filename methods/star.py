@@ -12,9 +12,9 @@ Semantic Segmentation (Chen et al., NeurIPS 2023).
 
 In step 0: L_mbce. After each step a class leaves the mean direction P_c of its features and the deviation sigma_c from
 it, mean mu_c and deviation s_c of their norms, and how often it was there. No image is stored. What is counted, is
-counted at the centres of feature pixels, over the images of all processes. L_cont and the means over a batch are those
-of each process. Between steps: new classifiers start at random. STAR-M has a memory (methods/foreground.py),
-whose images are counted, too.
+counted at the centres of feature pixels. Counts, means and sums are over the images of all processes, and each process
+draws its share of the features: several compute what one does, but for the random numbers of these. Between steps: new
+classifiers start at random. STAR-M has a memory (methods/foreground.py), whose images are counted, too.
 
 Choices where the specification leaves one: a class without feature leaves zeros, and no prototype to be compared with
 [design]; its counts in a partitioned scenario go by the rule of the disjoint one, as no image comes twice [design].
@@ -47,7 +47,7 @@ from methods.prototypes import (
 )
 from segmentation_module import SegmentationNet, SegOutput
 from tasks import Step
-from utils.distributed import all_reduce_sum, world_size
+from utils.distributed import all_reduce_sum, mean_over_processes, rank, world_size
 
 BACKGROUND = 0
 LABELS = 256
@@ -180,14 +180,13 @@ class STAR(ForegroundMethod):
             weights, biases = student.weight[self.num_old :, :, 0, 0], student.bias[self.num_old :]
             fake = F.softplus(F.linear(features, weights, biases)).sum()
             total, weight = total + fake / places, weight + len(drawn) / places
-        return total / weight
+        return total / mean_over_processes(weight)
 
     def _drawn_classes(self, device: torch.device) -> Tensor:
         """The class of each feature that this process replays in an iteration, its share of those of all."""
         if self._drawn is None:
-            shares = [count // world_size() for count in self.replay]
-            drawn = [old for old, count in enumerate(shares) for _ in range(count)]
-            self._drawn = torch.tensor(drawn, dtype=torch.int64).to(device)
+            drawn = [old for old, count in enumerate(self.replay) for _ in range(count)]
+            self._drawn = torch.tensor(drawn[rank() :: world_size()], dtype=torch.int64).to(device)
         return self._drawn
 
     @torch.no_grad()

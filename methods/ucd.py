@@ -9,9 +9,10 @@ other one the class that the teacher sees; background and ignored pixels, and th
 left out. Pos(i) are of the class of i, Neg(i) of another. P_ij = sum_c r_ic r_jc, r the teacher's probabilities, is how
 likely both are of one class; it is 1 where both are labelled. See methods/contrast.py.
 
-Not all pixels fit into memory: at most `ucd_anchors` i and `ucd_keys` j and k are drawn in each batch of a process, of
-every class at least one; the sum over Neg(i) is scaled to all negatives [design, METHODS2 27.2]. The first classifier
-does not train from step 1 on, as in the public code. Step 0: the base. Between steps: as the base.
+Not all pixels fit into memory: of a batch at most `ucd_anchors` i are drawn in each process, and `ucd_keys` j and k of
+the images of all, of every class at least one; the sum over Neg(i) is scaled to all negatives [design, METHODS2 27.2].
+Where nothing has to be drawn, several processes compute what one does with all images; else they have more anchors. The
+first classifier does not train from step 1 on, as in the public code. Step 0: the base. Between steps: as the base.
 
 The public code does not run; of its quirks none is kept (METHODS 11, point 7). The paper has it on MiB and on PLOP.
 """

@@ -54,6 +54,7 @@ class Reporter:
     is_main: bool
     about: Mapping[str, Any]  # what ran, for the journal
     note: str = ""  # what to know of the results, in the head of their file
+    pictures: bool = True  # draw what can be drawn
     wandb: bool = False  # show all in Weights & Biases, too
 
     def __post_init__(self) -> None:
@@ -145,7 +146,8 @@ class Reporter:
         for name, value in means.items():
             self.writer.add_scalar(f"test/{titles.get(name, name)}", value, step)
         self.writer.add_text("test/classes", classes_grid(scores, names).markdown(), step)
-        self.writer.add_figure("test/confusion", confusion_figure(scores.matrix, names), step)
+        if self.pictures:
+            self.writer.add_figure("test/confusion", confusion_figure(scores.matrix, names), step)
         groups = {"old": present_mean(scores.per_class[:num_old]), "new": present_mean(scores.per_class[num_old:])}
         self.journal.drop(lambda event: event["event"] == "test" and event.get("step") == step)
         per_class = {measure.per_class.lower(): dict(zip(names, map(float, scores.per_class), strict=True))}
@@ -176,7 +178,7 @@ class Reporter:
         self.writer.flush()
 
     @of_main_process
-    def close(self, *, pictures: bool, latex: bool) -> None:
+    def close(self, *, latex: bool) -> None:
         """End of the run: the table of all steps, its picture, and where everything lies."""
         if not self.results.exists():
             return
@@ -187,7 +189,7 @@ class Reporter:
             log.info(f"{table.latex()}\n")
         log.info(f"results      {self.results}, journal {self.journal.path.name}")
         log.info(f"TensorBoard  tensorboard --logdir {self.folder}")
-        if pictures:
+        if self.pictures:
             path = self.folder / "pictures" / f"{rows[0].measure.overall.lower()}.png"
             curve(path, {self.folder.name: [rows]}, self.num_first)
             log.info(f"pictures     {path.parent}")
@@ -216,5 +218,6 @@ def build_report(
             "device": dist.device.type,
             "config": options_of(config),
         },
+        pictures=config.visualize,
         wandb=config.wandb,
     )

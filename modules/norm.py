@@ -6,10 +6,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from modules import compiled_norm
-from utils.distributed import all_reduce_sum, world_size
+from utils.distributed import differentiable_sum, world_size
 
 EPS = 1e-5
 MOMENTUM = 0.1
@@ -95,11 +94,11 @@ class Norm(nn.Module):
             return SyncBatchNorm.apply(*tensors, EPS, MOMENTUM, group, world_size())
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         count = x.new_tensor([x.numel() / x.shape[1]], dtype=values.dtype)
-        total = _SumOverProcesses.apply(torch.cat([values.sum((0, 2, 3)), count]))
+        total = differentiable_sum(torch.cat([values.sum((0, 2, 3)), count]))
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = values - mean[:, None, None]
-        var = _SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / count
+        var = differentiable_sum(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, MOMENTUM)
             self.running_var.lerp_(var * count / (count - 1), MOMENTUM)
@@ -125,15 +124,3 @@ def set_kernel_(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
     with torch.no_grad():
         conv.weight.copy_(weight)
         conv.bias.copy_(bias)
-
-
-class _SumOverProcesses(torch.autograd.Function):
-    """Sum of a tensor over all processes; every process's gradient reaches every process's share."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
-        return all_reduce_sum(tensor.clone())
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
-        return all_reduce_sum(gradient.clone())

@@ -12,9 +12,12 @@ from argparser import parse
 from benchmarks.scripts import borrowed_environment
 from methods import METHODS
 from tests.workplace import Workplace
+from tools.compare import main as make_table
 
 ROOT = Path(__file__).parents[1]
-TAKE_THAT_OF_FT = {"LWF", "ILT", "MiB", "PLOP", "LGKD", "EWF", "UCD", "ST"}
+FIRST_STEPS = {name: "FT" for name in ("LWF", "ILT", "MiB", "PLOP", "LGKD", "EWF", "UCD", "ST")}
+FIRST_STEPS |= {f"{name}-M": name for name in ("DKD", "STAR", "SSUL")}
+"""Whose first step a method takes."""
 COMMANDS = [
     command
     for block in re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "RESULTS.md").read_text(), re.DOTALL)
@@ -23,11 +26,10 @@ COMMANDS = [
 ]
 
 
-def start(folder: Path, *command: str, prints: bool = True, **variables: str) -> subprocess.CompletedProcess:
-    """A script with all files below `folder`; `prints`: its python only prints what it is given, a word a line."""
+def start(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
+    """A script with all files below `folder`, whose python only prints what it is given."""
     environment = borrowed_environment(folder / "venv")
-    if prints:
-        (environment / "bin" / "python").write_text('#!/bin/sh\necho "$@"\n')
+    (environment / "bin" / "python").write_text('#!/bin/sh\necho "$@"\n')
     settings = {"VENV": str(environment), "DATA": str(folder), "OUT": str(folder / "out")} | variables
     words = ["sh", *command]
     return subprocess.run(words, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True)
@@ -53,8 +55,8 @@ def test_all_methods_run_with_all_seeds_in_two_parts(tmp_path: Path):
         assert (first.config.optim.epochs[0], later.config.optim.epochs[1]) == (4, 2)
         assert first.config.step_ckpt == later.config.step_ckpt
         checkpoints = tmp_path / "out" / f"seed{first.config.random_seed}" / "checkpoints"
-        takes = first.config.method_name in TAKE_THAT_OF_FT
-        assert first.config.step_ckpt == (checkpoints / "15-1-voc_FT_0.pth" if takes else None)
+        taken = FIRST_STEPS.get(first.config.method_name)
+        assert first.config.step_ckpt == (checkpoints / f"15-1-voc_{taken}_0.pth" if taken else None)
         assert first.config.checkpoint == checkpoints
     assert table.startswith("tools/compare.py") and all(f"seed{seed} " in table for seed in (42, 43, 44))
     rates = {run.config.method_name: run.config.optim.lr[1] for run in runs[1::2]}
@@ -105,11 +107,12 @@ def test_a_first_step_that_is_not_there_is_said_before_anything_runs(runs: list[
 def test_a_first_step_that_is_taken_is_scored_and_not_trained(tmp_path: Path, shapes: Path):
     small = "--width 8 --head_channels 16 --crop_size 64 --batch_size 4 --epochs 1 --no_visualize"
     settings = {"SEEDS": "1", "LAST": "1", "DATA": str(shapes), "OPTIONS": small, "FIRST": "--lr 0.001"}
-    words = "scripts/compare.sh", "FT", "LWF @FT"
-    *ft, _, _, _ = start(tmp_path, *words, **settings).stdout.replace("\n\n", "\n").splitlines()
-    assert [Workplace.main(line.split()[1:]) for line in ft] == [0, 0]  # here, where it costs no start of the program
-    done = start(tmp_path, *words, prints=False, LATER="--lr 0.001", CUDA_VISIBLE_DEVICES="", **settings)
-    assert done.returncode == 0, done.stderr
+    # What the script would run, run here, where it costs no start of the program.
+    ft = compare(tmp_path, "FT", "LWF @FT", **settings)[:2]
+    assert [Workplace.main(line.split()[1:]) for line in ft] == [0, 0]
+    *lwf, table = compare(tmp_path, "FT", "LWF @FT", LATER="--lr 0.001", **settings)
+    assert [Workplace.main(line.split()[1:]) for line in lwf] == [0, 0]
+    assert make_table(table.split(" --title")[0].split()[1:]) == 0
     folder = tmp_path / "out" / "seed1"
     tables = [(folder / "results" / f"shapes_voc_15-1_{name}.csv").read_text().splitlines() for name in ("FT", "LWF")]
     assert tables[0][0] == tables[1][0] and [len(table) for table in tables] == [2, 2]

@@ -147,6 +147,9 @@ def test_test_gives_the_very_row_of_the_training_run(trained: Workplace, workpla
         assert workplace.results().read_bytes() == trained.results().read_bytes()
     assert [event["step"] for event in told(workplace)] == [0, 1]  # as in the table, once each
     assert workplace.scalars().keys() == {k for k in trained.scalars() if k.startswith("test/")}
+    # And draws nothing.
+    assert EventAccumulator(str(workplace.logs())).Reload().Tags()["images"] == []
+    assert not list(workplace.folder.rglob("*.png"))
 
 
 @pytest.mark.parametrize("method", ["RCIL", "FT"])

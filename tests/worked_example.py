@@ -1,10 +1,7 @@
 """The worked examples of the pages, applied to a copy of the tree."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -45,11 +42,3 @@ def tree_with_the_method(folder: Path) -> Path:
     (folder / "test_hold.py").write_text(test)
     change(folder / "methods" / "__init__.py", line, entry, "\n    }\n)")
     return folder
-
-
-def call(folder: Path, *words: str) -> str:
-    """What python prints with these words in `folder`."""
-    variables = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout

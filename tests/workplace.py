@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, set_start_method
 from pathlib import Path
 
@@ -68,13 +69,6 @@ class Workplace:
     def start(self, *more: object, main: Main | None = None, **environment: str) -> "Started":
         """Start in a process of its own, where `main` stands in for `Workplace.main`."""
         return Started(main or self.main, self.options(*more), environment)
-
-    def launch(self, launcher: tuple[str, ...], *more: object) -> subprocess.Popen:
-        """Start in the processes of `launcher`, python -m LAUNCHER run.py."""
-        command = [sys.executable, "-m", *launcher, str(REPOSITORY / "run.py"), *self.options(*more)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        return subprocess.Popen(command, env=environment, **pipes)
 
     def wait_for(self, process: "subprocess.Popen | Started", path: Path) -> None:
         """Until `process` has written the file."""
@@ -140,6 +134,26 @@ class Started:
         self._process.join(timeout)
         assert self.returncode is not None, f"it did not end in {timeout} seconds"
         return tuple(Path(self._folder.name, name).read_text() for name in ("out", "err"))
+
+
+def run_in(folder: Path, main: Main, *words: object) -> str:
+    """What `main` prints in a process whose program is that in `folder`; what it needs of that it imports itself."""
+    process = Started(partial(_as_in, folder, main), [*map(str, words)], {})
+    said = process.communicate()
+    assert process.returncode == 0, said
+    return said[0]
+
+
+def _as_in(folder: Path, main: Main, arguments: list[str]) -> int:
+    """Forget the program of this repository."""
+    own = {path.stem for path in REPOSITORY.iterdir()} - {"tests"}
+    for name in [name for name in sys.modules if name.split(".")[0] in own]:
+        del sys.modules[name]
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    code = main(arguments)
+    assert Path(sys.modules["run"].__file__).parent == folder
+    return code
 
 
 def _run(main: Main, arguments: list[str], environment: dict[str, str], folder: Path) -> None:

@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metrics.tables import Grid
+from modules.deeplab import PoolHead
 from segmentation_module import SegmentationNet
 from trained import add_checkpoint_options, load_named
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
@@ -81,13 +82,7 @@ def export(options: argparse.Namespace) -> None:
     own = {"branches": 1, "pooling": options.pooling, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     facts = (trained.identity | own).items()
     metadata = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts}
-    program = None
-    if {"onnx", "program"} & set(options.form):
-        # Exported, a map of one pixel is another case than one of more.
-        side = max(MIN_SIDE, 1 + trained.identity["output_stride"])
-        dims = {0: Dim("batch"), 2: Dim("height", min=side), 3: Dim("width", min=side)}
-        example = torch.zeros(2, 3, 3 * MIN_SIDE, 4 * MIN_SIDE)
-        program = torch.export.export(network, (example,), dynamic_shapes={"images": dims})
+    program = traced(network) if {"onnx", "program"} & set(options.form) else None
     for form in options.form:
         path = options.out / f"{options.ckpt.stem}{FORMS[form][0]}"
         with atomic_path(path) as temporary:
@@ -105,6 +100,15 @@ def export(options: argparse.Namespace) -> None:
                     )
                 said = f"largest difference from PyTorch {difference:.1e} of the largest logit"
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {said}")
+
+
+def traced(network: Logits) -> ExportedProgram:
+    """What it computes, for images of any size."""
+    # Exported, a last map of one pixel, from 32, is another case than one of more.
+    least = MIN_SIDE + isinstance(network.network.head, PoolHead)
+    dims = {0: Dim("batch"), 2: Dim("height", min=least), 3: Dim("width", min=least)}
+    example = torch.zeros(2, 3, 3 * MIN_SIDE, 4 * MIN_SIDE)
+    return torch.export.export(network, (example,), dynamic_shapes={"images": dims})
 
 
 def write_onnx(program: ExportedProgram, metadata: dict[str, str], path: Path) -> Exported:

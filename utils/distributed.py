@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from utils.errors import UserError
 
@@ -111,10 +112,46 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Number of this process, 0 without a process group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Sum `tensor` over all processes, in place, and return it."""
     if world_size() > 1:
         dist.all_reduce(tensor)
+    return tensor
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
+        return all_reduce_sum(tensor.clone())
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        return all_reduce_sum(gradient.clone())
+
+
+def differentiable_sum(tensor: Tensor) -> Tensor:
+    """The sum of `tensor` over all processes; every process's gradient reaches every process's share."""
+    return _SumOverProcesses.apply(tensor)
+
+
+def mean_over_processes(tensor: Tensor) -> Tensor:
+    """The mean of `tensor` over all processes, without gradient.
+
+    A loss that is a quotient of two sums over the images of all divides its own numerator by the mean denominator:
+    gradients are averaged over processes, and so are the losses that are shown.
+    """
+    return all_reduce_sum(tensor.detach().clone()) / world_size()
+
+
+def broadcast(tensor: Tensor) -> Tensor:
+    """Give `tensor` the values that it has in the first process, in place, and return it."""
+    if world_size() > 1:
+        dist.broadcast(tensor, src=0)
     return tensor
 
 
@@ -179,9 +216,8 @@ def require_shared(folder: Path) -> None:
 
 def broadcast_buffers(module: torch.nn.Module) -> None:
     """Give every process the buffers of the first: running statistics of norms that do not look at their peers."""
-    if world_size() > 1:
-        for buffer in module.buffers():
-            dist.broadcast(buffer, src=0)
+    for buffer in module.buffers():
+        broadcast(buffer)
 
 
 def shut_down() -> None:
@@ -199,7 +235,7 @@ def barrier() -> None:
 @contextmanager
 def main_process_first() -> Iterator[bool]:
     """The main process runs the block first, the others after it: `with main_process_first() as is_main`."""
-    is_main = not dist.is_initialized() or dist.get_rank() == 0
+    is_main = rank() == 0
     if not is_main:
         barrier()
     try:

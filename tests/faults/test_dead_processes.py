@@ -4,14 +4,18 @@ import os
 import re
 import shutil
 import signal
-import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from benchmarks.kill_resume import command_line, descendants, parent
 from tests.workplace import REPOSITORY, Workplace, assert_same, ends_of, load, start_two, terminate
 
 # Norms that do not look at their peers: the processes hold different statistics in the middle of an epoch.
@@ -32,28 +36,38 @@ def require_outcome(workplace: Workplace, calm: Workplace) -> None:
     assert workplace.results().read_bytes() == calm.results().read_bytes()
 
 
-def workers_of(process: subprocess.Popen) -> list[int]:
-    """The processes of a run under torchrun, by rank."""
-    found = [child for child in descendants(process.pid) if b"run.py" in command_line(child)]
-    return [child for child in found if parent(child) == process.pid]
+def work_of_torchrun(folder: Path, arguments: list[str]) -> None:
+    """A process of a run under torchrun, which leaves its number for us."""
+    torch.set_num_threads(1)
+    (folder / f"{os.environ['RANK']}.{os.environ['TORCHELASTIC_RESTART_COUNT']}").write_text(str(os.getpid()))
+    if code := Workplace.main(arguments):
+        sys.exit(code)
 
 
 def test_after_a_death_torchrun_starts_all_again_from_the_checkpoint(calm: Workplace, workplace: Workplace):
-    launcher = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--max-restarts", "1")
-    process = workplace.launch(launcher, *RUN)
+    """What torchrun does with a function, whose start costs less than that of a program: see test_slurm.py for one."""
+    logs = DefaultLogsSpecs(log_dir=str(workplace.folder / "said"), redirects=Std.ALL)
+    of_two = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 2, "max_restarts": 1}
+    meeting = {"run_id": "any", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+    config = LaunchConfig(**of_two, **meeting, start_method="forkserver", logs_specs=logs)
+    launched = elastic_launch(config, work_of_torchrun)
+    run = ThreadPoolExecutor(1).submit(launched, workplace.folder, workplace.options(*RUN))
+    numbers = [workplace.folder / f"{rank}.{attempt}" for attempt in (0, 1) for rank in (0, 1)]
     try:
-        workplace.wait_for(process, workplace.checkpoint(0))
-        victim = workers_of(process)[0]
-        os.kill(victim, signal.SIGKILL)
-        start = time.monotonic()
-        while victim in workers_of(process) or len(workers_of(process)) < 2:
-            assert time.monotonic() - start < 60 and process.poll() is None
-            time.sleep(0.1)
-        out, err = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err
-    assert "; resumes at epoch" in out
+        deadline = time.monotonic() + 120
+        while not workplace.checkpoint(0).exists():
+            assert not run.done() and time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(int(numbers[0].read_text()), signal.SIGKILL)
+        assert run.result(timeout=60).keys() == {0, 1}
+    except BaseException:
+        for path in numbers:  # they may wait for each other, and torchrun for them
+            with suppress(OSError):
+                os.kill(int(path.read_text()), signal.SIGKILL)
+        raise
+    assert all(path.is_file() for path in numbers)
+    first, second = (Path(workplace.folder, "said").glob(f"*/attempt_{n}/0/stdout.log") for n in (0, 1))
+    assert "; resumes at epoch" not in next(first).read_text() and "; resumes at epoch" in next(second).read_text()
     require_outcome(workplace, calm)
 
 

@@ -145,6 +145,43 @@ def test_only_new_classes_unknown_and_background_train():
     assert torch.allclose(old.bias[0], expected, rtol=0, atol=1e-7) and old.bias.grad[0] != 0
 
 
+def learnt(step: int, **options: object) -> list[float]:
+    """The losses of three iterations on one batch, of whose pixels the teacher is certain of half."""
+    ssul, student, previous = at_step(step, **{"certain": 0.747, "saliency": "maps"} | options)
+    optimiser = build_optimizer(ssul.groups(student), OptimConfig(lr=(0.1,)), lr=0.1)
+    teacher = previous and previous.for_inference()
+    torch.manual_seed(0)
+    images, salient = torch.randn(2, 3, 32, 32), torch.rand(2, 32, 32) < 0.5
+    y = labels(2, 32, 32, low=16 * step, high=16 + step)
+    batch, losses = Batch(images, y, salient if ssul.needs_saliency else None), []
+    for _ in range(3):
+        optimiser.zero_grad()
+        found = ssul.losses(batch, student(images), teacher and teacher(images))["bce"]
+        found.backward()
+        optimiser.step()
+        losses.append(found.item())
+    return losses
+
+
+@pytest.mark.parametrize(
+    ("step", "parts", "rates"),
+    [
+        (0, [{"saliency": "none"}], [{"body_rate": 1.0}]),
+        (1, [{"saliency": "none"}, {"certain": 1.0}, {"unknown_start": False}], [{"background_rate": 1.0}]),
+    ],
+)
+def test_each_part_moves_what_is_learnt(step: int, parts: list[dict], rates: list[dict]):
+    """From the first loss on, or, for a rate, from the second on."""
+    usual = learnt(step)
+    assert usual == learnt(step) and usual[0] > usual[-1]
+    for number, others in ((0, parts), (1, rates)):
+        for options in others:
+            found = learnt(step, **options)
+            assert found[:number] == usual[:number]
+            differences = [abs(one - other) for one, other in zip(usual[number:], found[number:], strict=True)]
+            assert min(differences) > 1e-4, options
+
+
 def test_in_its_own_head_the_old_classes_have_no_gradient():
     ssul, student, _ = at_step(1, "steps")
     trains = {name for name, parameter in student.named_parameters() if parameter.requires_grad}

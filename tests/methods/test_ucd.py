@@ -1,5 +1,7 @@
 """UCD's term is that of METHODS 11 over all pixels, and over drawn ones on average the same."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from methods.contrast import Pixels, contrast, draw, uncertainty_contrast
 from methods.ucd import UCD
 from segmentation_module import SegOutput
-from tests.helpers import small_network
+from tests.helpers import run_processes, small_network
 from tests.methods import spec_losses as spec
 from tests.methods.outputs import batch, labels, make, output
 from tests.methods.test_losses import IGNORED, LABELS, NUM_OLD, close, of_every_kind, old_logits, random
@@ -66,11 +68,12 @@ def some_pixels(kinds: list[int], *, seed: int, count: int = 9) -> Pixels:
     features = torch.nn.functional.normalize(random(count, 5, seed=seed), dim=1)
     beliefs, weights = random(count, NUM_OLD, seed=seed + 10).softmax(1), 1 + random(count, seed=seed + 20).abs()
     places = torch.randperm(2 * count, generator=generator)[:count]
-    return Pixels(features, classes, classes >= NUM_OLD, beliefs, places, weights * (classes > 0))
+    return Pixels(features, classes, beliefs, places, weights * (classes > 0))
 
 
 def rows(pixels: Pixels) -> list[spec.Row]:
-    lists = [field.tolist() for field in pixels]
+    features, classes, *others = pixels
+    lists = [field.tolist() for field in (features, classes, pixels.labelled, *others)]
     return [row for row in zip(*lists, strict=True) if row[1] > 0]
 
 
@@ -111,6 +114,21 @@ def test_what_is_drawn_is_on_average_all():
     classes, amounts = torch.where(y == IGNORED, 0, y).flatten(), random(y.numel(), seed=3).abs()
     sums = [(weights * amounts[places]).sum() for places, weights in (draw(classes, 12) for _ in range(2000))]
     assert torch.stack(sums).mean() == pytest.approx(float((amounts * (classes > 0)).sum()), rel=0.02)
+
+
+def drawn_in(rank: int, folder: Path) -> Tensor:
+    """What a process with one of the two images gets in 300 draws."""
+    torch.manual_seed(rank)
+    y, size = labels_of(LABELS["all kinds"]), {"temperature": 0.5, "sizes": (8, 24)}
+    tensors = [tensor[rank : rank + 1] for tensor in (maps(seed=5), maps(seed=6), old_logits(), y)]
+    return torch.stack([uncertainty_contrast(*tensors, **size) for _ in range(300)])
+
+
+def test_what_two_processes_draw_is_on_average_all_of_both(tmp_path: Path):
+    """Where all is drawn it is all: see tests/test_processes.py."""
+    whole = over_all(maps(seed=5), labels_of(LABELS["all kinds"]), temperature=0.5)
+    drawn = torch.stack(run_processes(drawn_in, tmp_path))
+    assert drawn.std(1).min() > 0.02 * whole and abs(drawn.mean() - whole) < 0.03 * whole
 
 
 def test_mixed_precision_takes_nothing_from_it():

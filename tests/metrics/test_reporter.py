@@ -32,7 +32,7 @@ def told(folder: Path, **options: Any) -> Reporter:
         report.validation(1, 3, SCORES)
         report.samples(1, [SAMPLE])
         report.test(1, SCORES, num_old=2)
-        report.close(pictures=True, latex=True)
+        report.close(latex=True)
     return report
 
 

@@ -1,5 +1,8 @@
 """The table of bodies: what each of them promises, and that a body of one's own takes a file and a line."""
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,8 @@ from modules.parallel_conv import ParallelConv
 from segmentation_module import build_network, sizes_of
 from tests.helpers import body_of, in_form_, largest_difference, randomise_, small_config, small_network
 from tests.networks import save_network
-from tests.worked_example import call, copy_of_the_tree
-from tests.workplace import Workplace, assert_same, load
+from tests.worked_example import copy_of_the_tree
+from tests.workplace import Workplace, assert_same, load, run_in
 from trained import load_trained
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
@@ -109,26 +112,24 @@ class Sketch(nn.Module):
 '''
 
 
-RUNS = """
-import os, signal, sys
-import run
-from train import Trainer
+def whole_and_resumed(words: list[str]) -> int:
+    import run
+    from train import Trainer
 
-words = sys.argv[1:]
-assert run.main([*words, "--name", "whole"]) == 0
-plain = Trainer.train_epoch
+    assert run.main([*words, "--name", "whole"]) == 0
+    plain = Trainer.train_epoch
 
-def train_epoch(self):
-    for losses in plain(self):
-        if (self.step.number, self.updates) == (1, 1):
-            os.kill(os.getpid(), signal.SIGTERM)
-        yield losses
+    def train_epoch(self: Trainer) -> Iterator[dict[str, float]]:
+        for losses in plain(self):
+            if (self.step.number, self.updates) == (1, 1):
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield losses
 
-Trainer.train_epoch = train_epoch
-assert run.main(words) == 128 + signal.SIGTERM
-Trainer.train_epoch = plain
-assert run.main(words) == run.main([*words, "--test"]) == 0
-"""
+    Trainer.train_epoch = train_epoch
+    assert run.main(words) == 128 + signal.SIGTERM
+    Trainer.train_epoch = plain
+    assert run.main(words) == 0
+    return run.main([*words, "--test"])
 
 
 def test_a_body_of_one_s_own_is_a_file_and_a_line(tmp_path: Path, shapes: Path):
@@ -140,7 +141,7 @@ def test_a_body_of_one_s_own_is_a_file_and_a_line(tmp_path: Path, shapes: Path):
     table.write_text(f'{before}from modules.sketch import Sketch\n{start}    "sketch": Backbone(Sketch),\n{after}')
     workplace = Workplace(tmp_path, shapes)
     words = workplace.options("--backbone", "sketch", "--step", "0", "1", "--epochs", 1, "--no_visualize")
-    said = call(tmp_path, "-c", RUNS, *words)
+    said = run_in(tmp_path, whole_and_resumed, *words)
     assert "step 0 is finished" in said and "resumes at epoch 1, iteration 1" in said
     assert said.count("step 1: test IoU in percent") == 3
     whole, resumed = (load(workplace.checkpoint(1, name=name)) for name in ("whole", "tiny"))

@@ -16,9 +16,13 @@ from utils.distributed import (
     all_gather_state,
     all_reduce_sum,
     barrier,
+    broadcast,
     broadcast_buffers,
+    differentiable_sum,
     init_distributed,
     main_process_first,
+    mean_over_processes,
+    rank,
     require_same,
     shut_down,
     world_size,
@@ -34,9 +38,10 @@ def test_one_process_needs_no_group(monkeypatch, launched):
     made = init_distributed()
     assert (made.rank, made.world_size, made.is_main) == (0, 1, True)
     assert made.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert not dist.is_initialized() and world_size() == 1
+    assert not dist.is_initialized() and (rank(), world_size()) == (0, 1)
     norm = torch.nn.BatchNorm1d(2)
-    assert torch.equal(all_reduce_sum(torch.tensor([1.0, 2.0])), torch.tensor([1.0, 2.0]))
+    for function in (all_reduce_sum, broadcast, differentiable_sum, mean_over_processes):
+        assert torch.equal(function(torch.tensor([1.0, 2.0])), torch.tensor([1.0, 2.0]))
     broadcast_buffers(norm)
     barrier()
     assert torch.equal(all_gather(torch.tensor([1.0, 2.0])), torch.tensor([[1.0, 2.0]]))
@@ -51,15 +56,19 @@ def test_only_the_first_process_is_main():
     assert [Dist(rank, 3, torch.device("cpu")).is_main for rank in range(3)] == [True, False, False]
 
 
-def _talk(rank: int, folder: Path) -> dict[str, Any]:
+def _talk(number: int, folder: Path) -> dict[str, Any]:
     """What a process of two hears. The group is there already: run_processes calls init_distributed; at the end it is
     left twice."""
-    tensor = torch.tensor([1.0 + rank, 10.0])
+    assert rank() == number
+    tensor = torch.tensor([1.0 + number, 10.0])
     same = all_reduce_sum(tensor)
+    own = torch.tensor([2.0 + number], requires_grad=True)
+    total, mean, first = differentiable_sum(own), mean_over_processes(own), broadcast(own.detach().clone())
+    (total * (5 + number)).sum().backward()
     module = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2))
-    torch.nn.init.constant_(module[1].weight, rank)
-    module[0].running_mean.fill_(5.0 + rank)
-    module[0].num_batches_tracked.fill_(7 + rank)
+    torch.nn.init.constant_(module[1].weight, number)
+    module[0].running_mean.fill_(5.0 + number)
+    module[0].num_batches_tracked.fill_(7 + number)
     broadcast_buffers(module)
     with main_process_first() as is_main:
         found = (folder / "made").exists()
@@ -73,19 +82,19 @@ def _talk(rank: int, folder: Path) -> dict[str, Any]:
                 raise OSError("disk full")
     except OSError:
         failed_first = True
-    state = {"name": "x" * (1 + 5 * rank), "tensor": torch.full((rank,), 2.5), "plain": [rank, None]}
+    state = {"name": "x" * (1 + 5 * number), "tensor": torch.full((number,), 2.5), "plain": [number, None]}
     gathered = all_gather_state(state)
     require_same({"task": "15-1"})
     try:
-        require_same({"task": "15-1", "code": f"that of {rank}"})
+        require_same({"task": "15-1", "code": f"that of {number}"})
         refusal = ""
     except UserError as error:
         refusal = str(error)
     meter = LossMeter()
-    for value in (1.0, 2.0 if rank == 0 else float("inf"), 3.0 + 2 * rank):
+    for value in (1.0, 2.0 if number == 0 else float("inf"), 3.0 + 2 * number):
         meter.add({"ce": torch.tensor(value)})
     faults, meter_means = meter.faults(), meter.means()
-    all_gather_result = all_gather(torch.tensor([rank, 7])).tolist()
+    all_gather_result = all_gather(torch.tensor([number, 7])).tolist()
     barrier()
     world = world_size()
     shut_down()
@@ -93,6 +102,7 @@ def _talk(rank: int, folder: Path) -> dict[str, Any]:
     return {
         "sum": tensor.tolist(),
         "in place": same is tensor,
+        "of a share": [total.item(), own.grad.item(), mean.item(), mean.requires_grad, first.item(), own.item()],
         "world": [world, world_size()],
         "mean": module[0].running_mean.tolist(),
         "count": module[0].num_batches_tracked.item(),
@@ -119,6 +129,9 @@ def test_two_processes(tmp_path):
     first, second = run_processes(_talk, tmp_path)
     assert first.pop("refusal") == second["refusal"]
     assert second.pop("refusal").startswith("the processes do not agree: process 1 has another code than process 0; ")
+    of_share = [5.0, 11.0, 2.5, False, 2.0]
+    shared |= {"of a share": [*of_share, 2.0]}
     assert first == shared | {"weight": 0.0, "is main": True, "found": False, "failed": True}
     # A main process that fails does not leave the other one waiting.
+    shared |= {"of a share": [*of_share, 3.0]}
     assert second == shared | {"weight": 1.0, "is main": False, "found": True, "failed": False}
