@@ -69,11 +69,12 @@ later() { # the options of its later steps
         FT | LWF | ST) echo --lr 0.015 ;;
         ILT) echo --loss_de 10 ;;
         MiB | UCD) echo --lr 0.03 ;;
+        SDR) echo --lr 0.03 --loss_kd 10 --sdr_sparse 0.0001 --init_balanced --init_bias ;;
         EWF) echo --lr 0.06 ;;
         PLOP | LGKD) echo --lr 0.03 --pod_factor 0.0001 --pod_logits_factor 0.000005 ;;
         DKD*) echo --lr 0.001 ;;
         CFSSeg) rates ;;
-        STAR*) echo --head_rate 1 --classifier_rate 50 ;;
+        STAR*) echo --lr 0.0005 ;;
         SSUL) echo --lr 0.2 ;;
         SSUL-M) echo --lr 0.1 ;;
         RCIL) echo --lr 0.03 --loss_kd 10 --spatial_factors 0.0001 0.000005 --channel_factors 0.0001 0.000005 ;;

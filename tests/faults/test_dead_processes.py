@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -44,30 +45,43 @@ def work_of_torchrun(folder: Path, arguments: list[str]) -> None:
         sys.exit(code)
 
 
-def test_after_a_death_torchrun_starts_all_again_from_the_checkpoint(calm: Workplace, workplace: Workplace):
-    """What torchrun does with a function, whose start costs less than that of a program: see test_slurm.py for one."""
-    logs = DefaultLogsSpecs(log_dir=str(workplace.folder / "said"), redirects=Std.ALL)
-    of_two = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 2, "max_restarts": 1}
-    meeting = {"run_id": "any", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
-    config = LaunchConfig(**of_two, **meeting, start_method="forkserver", logs_specs=logs)
-    launched = elastic_launch(config, work_of_torchrun)
-    run = ThreadPoolExecutor(1).submit(launched, workplace.folder, workplace.options(*RUN))
-    numbers = [workplace.folder / f"{rank}.{attempt}" for attempt in (0, 1) for rank in (0, 1)]
+@pytest.mark.parametrize("machines", [1, 2])
+def test_after_a_death_torchrun_starts_all_again_from_the_checkpoint(
+    calm: Workplace, workplace: Workplace, machines: int, monkeypatch: pytest.MonkeyPatch
+):
+    """What torchrun does with a function, whose start costs less than that of a program: see test_slurm.py for one.
+
+    An agent stands for a machine. The other one counts no restart when it starts its process again.
+    """
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", str(machines - 1))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    logs = [DefaultLogsSpecs(log_dir=str(workplace.folder / f"said{n}"), redirects=Std.ALL) for n in range(machines)]
+    of_all = {"min_nodes": machines, "max_nodes": machines, "nproc_per_node": 2 // machines, "max_restarts": 1}
+    of_all |= {"run_id": "any", "rdzv_backend": "c10d", "rdzv_endpoint": f"localhost:{port}"}
+    configs = [LaunchConfig(**of_all, start_method="forkserver", logs_specs=of_it) for of_it in logs]
+    agents = [elastic_launch(config, work_of_torchrun) for config in configs]
+    pool = ThreadPoolExecutor(machines)
+    runs = [pool.submit(agent, workplace.folder, workplace.options(*RUN)) for agent in agents]
+    first = [workplace.folder / f"{rank}.0" for rank in (0, 1)]
     try:
         deadline = time.monotonic() + 120
         while not workplace.checkpoint(0).exists():
-            assert not run.done() and time.monotonic() < deadline
+            assert not any(run.done() for run in runs) and time.monotonic() < deadline
             time.sleep(0.02)
-        os.kill(int(numbers[0].read_text()), signal.SIGKILL)
-        assert run.result(timeout=60).keys() == {0, 1}
+        killed = [int(path.read_text()) for path in first]
+        os.kill(killed[0], signal.SIGKILL)
+        assert sorted(rank for run in runs for rank in run.result(timeout=60)) == [0, 1]
     except BaseException:
-        for path in numbers:  # they may wait for each other, and torchrun for them
+        for path in workplace.folder.glob("[01].[01]"):  # they may wait for each other, and torchrun for them
             with suppress(OSError):
                 os.kill(int(path.read_text()), signal.SIGKILL)
         raise
-    assert all(path.is_file() for path in numbers)
-    first, second = (Path(workplace.folder, "said").glob(f"*/attempt_{n}/0/stdout.log") for n in (0, 1))
-    assert "; resumes at epoch" not in next(first).read_text() and "; resumes at epoch" in next(second).read_text()
+    started = {path.name: int(path.read_text()) for path in workplace.folder.glob("[01].[01]")}
+    assert {"0.1", "1.1"} & started.keys() and len({*started.values(), *killed}) == 4
+    said = "".join(path.read_text() for path in workplace.folder.glob("said*/**/stdout.log"))
+    assert said.count("; resumes at epoch") == 1
     require_outcome(workplace, calm)
 
 
