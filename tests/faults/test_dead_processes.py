@@ -41,6 +41,10 @@ def work_of_torchrun(folder: Path, arguments: list[str]) -> None:
     """A process of a run under torchrun, which leaves its number for us."""
     torch.set_num_threads(1)
     (folder / f"{os.environ['RANK']}.{os.environ['TORCHELASTIC_RESTART_COUNT']}").write_text(str(os.getpid()))
+    if os.environ["GROUP_WORLD_SIZE"] == "2":
+        leave = os._exit
+        # The other machine asks to start again before this one notes that its process ends, which it would count.
+        os._exit = lambda code: (time.sleep(5), leave(code))
     if code := Workplace.main(arguments):
         sys.exit(code)
 
@@ -79,7 +83,7 @@ def test_after_a_death_torchrun_starts_all_again_from_the_checkpoint(
                 os.kill(int(path.read_text()), signal.SIGKILL)
         raise
     started = {path.name: int(path.read_text()) for path in workplace.folder.glob("[01].[01]")}
-    assert {"0.1", "1.1"} & started.keys() and len({*started.values(), *killed}) == 4
+    assert len({*started.values(), *killed}) == 4
     said = "".join(path.read_text() for path in workplace.folder.glob("said*/**/stdout.log"))
     assert said.count("; resumes at epoch") == 1
     require_outcome(workplace, calm)
