@@ -149,6 +149,20 @@ def test_the_environment_sets_processes_batch_and_folder(tmp_path: Path):
     assert config.name == "mine" and config.optim.lr[0] == 0.1
 
 
+def test_gpus_that_do_not_divide_the_batch_are_refused_unless_it_is_given(tmp_path: Path):
+    words = (TRAIN, "PLOP", "voc", "15-1", "overlap")
+    done = launch(tmp_path, *words, GPUS="5")
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: GPUS=5 does not divide the batch of 24 images")
+    assert "--batch_size\n4\n" in launch(tmp_path, *words, GPUS="5", BATCH_SIZE="4").stdout
+
+
+def test_torch_counts_the_gpus(tmp_path: Path):
+    """Here a python that is asked for nothing else prints its arguments, which are no number."""
+    done = launch(tmp_path, TRAIN, "PLOP", "voc", "15-1", "overlap", GPUS="")
+    assert done.returncode == 2 and "torch.cuda.device_count()" in done.stderr
+
+
 def test_the_environment_is_made_anew_when_a_list_of_packages_changes(tmp_path: Path):
     for path in (*ROOT.glob("requirements*.txt"), ROOT / "scripts/setup.sh"):
         (tmp_path / path.name).write_text(path.read_text())
