@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from config import DataConfig
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
@@ -20,14 +19,24 @@ USUAL_RESIZE = 256 / 224
 """Shorter side over crop in the evaluation of whole images."""
 
 
+def transforms() -> ModuleType:
+    """torchvision's. They take as long to import as all else together, and who asks for help, or mistypes an option,
+    need not wait for them."""
+    from torchvision.transforms import v2
+
+    return v2
+
+
 class JointTransform:
     """torchvision transforms applied to image (bilinear) and mask (nearest) with the same random numbers."""
 
     def __init__(self, *steps: Callable) -> None:
-        self.steps = v2.Compose(steps)
+        from torchvision.tv_tensors import Image, Mask
+
+        self.steps, self.kinds = transforms().Compose(steps), (Image, Mask)
 
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        image, mask = self.steps(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        image, mask = self.steps(*(kind(part) for kind, part in zip(self.kinds, (image, mask), strict=True)))
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
 
 
@@ -35,7 +44,7 @@ class ImageTransform:
     """torchvision transforms applied to an image whose label is that of the whole."""
 
     def __init__(self, *steps: Callable) -> None:
-        self.steps = v2.Compose(steps)
+        self.steps = transforms().Compose(steps)
 
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         return self.steps(image), mask
@@ -43,6 +52,7 @@ class ImageTransform:
 
 def crop_and_scale(config: DataConfig) -> Transform:
     """In training: random resized crop to a square of `crop_size` pixels, mirrored half of the time."""
+    v2 = transforms()
     # An area above the image's own cannot be had; after ten attempts torchvision takes a centre crop.
     crop = v2.RandomResizedCrop((config.crop_size, config.crop_size), scale=AREA_SCALE, ratio=ASPECT_RATIO)
     return JointTransform(crop, v2.RandomHorizontalFlip())
@@ -53,6 +63,7 @@ def centre_or_whole(config: DataConfig) -> Transform:
     they are, without `crop_val`."""
     if not config.crop_val:
         return whole_image
+    v2 = transforms()
     return JointTransform(v2.Resize(config.crop_size), v2.CenterCrop(config.crop_size))
 
 
@@ -63,12 +74,13 @@ def whole_image(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 def crop_image(config: DataConfig) -> Transform:
     """In the training of whole images: random resized crop of torchvision's recipe, mirrored half of the time."""
+    v2 = transforms()
     return ImageTransform(v2.RandomResizedCrop((config.crop_size, config.crop_size)), v2.RandomHorizontalFlip())
 
 
 def centre_image(config: DataConfig) -> Transform:
     """In the evaluation of whole images: the shorter side to `resize_size` pixels, then the centre square."""
-    resize = config.resize_size or round(config.crop_size * USUAL_RESIZE)
+    v2, resize = transforms(), config.resize_size or round(config.crop_size * USUAL_RESIZE)
     return ImageTransform(v2.Resize(resize), v2.CenterCrop(config.crop_size))
 
 

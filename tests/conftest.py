@@ -23,7 +23,7 @@ def pytest_configure() -> None:
     Such processes are forked by a server that has imported all: each would need seconds for it.
     """
     torch.set_num_threads(1)
-    multiprocessing.set_forkserver_preload(["tests.helpers", "tests.workplace", "run"])
+    multiprocessing.set_forkserver_preload(["tests.helpers", "tests.workplace", "run", "torchvision"])
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,14 @@ def test_the_layers_are_those_of_the_program():
     assert set.union(*LAYERS) - {"utils.errors"} == packages
 
 
+def test_who_only_asks_for_help_does_not_wait_for_torchvision():
+    for file, path in FILES.items():
+        for node in ast.parse(path.read_text()).body:
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert "torchvision" not in {name.split(".")[0] for name in names}, file
+
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
