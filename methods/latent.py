@@ -1,22 +1,25 @@
 """Where the features of classes lie: the four losses of SDR (METHODS 10.2), as pure functions.
 
 features (B, D, h, w), of any precision; `labels` (B, h, w) int64, the class of each or 255 where it counts for none;
-`prototypes` (num_classes, D), which get no gradient. Each result is 0-d, and 0 where a batch has nothing for it.
+`prototypes` (num_classes, D), which get no gradient. Each result is 0-d, and 0 where a batch has nothing for it. All
+sums, means and largest numbers are over the images of all processes; the mean of what the processes get is the loss.
 """
 
 import torch
 from torch import Tensor
 
+from methods.losses import mean_over_all
 from methods.pooled_cube import at_least_float32
 from methods.prototypes import LEAST_DISTANCE, of_classes
 from utils.constants import IGNORE_INDEX
+from utils.distributed import all_gather, all_reduce_sum, differentiable_sum, world_size
 
 BACKGROUND = 0
 TINY = 1e-15
 
 
 def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """The sum (num_classes, D) over the features of each class, and how many there are (num_classes,)."""
+    """The sum (num_classes, D) over the own features of each class, and how many there are (num_classes,)."""
     rows = _rows(features)
     members = of_classes(labels, num_classes).to(rows.dtype)
     with torch.autocast(rows.device.type, enabled=False):
@@ -35,9 +38,9 @@ def match(features: Tensor, labels: Tensor, prototypes: Tensor, known: Tensor) -
 def attract(features: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
     """Squared distance of each feature to the prototype of its class: mean over those of a class, then over classes."""
     rows, (places, valid) = _rows(features), _places(labels)
-    counts = of_classes(labels, len(prototypes)).to(rows.dtype).sum(1)
+    counts = all_reduce_sum(of_classes(labels, len(prototypes)).to(rows.dtype).sum(1))
     shares = 1 / (counts * (counts > 0).sum()).clamp(min=1)
-    return ((rows - prototypes[places]).square().mean(1) * shares[places] * valid).sum()
+    return ((rows - prototypes[places]).square().mean(1) * shares[places] * valid).sum() * world_size()
 
 
 def repel(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -57,11 +60,12 @@ def sparsity(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """
     rows, (places, valid) = _rows(features).clamp(min=0), _places(labels)
     members = of_classes(labels, num_classes)
-    largest = rows.amax(1).expand_as(members).masked_fill(~members, 0).amax(1)
+    largest = _largest_of_all(rows.amax(1).expand_as(members).masked_fill(~members, 0).amax(1))
     scaled = rows * (valid / (largest[places] + TINY))[:, None]
     totals = scaled.sum(1)
     ratios = scaled.exp().sum(1) / torch.where(totals > 0, totals, 1)
-    return _mean(ratios, totals > 0) * (valid & (places != BACKGROUND)).any()
+    classified = all_reduce_sum((valid & (places != BACKGROUND)).sum())
+    return mean_over_all((ratios * (totals > 0)).sum(), totals > 0) * (classified > 0)
 
 
 def _rows(features: Tensor) -> Tensor:
@@ -77,9 +81,16 @@ def _places(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """As `class_sums`, divided by the number; 0 where a class is not there."""
+    """The mean feature of each class, 0 where it is not there, and how many there are: the same in all processes."""
     sums, counts = class_sums(features, labels, num_classes)
+    sums, counts = differentiable_sum(sums), all_reduce_sum(counts)
     return sums / counts.clamp(min=1)[:, None], counts
+
+
+def _largest_of_all(own: Tensor) -> Tensor:
+    """The largest of each number of the processes; its gradient goes to where it is."""
+    there = own == all_gather(own.detach()).amax(0)
+    return differentiable_sum(own * there) / all_reduce_sum(there.to(own.dtype))
 
 
 def _mean(values: Tensor, counting: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ batch counts in it before its own losses are computed (METHODS2 27.1). L_m is ov
 The background has a prototype in step 0 of disjoint tasks alone, where no class hides in it. Else its P is 0, and L_a
 pulls it there, as in the public code. See methods/latent.py.
 
-Step 0: plain cross entropy and, with `sdr_sparse_first`, L_s. Prototypes are counted over the images of all processes;
-the losses are of the own batch. Between steps: the prototypes of old classes stay, since none is labelled any more. New
-classifiers start at random. The published rows "MiB+SDR" are built on MiB: `--init_balanced --init_bias`.
+A batch is that of all processes. Step 0: plain cross entropy and, with `sdr_sparse_first`, L_s. Between steps: the
+prototypes of old classes stay, since none is labelled any more. New classifiers start at random. The published rows
+"MiB+SDR" are built on MiB: `--init_balanced --init_bias`.
 
 Choices where the specification leaves one [design]: ignored pixels are of no class. A class without prototype is
 matched with nothing. In L_s numbers below 0, which the leaky body has, are 0, and a feature of zeros does not count.

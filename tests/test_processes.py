@@ -49,9 +49,12 @@ class Few(CFSSeg):
         super().inherit({"phi.weight": torch.randn(24, 16, 1, 1, generator=random)} | sums)
 
 
-def memories() -> dict[str, Tensor]:
-    """Of the old classes, for STAR. Without deviations, so that nothing random is in the features that are drawn."""
-    prototypes = F.normalize(torch.randn(15, 16, generator=torch.Generator().manual_seed(3)), dim=1)
+def memories(method: type[Method]) -> dict[str, Tensor]:
+    """Of the old classes, for SDR or STAR. Without deviations: nothing random is in the features that STAR draws."""
+    random = torch.Generator().manual_seed(3)
+    if method is METHODS["SDR"]:
+        return {"prototypes": torch.randn(16, 64, generator=random), "counts": torch.arange(16)}
+    prototypes = F.normalize(torch.randn(15, 16, generator=random), dim=1)
     norms = {"norm_mean": torch.ones(15), "norm_std": torch.zeros(15)}
     return {"prototypes": prototypes, "deviations": torch.zeros(15, 16), "counts": torch.arange(999.0, 1015.0)} | norms
 
@@ -76,8 +79,8 @@ def trained_with(method: type[Method], rank: int, folder: Path) -> dict[str, Ten
     }
     if method is METHODS["DKD"]:
         inherited = {"aux.weight": torch.randn(1, 16, 1, 1, generator=random), "aux.bias": torch.zeros(1)}
-    if method is METHODS["STAR"]:
-        inherited = memories()
+    if method in (METHODS["SDR"], METHODS["STAR"]):
+        inherited = memories(method)
     # As in a run: what a new classifier or layer starts from comes from the first process.
     trainer = trainer_of(
         method,
@@ -129,6 +132,7 @@ TERMS = {
     METHODS["DKD"]: {"bce", "ac", "kd", "pos", "neg", "aux"},
     METHODS["SSUL"]: {"bce"},
     METHODS["UCD"]: {"ce", "kd", "ucd"},
+    METHODS["SDR"]: {"ce", "kd", "match", "attract", "repel", "sparse", "prototypes", "counts"},
     METHODS["STAR"]: {"mix", "pkd", "cont", "prototypes", "deviations", "norm_mean", "norm_std", "counts"},
     Probe: {"ce", "probe", "pixels", "looks", "ends"},
     Final: {"ce", "entropy", "temporary"},

@@ -17,6 +17,7 @@ from tests.helpers import run_processes, small_network
 from tests.methods.outputs import FEATURES, batch, make
 from tests.methods.spec_losses import IGNORED
 from tests.methods.test_losses import LABELS, NUM_SEEN, close, labels, of_every_kind, random
+from utils.distributed import all_gather, mean_over_processes, world_size
 from utils.errors import UserError
 
 OLD, SEEN = 16, 18
@@ -255,20 +256,27 @@ def test_the_next_step_takes_over_the_prototypes_or_cannot_start():
         later.inherit({})
 
 
-def remembered(rank: int, folder: Path) -> dict[str, Tensor]:
-    """The state after two batches, of which a process has its share of images."""
-    count = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+def found_by(rank: int, folder: Path) -> dict[str, Tensor]:
+    """Each loss and its gradient, and the state after two batches, of which a process has its share of images."""
+    count, found = world_size(), {}
+    features, y = maps(), labels(LABELS["all kinds"])
+    features[:, 0, 0, 0], y[:, 0, 0] = 50, 1  # both have the largest number of a class
+    for name, loss in LOSSES.items():
+        e = features[rank::count].clone().requires_grad_()
+        value = loss(e, y[rank::count])
+        (gradient,) = torch.autograd.grad(value, e)
+        found |= {name: mean_over_processes(value), f"gradient of {name}": all_gather(gradient / count).flatten(0, 1)}
     sdr, _ = at_step(0)
     for seed in range(2):
         student, y = seen_by(OLD, seed=seed), labels_of(0, 1, 2, IGNORED, seed=seed)
         y[1] = y[1].where(y[1] != 2, 4)  # classes that one process does not see
         share = SegOutput(student.logits[rank::count], {"layer4": student.features["layer4"][rank::count]})
         sdr.losses(batch(y[rank::count]), share, None)
-    return sdr.state_dict()
+    return found | sdr.state_dict()
 
 
-def test_two_processes_remember_what_one_does(tmp_path: Path):
-    one, two = remembered(0, tmp_path), run_processes(remembered, tmp_path)
+def test_two_processes_find_and_remember_what_one_does(tmp_path: Path):
+    one, two = found_by(0, tmp_path), run_processes(found_by, tmp_path)
     assert one["counts"].count_nonzero() == 4
     for of_process in two:
         assert_close(of_process, one, rtol=1e-12, atol=1e-12)
