@@ -124,7 +124,7 @@ def require_served(method: type[Method], name: str, task: Task, head: str) -> No
         raise UserError(f"--method {name} does not serve data in which {arrive} arrive: {method.reason}")
     heads = ("pool",) if task.kind == "image" else method.heads
     if head not in heads:
-        raise UserError(f"--head {head}: --method {name} knows {', '.join(heads)} on {task.dataset}")
+        raise UserError(f"--head {head}: --method {name} knows {', '.join(heads)}")
 
 
 class _Parser(argparse.ArgumentParser):

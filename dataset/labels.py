@@ -36,8 +36,9 @@ def training_lut(step: Step, *, data_masking: str, class_of: Sequence[int], labe
     visible = {*step.new_classes}
     if data_masking == "current+old":
         visible |= {*step.old_classes}
-    hidden_to = BACKGROUND if step.has_background else IGNORE_INDEX
-    if data_masking == "new" and step.has_background:
+    whole_images = step.task.kind == "image"  # in which nothing is background
+    hidden_to = IGNORE_INDEX if whole_images else BACKGROUND
+    if data_masking == "new" and not whole_images:
         visible |= {BACKGROUND}
         hidden_to = IGNORE_INDEX
     ignored_to = BACKGROUND if label_protocol == "mib" else IGNORE_INDEX
@@ -48,7 +49,7 @@ def seen_lut(
     step: Step, *, ignore_background: bool, class_of: Sequence[int], label_protocol: str = "plop"
 ) -> np.ndarray:
     """Table of the test set: all classes seen so far; with `ignore_background`, what is 0 becomes 255."""
-    hidden_to = BACKGROUND if step.has_background and label_protocol == "plop" else IGNORE_INDEX
+    hidden_to = IGNORE_INDEX if label_protocol == "mib" or step.task.kind == "image" else BACKGROUND
     lut = build_lut(step.order, step.order, hidden_to=hidden_to, class_of=class_of)
     if ignore_background:
         lut[lut == BACKGROUND] = IGNORE_INDEX

@@ -71,7 +71,7 @@ def run_config(**options: object) -> RunConfig:
         (DataConfig, {"batch_size": 0}, "at least 1"),
         (DataConfig, {"num_workers": -1}, "at least 0"),
         (DataConfig, {"data_masking": "all"}, "choose from current, current\\+old, new"),
-        (ModelConfig, {"output_stride": 32}, "choose from 8, 16"),
+        (ModelConfig, {"output_stride": 32}, "8 or 16 where pixels are labelled"),
         (ModelConfig, {"norm_act": "bn"}, "choose from iabn_sync, iabn, abn, std"),
         (ModelConfig, {"width": 3}, "at least 4"),
         (ModelConfig, {"head_channels": 0}, "at least 4"),

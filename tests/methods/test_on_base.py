@@ -77,7 +77,7 @@ def test_what_was_published_of_ewf_and_of_its_base():
         ("UCD --ucd_anchors 255", "--ucd_anchors 255: at least 256"),
         ("UCD --ucd_temperature 0", "--ucd_temperature 0.0: above 0"),
         ("EWF --dataset cityscapes_domain --task 11-5", "there are no new ones"),
-        ("UCD --dataset cityscapes_domain --task 11-5", "there are no new ones"),
+        ("UCD --dataset cityscapes_domain --task 11-5", "sees in their background, and there is none"),
     ],
 )
 def test_what_it_does_not_take_is_refused(line: str, words: str):

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.make_shapes import LAYOUTS, make_shapes
+from tools.make_shapes import make_shapes
 from tools.shapes.catalog import CLASSES
 from tools.shapes.draw import Picture, draw_picture
 from tools.shapes.layout import CITIES, city_light
 
 SIZE = 64
 COUNTS = {"voc": 24, "ade": 150, "cityscapes": 20, "folder": 24}
-"""Images of a split that show every class."""
+"""Images of a split that show every class. Without masks: tests/test_whole_images.py."""
 
 TRAINED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # of Cityscapes
 VALUES = {
@@ -32,7 +32,7 @@ GLOBS = {  # images and masks of a split
     "folder": ("images/{}/*.jpg", "masks/{}/*.png"),
 }
 NO_IMAGES = ("SegmentationClassAug", "gtFine", "masks", "list")
-in_every_layout = pytest.mark.parametrize("layout", LAYOUTS)
+in_every_layout = pytest.mark.parametrize("layout", COUNTS)
 
 
 @pytest.fixture(scope="module")
