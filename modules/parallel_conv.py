@@ -7,8 +7,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
-from modules.atrous_conv import AtrousConv
+from modules.lean_conv import LeanConv, leaves_out, take_channels, used_channels
 from modules.norm import Norm, fold, leaky_relu_, set_kernel_
 
 Form = Literal["plain", "dual", "frozen", "merged"]
@@ -47,18 +48,15 @@ class ParallelConv(nn.Module):
     ) -> None:
         super().__init__()
 
-        def conv() -> nn.Conv2d:
-            if stride == 1:
-                return AtrousConv(in_channels, out_channels, kernel_size, dilation)
-            padding = dilation * (kernel_size // 2)
-            return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
+        def conv() -> LeanConv:
+            return LeanConv(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation)
 
         self.drop_path = drop_path
         self.activation = activation
         self.conv = conv()
         # A single norm carries the activation, two leave it to their mixture (SPEC 3).
         self.norm: Norm | None = Norm(out_channels, kind=norm, activation=activation and branches == 1)
-        self.conv_new: nn.Conv2d | None = None
+        self.conv_new: LeanConv | None = None
         self.norm_new: Norm | None = None
         if branches == 2:
             self.conv_new = conv()
@@ -72,20 +70,27 @@ class ParallelConv(nn.Module):
         return "frozen" if self.norm is None else "dual"
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = self.conv(x)
-        if self.norm is not None:
-            kept = self.norm(kept)
         if self.form == "plain":
-            return kept
-        if self.conv_new is not None:
-            kept = self._mixed(kept, self.norm_new(self.conv_new(x)))
-        return leaky_relu_(kept) if self.activation else kept
+            return self.norm(self.conv(x))
+        out = self.conv(x) if self.form == "merged" else self._mixed(x)
+        return leaky_relu_(out) if self.activation else out
 
-    def _mixed(self, kept: Tensor, new: Tensor) -> Tensor:
+    def _mixed(self, x: Tensor) -> Tensor:
         """w_1 / 2 * kept + w_2 / 2 * new (SPEC 3)."""
-        if self.training and self.drop_path:
-            return torch.lerp(new, kept, draw_shares(kept.shape[1], kept.device, kept.dtype))
-        return (new + kept) * 0.5
+        if not (self.training and self.drop_path):
+            return (self.norm_new(self.conv_new(x)) + self._kept(x)) * 0.5
+        share = draw_shares(self.conv.out_channels, x.device)
+        # Where a channel is of one branch alone, that of the other is worth nothing.
+        used, used_new = (used_channels(share), used_channels(1 - share)) if leaves_out(share, x) else (None, None)
+        new = self.norm_new(self.conv_new(x, used_new))
+        if self.form == "frozen" and used is not None:
+            return _LerpSome.apply(new, self.conv.only(x, used), share.to(new.dtype), used)
+        return torch.lerp(new, self._kept(x, used), share.to(new.dtype))
+
+    def _kept(self, x: Tensor, used: Tensor | None = None) -> Tensor:
+        """The first branch."""
+        kept = self.conv(x, used)
+        return kept if self.norm is None else self.norm(kept)
 
     @torch.no_grad()
     def merged_kernel(self) -> tuple[Tensor, Tensor]:
@@ -131,11 +136,29 @@ class ParallelConv(nn.Module):
             self.conv.requires_grad_(False)
 
 
-def draw_shares(channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+class _LerpSome(torch.autograd.Function):
+    """torch.lerp(new, kept, share), in the memory of `new`, where `kept` (B, K, H, W) has only the channels `used`, and
+    `share` (1, C, 1, 1) is 0 in the others."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, new: Tensor, kept: Tensor, share: Tensor, used: Tensor) -> Tensor:
+        ctx.save_for_backward(share, used)
+        ctx.mark_dirty(new)
+        mixed = torch.lerp(take_channels(new, used), kept, share[:, used])
+        new.permute(0, 2, 3, 1).flatten(0, 2).index_copy_(1, used, mixed.permute(0, 2, 3, 1).flatten(0, 2))
+        return new
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        share, used = ctx.saved_tensors
+        return gradient * (1 - share), take_channels(gradient, used) * share[:, used], None, None
+
+
+def draw_shares(channels: int, device: torch.device) -> Tensor:
     """Share of the first branch per channel, (1, C, 1, 1): 1, 0 or 1/2, a third of the draws each (SPEC 3).
 
     With w_1, w_2 of the paper it is w_1 / 2, and w_2 / 2 = 1 - w_1 / 2. Drawn on `device`: no transfer.
     """
     draw = torch.rand(channels, device=device)
-    share = torch.where(draw < 0.33, 1.0, torch.where(draw < 0.66, 0.0, 0.5))
-    return share.to(dtype).view(1, -1, 1, 1)
+    return torch.where(draw < 0.33, 1.0, torch.where(draw < 0.66, 0.0, 0.5)).view(1, -1, 1, 1)

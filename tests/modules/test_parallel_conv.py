@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from modules import parallel_conv
+from modules.lean_conv import used_channels
 from modules.norm import Norm
 from modules.parallel_conv import ParallelConv, draw_shares
 from tests.helpers import NORMS, randomise_
@@ -131,8 +132,8 @@ def test_a_single_branch_cannot_be_frozen():
 
 def test_shares_are_thirds():
     torch.manual_seed(0)
-    shares = draw_shares(60_000, torch.device("cpu"), torch.float64)
-    assert shares.shape == (1, 60_000, 1, 1) and shares.dtype == torch.float64
+    shares = draw_shares(60_000, torch.device("cpu"))
+    assert shares.shape == (1, 60_000, 1, 1)
     frequencies = {value: float((shares == value).double().mean()) for value in (1.0, 0.0, 0.5)}
     # r < 0.33 -> (2, 0), r < 0.66 -> (0, 2), else (1, 1); standard deviation of a frequency: 0.002
     assert frequencies == pytest.approx({1.0: 0.33, 0.0: 0.33, 0.5: 0.34}, abs=0.01)
@@ -177,6 +178,35 @@ def test_each_training_pass_draws_anew_per_channel(form):
     assert {choice for draw in seen for choice in draw} == {0, 1, 2}
 
 
+def everything(site: ParallelConv, y: Tensor, x: Tensor) -> list[Tensor]:
+    """Output, gradients of the input and of all that trains, and statistics."""
+    weights = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))
+    trained = [parameter for parameter in site.parameters() if parameter.requires_grad]
+    return [y, *torch.autograd.grad((y * weights).sum(), [x, *trained]), *site.buffers()]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("form", ["dual", "frozen"])
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 6}, {"activation": False}], ids=str)
+def test_channels_that_nobody_uses_are_left_out_of_products_and_not_of_results(monkeypatch, options, form, norm):
+    settings = {"norm": norm, "branches": 2, "drop_path": True} | options
+    site = randomise_(ParallelConv(20, 128, 3, **settings), 1).double()
+    if form == "frozen":
+        site.freeze_merged_(copy.deepcopy(site))
+    site.to(memory_format=torch.channels_last).train()
+    x = torch.randn(3, 20, 9, 11, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    plain = copy.deepcopy(site)
+    torch.manual_seed(0)
+    share = draw_shares(128, x.device)
+    assert used_channels(share) is not None and used_channels(1 - share) is not None
+    monkeypatch.setattr(parallel_conv, "draw_shares", lambda *_: share)
+    kept = plain.conv(x) if plain.norm is None else plain.norm(plain.conv(x))
+    expected = share * kept + (1 - share) * plain.norm_new(plain.conv_new(x))
+    expected = leaky(expected) if site.activation else expected
+    for ours, wanted in zip(everything(site, site(x), x), everything(plain, expected, x), strict=True):
+        assert_close(ours, wanted, atol=1e-11, rtol=1e-11)
+
+
 @pytest.mark.parametrize(("training", "drop_path"), [(False, True), (False, False), (True, False)])
 def test_averages_without_random_weights(training, drop_path):
     site, x = build(drop_path=drop_path).train(training), batch()
@@ -201,5 +231,4 @@ def test_one_branch_draws_nothing(form):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_draws_on_the_device():
-    shares = draw_shares(8, torch.device("cuda"), torch.bfloat16)
-    assert shares.is_cuda and shares.dtype == torch.bfloat16
+    assert draw_shares(8, torch.device("cuda")).is_cuda

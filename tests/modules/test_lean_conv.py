@@ -1,13 +1,14 @@
-"""The dilated convolution of the head: PyTorch's own, whichever way its gradient is computed."""
+"""Convolutions that leave products with 0 out: the gradients are those of PyTorch's own."""
 
 from itertools import product
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from modules.atrous_conv import AtrousConv
+from modules.lean_conv import BLOCK, LeanConv, take_channels, used_channels
 
 C_IN, C_OUT = 5, 4
 # Map and dilation: taps that meet some padding, mostly padding, and nothing else; also in one direction alone.
@@ -23,10 +24,10 @@ CASES = [
 ]
 
 
-def pair(dilation: int, *, kernel_size: int = 3) -> tuple[AtrousConv, nn.Conv2d]:
+def pair(dilation: int, *, kernel_size: int = 3) -> tuple[LeanConv, nn.Conv2d]:
     """Ours, and the stock one with the same weights, in float64."""
     torch.manual_seed(0)
-    ours = AtrousConv(C_IN, C_OUT, kernel_size, dilation).double()
+    ours = LeanConv(C_IN, C_OUT, kernel_size, dilation=dilation).double()
     padding = dilation * (kernel_size // 2)
     stock = nn.Conv2d(C_IN, C_OUT, kernel_size, padding=padding, dilation=dilation, bias=False).double()
     stock.load_state_dict(ours.state_dict())
@@ -45,7 +46,7 @@ def run(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def tap_by_tap(y: Tensor) -> bool:
-    return "TapByTap" in type(y.grad_fn).__name__
+    return "LeanConv" in type(y.grad_fn).__name__
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -83,3 +84,37 @@ def test_mixed_precision_is_that_of_the_stock_convolution():
     for made, expected in zip(*results, strict=True):
         assert made.dtype == expected.dtype
         assert_close(made.float(), expected.float(), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 6])
+def test_gradients_of_the_channels_that_are_used(stride, dilation):
+    torch.manual_seed(0)
+    ours = LeanConv(C_IN, 40, 3, stride=stride, dilation=dilation).double()
+    x, used = batch((9, 11)), torch.arange(3, 19)
+    y = ours(x, used)
+    weights = torch.zeros_like(y)
+    weights[:, used] = torch.randn_like(weights[:, used])
+    expected = F.conv2d(x, ours.weight, None, stride, dilation, dilation)
+    assert torch.equal(y, expected)
+    found = torch.autograd.grad((y * weights).sum(), (x, ours.weight))
+    for made, wanted in zip(found, torch.autograd.grad((expected * weights).sum(), (x, ours.weight)), strict=True):
+        assert_close(made, wanted, rtol=1e-12, atol=1e-12)
+    assert_close(ours.only(x, used), expected[:, used], rtol=1e-12, atol=1e-12)
+
+
+def test_which_channels_are_used():
+    weights = torch.zeros(1, 64, 1, 1)
+    weights[0, [5, 17, 63]] = torch.tensor([1.0, 0.5, 0.5])[:, None, None]
+    used = used_channels(weights)
+    assert len(used) == BLOCK and {5, 17, 63} <= set(used.tolist()) and used.tolist() == sorted(set(used.tolist()))
+    weights[0, :49] = 1
+    assert used_channels(weights) is None  # 50 of 64 are all of four blocks
+    assert used_channels(torch.zeros(64)).numel() == 0
+
+
+def test_taking_channels():
+    x = torch.randn(2, 6, 3, 5)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        taken = take_channels(x.contiguous(memory_format=layout), torch.tensor([1, 4]))
+        assert torch.equal(taken, x[:, [1, 4]]) and taken.is_contiguous(memory_format=torch.channels_last)
