@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules import compiled_norm
+from modules.synced_norm import SyncedNorm
 from utils.distributed import differentiable_sum, world_size
 
 EPS = 1e-5
@@ -86,12 +87,8 @@ class Norm(nn.Module):
     def _forward_over_processes(self, x: Tensor) -> Tensor:
         """Training forward with the statistics of all processes; gradients flow through them."""
         if x.is_cuda:
-            # Torch's own kernels; the module around them cannot take |gamma| + eps.
-            from torch.nn.modules._functions import SyncBatchNorm
-
-            group = torch.distributed.group.WORLD
             tensors = (x, self.scale(), self.bias, self.running_mean, self.running_var)
-            return SyncBatchNorm.apply(*tensors, EPS, MOMENTUM, group, world_size())
+            return SyncedNorm.apply(*tensors, EPS, MOMENTUM)
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         count = x.new_tensor([x.numel() / x.shape[1]], dtype=values.dtype)
         total = differentiable_sum(torch.cat([values.sum((0, 2, 3)), count]))
