@@ -119,8 +119,9 @@ def _channel(difference: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor
 
 def _sums_of_three_channels(x: Tensor) -> Tensor:
     sums = x.clone()
-    sums[:, 1:] += x[:, :-1]
-    sums[:, :-1] += x[:, 1:]
+    # Not +=, which copies the slice onto itself in the end.
+    sums[:, 1:].add_(x[:, :-1])
+    sums[:, :-1].add_(x[:, 1:])
     return sums
 
 

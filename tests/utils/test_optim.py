@@ -1,5 +1,7 @@
 """The optimiser's groups, and the learning rate of every iteration (SPEC 7)."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import nn
@@ -130,6 +132,29 @@ def test_steps_equal_sgd_by_hand():
         w = w - 0.2 * (gradient + 0.9 * v)
         optimizer.step()
     torch.testing.assert_close(weight.detach().double(), w, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_an_update_is_that_of_torch_however_weights_and_gradients_lie(momentum):
+    """To the last bit; one that is not finite is left out."""
+    layouts = (torch.contiguous_format, torch.channels_last)
+    start = [torch.randn(shape) for shape in ((37, 5, 3, 3), (16, 8, 3, 3), (9, 4, 1, 1))]
+    results = []
+    for layout, of_gradient in [(layouts[0], None), *product(layouts, layouts)]:
+        weights = [nn.Parameter(weight.clone(memory_format=layout)) for weight in start]
+        optimizer = build_optimizer({"body": Group(weights)}, OptimConfig(momentum=momentum, weight_decay=0.01), 0.1)
+        random = torch.Generator().manual_seed(1)
+        for number in range(4):
+            for weight in weights:
+                gradient = torch.randn(weight.shape, generator=random)
+                weight.grad = gradient.contiguous(memory_format=of_gradient or layout)
+            optimizer.found_inf = torch.tensor(float(number == 2))
+            # First without what is ours.
+            optimizer.step() if of_gradient else torch.optim.SGD.step(optimizer)
+        results.append([weight.detach() for weight in weights])
+    assert not torch.equal(results[0][0], start[0])
+    for other in results[1:]:
+        assert all(map(torch.equal, other, results[0]))
 
 
 def test_a_state_is_resumed_though_it_lies_otherwise_in_memory():
