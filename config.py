@@ -203,6 +203,10 @@ class RunConfig(Checked):
     debug: bool = option(False, "log more")
     profile: int = option(0, "trace this many iterations of each step and log what took longest", least=0)
     compile: bool = option(False, "compile the networks with torch.compile: minutes at the start; no gain on CPUs")
+    checkpoint_blocks: bool = option(
+        False,
+        "save memory: keep only the inputs of the body's blocks, and compute these again in the backward pass",
+    )
     print_interval: int = option(10, "iterations between two loss figures on screen and in TensorBoard", least=1)
     val_interval: int = option(15, "epochs between two validations; the last epoch always has one", least=1)
     ckpt_interval: int = option(
@@ -214,6 +218,8 @@ class RunConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(self.save_minutes > 0, "save_minutes", "above 0")
+        if self.compile and self.checkpoint_blocks:
+            raise UserError("--compile with --checkpoint_blocks: the compiler breaks off there; leave one of them out")
         if self.ckpt and (len(self.step) > 1 or "all" in self.step):
             raise UserError(f"--ckpt {self.ckpt} is the checkpoint of one step; name that step: --step N")
 

@@ -78,6 +78,7 @@ class Trainer:
             require_two_values(config.model, config.data.batch_size, dist.world_size)
         self.precision = Precision(dist.device, mixed=config.opt_level == "O1")
         student.place_(dist.device, self.precision.activations)
+        student.body.checkpoint_blocks = config.checkpoint_blocks
         method.to(dist.device, memory_format=student.layout)
         if teacher is not None:
             teacher.to(dist.device).share_frozen_(student)

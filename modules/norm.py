@@ -3,6 +3,9 @@
 `iabn_sync` and `iabn` scale by |gamma| + eps as InPlaceABN does, `abn` and `std` by gamma (SPEC 3).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +17,20 @@ from utils.distributed import differentiable_sum, world_size
 EPS = 1e-5
 MOMENTUM = 0.1
 LEAKY_SLOPE = 0.01
+
+
+_momentum = MOMENTUM  # of all norms; not of a thread, for a GPU's backward pass has one of its own
+
+
+@contextmanager
+def statistics_kept() -> Iterator[None]:
+    """Within it no norm changes its running statistics: where a forward pass is done a second time."""
+    global _momentum
+    before, _momentum = _momentum, 0.0
+    try:
+        yield
+    finally:
+        _momentum = before
 
 
 def leaky_relu_(x: Tensor) -> Tensor:
@@ -75,12 +92,12 @@ class Norm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         over_processes = self.synchronised and self.training and world_size() > 1
         if self.absolute and compiled_norm.serves(x):
-            return compiled_norm.apply(self, x, over_processes, EPS, MOMENTUM, LEAKY_SLOPE)
+            return compiled_norm.apply(self, x, over_processes, EPS, _momentum, LEAKY_SLOPE)
         if over_processes:
             y = self._forward_over_processes(x)
         else:
             y = F.batch_norm(
-                x, self.running_mean, self.running_var, self.scale(), self.bias, self.training, MOMENTUM, EPS
+                x, self.running_mean, self.running_var, self.scale(), self.bias, self.training, _momentum, EPS
             )
         return leaky_relu_(y) if self.activation else y
 
@@ -88,7 +105,7 @@ class Norm(nn.Module):
         """Training forward with the statistics of all processes; gradients flow through them."""
         if x.is_cuda:
             tensors = (x, self.scale(), self.bias, self.running_mean, self.running_var)
-            return SyncedNorm.apply(*tensors, EPS, MOMENTUM)
+            return SyncedNorm.apply(*tensors, EPS, _momentum)
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         count = x.new_tensor([x.numel() / x.shape[1]], dtype=values.dtype)
         total = differentiable_sum(torch.cat([values.sum((0, 2, 3)), count]))
@@ -97,8 +114,8 @@ class Norm(nn.Module):
         centred = values - mean[:, None, None]
         var = differentiable_sum(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
-            self.running_mean.lerp_(mean, MOMENTUM)
-            self.running_var.lerp_(var * count / (count - 1), MOMENTUM)
+            self.running_mean.lerp_(mean, _momentum)
+            self.running_var.lerp_(var * count / (count - 1), _momentum)
         factor = self.scale() * torch.rsqrt(var + EPS)
         return torch.addcmul(self.bias[:, None, None], centred, factor[:, None, None]).to(x.dtype)
 

@@ -1,9 +1,13 @@
 """ResNet bodies whose 3x3 convolutions may have two branches (SPEC 3)."""
 
+from contextlib import nullcontext
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from modules.norm import Norm, fold, leaky_relu_, set_kernel_
+from modules.norm import Norm, fold, leaky_relu_, set_kernel_, statistics_kept
 from modules.parallel_conv import ParallelConv
 
 STRIDES = {32: (1, 2, 2, 2), 16: (1, 2, 2, 1), 8: (1, 2, 1, 1)}
@@ -117,10 +121,19 @@ class ResNet(nn.Module):
                 in_channels = channels * block.expansion
             self.add_module(f"layer{stage + 1}", layer)
         self.out_channels = in_channels
+        self.checkpoint_blocks = False
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         x = F.max_pool2d(self.stem(x), 3, stride=2, padding=1)
         features = {}
         for name in ("layer1", "layer2", "layer3", "layer4"):
-            x = features[name] = getattr(self, name)(x)
+            for block in getattr(self, name):
+                x = _recomputed(block, x) if self.checkpoint_blocks and torch.is_grad_enabled() else block(x)
+            features[name] = x
         return features
+
+
+def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
+    """block(x), of which only `x` is kept for the backward pass; there it is computed once more, with the same random
+    numbers."""
+    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), statistics_kept()))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import gradients, harness
+from benchmarks import gradients, harness, roofline
 from benchmarks.iteration import check_rcil
 from benchmarks.networks import make_obvious
 from benchmarks.obvious.data import map_labels
@@ -67,3 +67,32 @@ def test_gradients_shows_every_term_and_leaves_the_run_alone(trained: Workplace,
         norms = [float(line.split()[2]) for line in said.splitlines() if line.split()[0] == term]
         assert len(norms) == 2 and min(norms) > 0
     assert {path: path.stat().st_mtime_ns for path in trained.folder.rglob("*")} == before
+
+
+def test_operations_bytes_and_memory_are_counted_on_meta_tensors():
+    conv, relu = torch.nn.Conv2d(3, 8, 3, bias=False, device="meta"), torch.nn.ReLU()
+    images = torch.empty(2, 3, 10, 10, device="meta")
+    with roofline.Trace() as counted, torch.no_grad():
+        counted.part = "first"
+        y = conv(images)
+        y = relu(y)
+    (first, second) = counted.operators
+    size = 4 * 2 * 8 * 8 * 8
+    assert (first.part, first.operations, first.half) == ("first", 2 * 2 * 8 * 8 * 8 * 3 * 9, False)
+    assert first.bytes == 4 * (2 * 3 * 10 * 10 + 8 * 3 * 9) + size
+    assert (second.operations, second.bytes) == (0, 2 * size)
+    assert (counted.peak, counted.alive) == (2 * size, size)  # the output of the convolution is let go
+    del y
+    assert counted.alive == 0
+    card = roofline.Card(bf16=100.0, fp32=10.0, bandwidth=1000.0)
+    assert second.seconds(card) == 2 * size / 1000 and first.seconds(card) == first.operations / 10
+
+
+def test_autocast_is_imitated_on_meta_tensors():
+    conv, images = torch.nn.Conv2d(3, 8, 3, device="meta"), torch.empty(2, 3, 10, 10, device="meta")
+    with roofline.Autocast("meta"):
+        assert conv(images).dtype == torch.bfloat16
+        with roofline.Autocast("meta", enabled=False):
+            assert conv(images).dtype == torch.float32
+        assert (images + images).dtype == torch.float32
+    assert conv(images).dtype == torch.float32

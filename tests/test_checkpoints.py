@@ -108,7 +108,7 @@ FREE = {
     "where things lie": "name date checkpoint step_ckpt ckpt logdir results_dir data_root",
     "what is done, not how": "step test resume debug profile visualize latex wandb sample_num skip_bad_batches",
     "when": "print_interval val_interval ckpt_interval save_minutes",
-    "how fast": "num_workers compile deterministic",
+    "how fast": "num_workers compile deterministic checkpoint_blocks",
     "scores": "crop_val resize_size ignore_test_bg pooling domain_test",
     "the training images, which have a digest of their own": "test_on_val val_on_trainset cross_val",
     "compared by its pictures, where the method trains on such": "aux_root",

@@ -304,6 +304,12 @@ def test_a_compiled_run_is_the_same_run(trained: Workplace, workplace: Workplace
     assert_same(load(workplace.checkpoint(1)), load(trained.checkpoint(1)))
 
 
+def test_a_run_that_computes_blocks_twice_is_the_same_run(trained: Workplace, workplace: Workplace):
+    workplace.take_checkpoints(trained, 0)
+    assert workplace.run("--step", 1, "--checkpoint_blocks", "--no_visualize") == 0
+    assert_same(load(workplace.checkpoint(1)), load(trained.checkpoint(1)))
+
+
 def test_a_profile_lies_with_the_logs_and_changes_nothing(
     trained: Workplace, workplace: Workplace, capsys: pytest.CaptureFixture
 ):

@@ -1,5 +1,7 @@
 """The ResNets: strides, dilations and activations as SPEC 3 gives them. What any body promises: test_backbones.py."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -126,3 +128,24 @@ def test_features_are_what_the_next_stage_read(backbone: str):
         before = getattr(body, name)(before.clone())
         assert_close(made, before, atol=0, rtol=0)
         assert (made < 0).any() and made.min() > -0.05 * made.max()
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+def test_blocks_that_are_computed_twice_change_nothing_and_keep_less(branches: int):
+    """Random channel weights are drawn once, and running statistics move once."""
+    first = randomise_(body_of("resnet26", branches=branches, width=16), 1).train()
+    images, results = torch.randn(2, 3, 64, 64), []
+    for twice in (False, True):
+        body, kept = copy.deepcopy(first), []
+        body.checkpoint_blocks = twice
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.nbytes) or x, lambda x: x):
+            loss = sum(features.square().mean() for features in body(images).values())
+        held = sum(kept)
+        loss.backward()
+        gradients = [parameter.grad for parameter in body.parameters() if parameter.grad is not None]
+        results.append((held, [loss.detach(), *gradients, *body.buffers(), torch.rand(3)]))
+    (held, expected), (held_twice, found) = results
+    assert len(found) == len(expected) and all(map(torch.equal, found, expected))
+    assert not torch.equal(first.stem.norm.running_mean, body.stem.norm.running_mean)
+    assert held_twice < held / 2
