@@ -1,10 +1,12 @@
 """The obvious formulation that the benchmarks compare with computes what the project computes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import gradients, harness, roofline
+from benchmarks import gpu_acceptance, gradients, harness, roofline
 from benchmarks.iteration import check_rcil
 from benchmarks.networks import make_obvious
 from benchmarks.obvious.data import map_labels
@@ -96,3 +98,20 @@ def test_autocast_is_imitated_on_meta_tensors():
             assert conv(images).dtype == torch.float32
         assert (images + images).dtype == torch.float32
     assert conv(images).dtype == torch.float32
+
+
+def test_the_acceptance_of_a_gpu_runs_dry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """All parts but the slow ones, which start runs and tests of their own."""
+    only = ["parity", "waits", "group", "cube", "speed"]
+    monkeypatch.setattr("sys.argv", ["gpu_acceptance", "--dry", "--only", *only, "--out", str(tmp_path)])
+    assert gpu_acceptance.main() == 0
+    lines = (tmp_path / "gpu_acceptance.md").read_text().splitlines()
+    assert len(lines) == 14 and all(line.endswith("| pass |") for line in lines[4:])
+
+
+def test_a_part_that_fails_is_told_and_the_next_ones_are_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("sys.argv", ["gpu_acceptance", "--dry", "--only", "group", "cube", "--out", str(tmp_path)])
+    monkeypatch.setattr(torch.distributed, "HashStore", lambda: 1 / 0)
+    assert gpu_acceptance.main() == 1
+    lines = (tmp_path / "gpu_acceptance.md").read_text().splitlines()
+    assert [line.endswith("| **fail** |") for line in lines[4:]] == [True, False, False]
