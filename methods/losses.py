@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.by_samples import by_samples
 from methods.pooled_cube import at_least_float32
 from utils.constants import IGNORE_INDEX
 from utils.distributed import all_reduce_sum, world_size
 
 
+@by_samples
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Plain cross entropy, mean over pixels."""
     if torch.are_deterministic_algorithms_enabled():
@@ -26,6 +28,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return total / labels.numel()
 
 
+@by_samples
 def adaptive_cross_entropy(logits: Tensor, labels: Tensor, factors: Tensor) -> Tensor:
     """As `cross_entropy`; every pixel of an image counts `factors` (B,) times (PLOP, arXiv 2011.11390, eq. 10)."""
     return (_pixel_losses(logits, labels).sum((1, 2)) * factors).sum() / labels.numel()
@@ -42,6 +45,7 @@ def _pixel_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.logsumexp(1) - chosen) * kept
 
 
+@by_samples
 def entropy(logits: Tensor) -> Tensor:
     """Entropy of the softmax, mean over all pixels."""
     logits = at_least_float32(logits)
@@ -49,6 +53,7 @@ def entropy(logits: Tensor) -> Tensor:
     return (logits.logsumexp(1) - (logits.softmax(1) * logits).sum(1)).mean()
 
 
+@by_samples
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """One classifier per class, each for itself: summed over classes, mean over pixels (LwF-MC, METHODS 3)."""
     logits = at_least_float32(logits)
@@ -62,6 +67,7 @@ def valid_binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return mean_over_all(total, labels != IGNORE_INDEX)
 
 
+@by_samples
 def binary_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """What the teacher says of each old class, taken for its truth (LwF-MC, METHODS 3).
 
@@ -74,6 +80,7 @@ def binary_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
     return total * num_old / old_logits.numel()
 
 
+@by_samples
 def foreground_binary_cross_entropy(logits: Tensor, labels: Tensor, num_old: int, pos_weight: float) -> Tensor:
     """One classifier per new class, each for itself, and none for the background (METHODS2 17).
 
@@ -95,6 +102,7 @@ def negative_binary_cross_entropy(logits: Tensor) -> Tensor:
     return F.softplus(at_least_float32(logits)).mean()
 
 
+@by_samples
 def disjoint_binary_cross_entropy(
     student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, true_background: bool
 ) -> Tensor:
@@ -114,6 +122,7 @@ def mean_squared_difference(teacher: Tensor, student: Tensor) -> Tensor:
     return F.mse_loss(at_least_float32(student), at_least_float32(teacher))
 
 
+@by_samples
 def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old: int) -> Tensor:
     """Cross entropy in which background means "background or any old class" (MiB, arXiv 2002.00718, eq. 5).
 
@@ -133,6 +142,7 @@ def distillation(student_logits: Tensor, teacher_logits: Tensor, alpha: float = 
     return unbiased_distillation(_split(student_logits, teacher_logits.shape[1])[0], teacher_logits, alpha)
 
 
+@by_samples
 def unbiased_distillation(student_logits: Tensor, teacher_logits: Tensor, alpha: float = 1.0) -> Tensor:
     """Distillation in which the student's background takes in its new classes (MiB, eq. 8 and 9).
 
