@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -227,6 +226,8 @@ def _enlargement(shape: tuple[int, int]) -> int:
 
 def _heat(values: np.ndarray) -> np.ndarray:
     """Colours, uint8 with an axis of 3 more, of values in 0..1: from dark blue to yellow, evenly to the eye."""
+    from matplotlib import colormaps  # see metrics/report.py
+
     return colormaps["viridis"](values, bytes=True)[..., :3]
 
 

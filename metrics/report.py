@@ -12,7 +12,6 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from config import RunConfig, options_of
-from metrics.figures import confusion_figure, curve
 from metrics.pictures import DrawnSample, draw_samples, draw_strip, read_history, save_picture, save_samples
 from metrics.results import Journal, Row, plain, read_journal, read_rows, results_of, rows_to_extend, write_row
 from metrics.scores import Scores, present_mean
@@ -147,6 +146,8 @@ class Reporter:
             self.writer.add_scalar(f"test/{titles.get(name, name)}", value, step)
         self.writer.add_text("test/classes", classes_grid(scores, names).markdown(), step)
         if self.pictures:
+            from metrics.figures import confusion_figure  # only who draws waits a second for matplotlib
+
             self.writer.add_figure("test/confusion", confusion_figure(scores.matrix, names), step)
         groups = {"old": present_mean(scores.per_class[:num_old]), "new": present_mean(scores.per_class[num_old:])}
         self.journal.drop(lambda event: event["event"] == "test" and event.get("step") == step)
@@ -190,6 +191,8 @@ class Reporter:
         log.info(f"results      {self.results}, journal {self.journal.path.name}")
         log.info(f"TensorBoard  tensorboard --logdir {self.folder}")
         if self.pictures:
+            from metrics.figures import curve
+
             path = self.folder / "pictures" / f"{rows[0].measure.overall.lower()}.png"
             curve(path, {self.folder.name: [rows]}, self.num_first)
             log.info(f"pictures     {path.parent}")
