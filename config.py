@@ -203,6 +203,11 @@ class RunConfig(Checked):
     debug: bool = option(False, "log more")
     profile: int = option(0, "trace this many iterations of each step and log what took longest", least=0)
     compile: bool = option(False, "compile the networks with torch.compile: minutes at the start; no gain on CPUs")
+    accumulate: int = option(
+        1,
+        "parts of a batch that go through the networks one by one: less memory; each has its own batch statistics",
+        least=1,
+    )
     checkpoint_blocks: bool = option(
         False,
         "save memory: keep only the inputs of the body's blocks, and compute these again in the backward pass",

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ class Trainer:
                 f"nothing to {config.method_name}; go on with SSUL, or name another file with --step_ckpt"
             )
         if self.phases:
-            require_two_values(config.model, config.data.batch_size, dist.world_size)
+            self._require_parts()
         self.precision = Precision(dist.device, mixed=config.opt_level == "O1")
         student.place_(dist.device, self.precision.activations)
         student.body.checkpoint_blocks = config.checkpoint_blocks
@@ -95,6 +96,20 @@ class Trainer:
         self.updater: Updater | None = None  # where nothing trains
         self._begin_phase()
         self.model = self._wrapped()
+
+    def _require_parts(self) -> None:
+        """UserError unless a batch can be seen in `--accumulate` parts, and each is large enough for the norms."""
+        count, size = self.config.accumulate, self.config.data.batch_size
+        if size % count:
+            raise UserError(f"--accumulate {count}: choose a number that divides --batch_size {size}")
+        if count > 1 and not self.method.by_image:
+            raise UserError(
+                f"--accumulate {count}: {self.config.method_name} compares the images of a batch with each other, and "
+                "must see all at once; save memory with --checkpoint_blocks"
+            )
+        if count > 1 and size // count < 2:
+            raise UserError(f"--accumulate {count}: each part of --batch_size {size} needs two images or more")
+        require_two_values(self.config.model, size, self.dist.world_size)
 
     def _begin_phase(self) -> None:
         """A new optimiser, and a schedule over all epochs; neither where nothing trains."""
@@ -193,7 +208,7 @@ class Trainer:
         for batch in bar:
             batch = placed(batch, self.dist.device)
             self.updater.clear()
-            self.meter.add(self.updater.update(self.model(batch), penalties))
+            self.meter.add(self.updater.update(self._losses(batch), penalties))
             self.iteration += 1
             means = {}
             if self.iteration % self.config.print_interval == 0 or self.iteration == len(self.batches):
@@ -204,6 +219,15 @@ class Trainer:
         self.has_just_begun = False
         # Norms that do not look at their peers hold statistics of their own: those of the first process count.
         broadcast_buffers(self.student)
+
+    def _losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        """The losses of each part of a batch, as shares of their sum. Gradients meet those of peers in the last one."""
+        count = self.config.accumulate
+        for number, part in enumerate(batch.parts(count), 1):
+            alone = number < count and isinstance(self.model, DistributedDataParallel)
+            with self.model.no_sync() if alone else nullcontext():
+                losses = self.model(part)
+                yield losses if count == 1 else {name: loss / count for name, loss in losses.items()}
 
     def finish(self, load_previous: Callable[[], SegmentationNet | None]) -> None:
         """Let the method act after the last epoch, once: not again where the run is resumed after it."""

@@ -32,6 +32,11 @@ class Batch(NamedTuple):
     saliency: Tensor | None = None  # (B, H, W) bool, where the method asks for it: what stands out
     auxiliary: Tensor | None = None  # as `images`, in the phases of Method.auxiliary: as many, without labels
 
+    def parts(self, count: int) -> "list[Batch]":
+        """The same images in `count` batches, all of one size."""
+        chunks = ([None] * count if of_all is None else of_all.chunk(count) for of_all in self)
+        return [Batch(*part) for part in zip(*chunks, strict=True)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig(FeatureConfig, Checked):
@@ -97,6 +102,9 @@ class Method(nn.Module):
     memory_rule: ClassVar[MemoryRule | None] = None
     """How it keeps images of earlier steps where these have a background, in which it says of what it is `confident`.
     Without one it keeps none there. Whole images all methods keep in one way: see `rule`."""
+    by_image: ClassVar[bool] = False
+    """Whether each of its losses is a mean over the images of a batch, so that a batch may be seen in parts
+    (`--accumulate`)."""
     knows_unknown: ClassVar[bool] = False
     """Whether it trains the classifier of the unknown, which a network may have."""
 

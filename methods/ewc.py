@@ -30,6 +30,7 @@ class EWC(ImportanceMethod):
 
     Config = EWCConfig
     serves = ("classes", "domains", "images")
+    by_image = True
     carries: ClassVar = ("fisher",)
 
     def start(self, old: Weights) -> None:

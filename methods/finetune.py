@@ -18,6 +18,7 @@ class FT(Method):
 
     Config = MethodConfig
     serves = ("classes", "domains", "images")
+    by_image = True
 
     @property
     def needs_teacher(self) -> bool:

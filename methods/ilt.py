@@ -31,6 +31,7 @@ class ILT(Method):
 
     Config = ILTConfig
     serves = ("classes", "domains", "images")
+    by_image = True
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
         """{"ce", "kd", "de"}, those that apply."""

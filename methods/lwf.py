@@ -30,6 +30,7 @@ class LWF(Method):
 
     Config = LWFConfig
     serves = ("classes", "domains", "images")
+    by_image = True
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
         """{"ce", "kd"}, those that apply."""

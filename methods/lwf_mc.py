@@ -32,6 +32,7 @@ class LWFMC(Method):
 
     Config = LWFMCConfig
     serves = ("classes", "domains", "images")
+    by_image = True
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
         """{"bce", "kd"}, those that apply."""

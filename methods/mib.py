@@ -37,6 +37,7 @@ class MiB(Method):
 
     Config = MiBConfig
     serves = ("classes", "domains", "images")
+    by_image = True
 
     def losses(self, batch: Batch, student: SegOutput, teacher: SegOutput | None) -> dict[str, Tensor]:
         """{"ce", "kd"}, those that apply."""

@@ -27,6 +27,7 @@ class PI(ImportanceMethod):
 
     Config = ImportanceConfig
     serves = ("classes", "domains", "images")
+    by_image = True
     carries: ClassVar = ("path_score",)
 
     def start(self, old: Weights) -> None:

@@ -67,6 +67,7 @@ class PLOP(Method):
 
     Config = PLOPConfig
     serves = ("classes", "domains", "images")
+    by_image = True
 
     def __init__(self, config: PLOPConfig, step: Step) -> None:
         super().__init__(config, step)

@@ -68,6 +68,7 @@ class RCIL(Method):
 
     Config = RCILConfig
     serves = ("classes", "domains", "images")
+    by_image = True
 
     def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
         """Steps >= 1: what both branches of `previous` learnt is merged and frozen, beside the branch that trains."""

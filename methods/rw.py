@@ -32,6 +32,7 @@ class RW(EWC):
 
     Config = RWConfig
     serves = ("classes", "domains", "images")
+    by_image = True
     carries: ClassVar = ("fisher", "score")
 
     def start(self, old: Weights) -> None:

@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from config import DataConfig, OptimConfig, RunConfig
 from dataset.transform import normalise
 from methods import METHODS
 from methods.base import Batch, Method
-from segmentation_module import SegmentationNet, SegOutput, build_network, build_student
-from tests.helpers import ALONE, data_of, small_config, small_network, task_of
+from segmentation_module import SegmentationNet, SegOutput, build_network, build_student, freeze_parts_
+from tests.helpers import ALONE, data_of, run_processes, small_config, small_network, task_of
 from tests.methods.probe import Probe
 from tests.trainers import InMemory, through_file, trainer_of
 from tests.workplace import assert_same
 from train import Trainer, evaluate, predict_samples
 from utils.constants import IGNORE_INDEX
+from utils.distributed import Dist
 from utils.errors import NonFiniteError, UserError
 
 STEPS = task_of("voc", "15-1").steps
@@ -153,6 +155,59 @@ def test_no_iteration_waits_for_the_device(name: str):
         assert not waits.seen
         (means,) = epoch  # what would have been noticed
         assert waits.seen and means
+
+
+def after_two_updates(name: str, parts: int, dist: Dist = ALONE) -> list[Tensor]:
+    """The losses of step 1, and all weights, where batches are seen in parts; norms and branches are still."""
+    weights = small_network(branches=1, classes_per_head=(16,)).named_parameters()
+    carried = {
+        f"{entry}.{key.replace('.', '/')}": torch.ones_like(weight)
+        for key, weight in weights
+        for entry in getattr(METHODS[name], "carries", ())
+    }
+    batches = InMemory(17, size=8, dist=dist)
+    options = {"inherited": carried, "optim": CONSTANT, "model": small_config(drop_path=False), "accumulate": parts}
+    options["data"] = DataConfig(batch_size=8 // dist.world_size)
+    trainer = trainer_of(METHODS[name], STEPS[1], batches, dist=dist, dtype=torch.float64, **options)
+    freeze_parts_(trainer.student, body=False, norms=True)
+    trainer.model = trainer._wrapped()
+    trainer.begin()
+    losses = [torch.tensor([*means.values()]) for means in trainer.train_epoch()]
+    return [*losses, *(parameter.detach().clone() for parameter in trainer.student.parameters())]
+
+
+IN_PARTS = [name for name, method in METHODS.items() if method.by_image]
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_a_batch_in_parts_gives_the_update_of_the_whole(name: str):
+    whole = after_two_updates(name, 1)
+    for parts in (2, 4):
+        assert_close(after_two_updates(name, parts), whole, rtol=1e-6, atol=1e-9)
+    assert not torch.equal(whole[0], whole[1])
+
+
+def in_two_processes(rank: int, folder: Path) -> list[Tensor]:
+    return after_two_updates("RCIL", 2, Dist(rank=rank, world_size=2, device=torch.device("cpu")))
+
+
+def test_two_processes_that_see_their_batches_in_parts_equal_one(tmp_path: Path):
+    whole = after_two_updates("RCIL", 1)
+    for made in run_processes(in_two_processes, tmp_path):
+        assert_close(made, whole, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "message"),
+    [
+        ("SDR", 2, "--accumulate 2: SDR compares the images of a batch with each other, .* --checkpoint_blocks"),
+        ("RCIL", 3, "--accumulate 3: choose a number that divides --batch_size 4"),
+        ("RCIL", 4, "--accumulate 4: each part of --batch_size 4 needs two images or more"),
+    ],
+)
+def test_parts_that_cannot_be(name: str, parts: int, message: str):
+    with pytest.raises(UserError, match=message):
+        trainer_of(METHODS[name], STEPS[0], InMemory(16), accumulate=parts, method_name=name)
 
 
 @pytest.fixture(scope="module")

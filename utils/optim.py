@@ -1,7 +1,7 @@
 """One update of the weights against a sum of losses: SGD, learning rate, precision (SPEC 7)."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any, NamedTuple
@@ -201,18 +201,19 @@ class Updater:
         self._kept = [buffer.clone() for buffer in self.undo]
 
     def update(
-        self, losses: dict[str, Tensor], penalties: Callable[[], dict[str, Tensor]] | None = None
+        self, parts: Iterable[dict[str, Tensor]], penalties: Callable[[], dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor]:
-        """One update against the sum of `losses`.
+        """One update against the sum of all losses of all `parts`, whose graphs are let go one after another.
 
         `penalties` is called once the gradients are there, finite and not scaled; it may read them and add to them.
         Returns the terms of both by name, 0-d, and as "gradient" the norm of the gradient; none where losses are
         scaled, which may make it infinite once in a while.
         """
-        scaler = self.precision.scaler
-        total = sum(losses.values())
-        scaler.scale(total).backward()
-        finite, norm_before = total.detach().isfinite(), None
+        scaler, losses, norm_before = self.precision.scaler, {}, None
+        for of_part in parts:
+            scaler.scale(sum(of_part.values())).backward()
+            losses = {name: losses.get(name, 0) + value.detach() for name, value in of_part.items()}
+        finite = sum(losses.values()).isfinite()
         if penalties:
             scaler.unscale_(self.optimizer)
             if scaler.is_enabled() or self.undo:
