@@ -104,8 +104,8 @@ class Trainer:
             raise UserError(f"--accumulate {count}: choose a number that divides --batch_size {size}")
         if count > 1 and not self.method.by_image:
             raise UserError(
-                f"--accumulate {count}: {self.config.method_name} compares the images of a batch with each other, and "
-                "must see all at once; save memory with --checkpoint_blocks"
+                f"--accumulate {count}: the losses of {self.config.method_name} are no means over the images of a batch, "
+                "and must see all at once; save memory with --checkpoint_blocks"
             )
         if count > 1 and size // count < 2:
             raise UserError(f"--accumulate {count}: each part of --batch_size {size} needs two images or more")

@@ -68,6 +68,7 @@ class EWF(OnBase):
     Config = EWFOnMiB
     bases: ClassVar = {"MiB": EWFOnMiB, "PLOP": EWFOnPLOP}
     serves = ("classes", "images")
+    by_image = True
     reason = "its fusion weighs new classes against old ones, and there are no new ones"
 
     def shape(self, student: SegmentationNet, previous: SegmentationNet | None) -> None:
