@@ -104,7 +104,7 @@ class Trainer:
             raise UserError(f"--accumulate {count}: choose a number that divides --batch_size {size}")
         if count > 1 and not self.method.by_image:
             raise UserError(
-                f"--accumulate {count}: the losses of {self.config.method_name} are no means over the images of a batch, "
+                f"--accumulate {count}: losses of {self.config.method_name} are no means over the images of a batch, "
                 "and must see all at once; save memory with --checkpoint_blocks"
             )
         if count > 1 and size // count < 2:

@@ -200,7 +200,7 @@ def test_two_processes_that_see_their_batches_in_parts_equal_one(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "parts", "message"),
     [
-        ("SDR", 2, "--accumulate 2: the losses of SDR are no means .* --checkpoint_blocks"),
+        ("SDR", 2, "--accumulate 2: losses of SDR are no means .* --checkpoint_blocks"),
         ("RCIL", 3, "--accumulate 3: choose a number that divides --batch_size 4"),
         ("RCIL", 4, "--accumulate 4: each part of --batch_size 4 needs two images or more"),
     ],
