@@ -132,6 +132,8 @@ def draw_panel(
         steps = [row.step for row in seeds[0]]
         values = 100 * np.array([[figure_of(row) for row in rows] for rows in seeds])
         usual = {"color": COLOURS[index % len(COLOURS)], "linewidth": 2, "markersize": 5}
+        if index >= len(COLOURS):  # colours and markers begin anew
+            usual |= {"linestyle": ":", "markerfacecolor": "white"}
         grey = {"color": REFERENCE, "linewidth": 1.2, "markersize": 3, "linestyle": "--"}
         style = grey if run in references else usual
         axes.plot(steps, values.mean(0), label=run, marker=MARKERS[index % len(MARKERS)], clip_on=False, **style)

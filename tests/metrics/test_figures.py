@@ -60,3 +60,11 @@ def test_no_text_of_a_panel_lies_on_another():
     for one, other in combinations(boxes, 2):
         wide, high = min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0)
         assert wide <= 1 or high <= 4
+
+
+def test_no_two_runs_look_alike():
+    """Twenty runs: the second ten have the colours of the first."""
+    axes = Figure().add_subplot()
+    draw_panel(axes, curve_groups(21, 21)[0], {str(number): [ROWS] for number in range(20)})
+    looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines]
+    assert len(set(looks)) == 20
