@@ -194,6 +194,7 @@ class CheckpointStore:
             **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
             **of_one,
             "opt_level": config.opt_level,
+            "accumulate": config.accumulate,
             "random_seed": config.random_seed,
         }
 

@@ -1,7 +1,7 @@
 """A loss or a gradient that is not finite: the run says where, and keeps what is good; or leaves the batch out."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,13 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
     def spoilt(what: str, number: int) -> None:
         plain = Updater.update
 
-        def update(self: Updater, losses: dict[str, Tensor], penalties: object = None) -> dict[str, Tensor]:
+        def update(self: Updater, parts: Iterable[dict[str, Tensor]], penalties: object = None) -> dict[str, Tensor]:
+            (losses,) = parts
             if self.count + 1 == number:
                 # The root has a value at 0, and no slope.
                 addition = torch.nan if what == "loss" else (0 * self.weights[0]).sqrt().sum()
                 losses = losses | {"ce": losses["ce"] + addition}
-            return plain(self, losses, penalties)
+            return plain(self, [losses], penalties)
 
         monkeypatch.setattr(Updater, "update", update)
 

@@ -20,7 +20,7 @@ def test_bases_use_no_part_of_the_interface_that_is_not_passed_on():
     """The others would be silently left out."""
     for base in BASES.values():
         overridden = vars(base).keys() & vars(Method).keys() - {"__module__", "__doc__", "__init__"}
-        assert overridden <= {"Config", "serves", "before", "losses"}, base
+        assert overridden <= {"Config", "serves", "by_image", "before", "losses"}, base
 
 
 @each
