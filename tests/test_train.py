@@ -133,15 +133,17 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+def importances(name: str) -> dict[str, Tensor]:
+    """What the method `name` takes over from an untrained step 0 for each weight: ones; nothing for most methods."""
+    weights = small_network(branches=1, classes_per_head=(16,)).named_parameters()
+    entries = getattr(METHODS[name], "carries", ())
+    return {f"{entry}.{key.replace('.', '/')}": torch.ones_like(weight) for key, weight in weights for entry in entries}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_no_iteration_waits_for_the_device(name: str):
     """Of the last step that trains, but for those that report."""
-    weights = small_network(branches=1, classes_per_head=(16,)).named_parameters()
-    carried = {
-        f"{entry}.{key.replace('.', '/')}": torch.ones_like(weight)
-        for key, weight in weights
-        for entry in getattr(METHODS[name], "carries", ())
-    }
+    carried = importances(name)
     step = STEPS[1] if METHODS[name](METHODS[name].Config(), STEPS[1]).phases_of_step else STEPS[0]
     if step.number and not carried:  # what an untrained step 0 leaves
         first = trainer_of(METHODS[name], STEPS[0], InMemory(16))
@@ -161,12 +163,7 @@ def test_no_iteration_waits_for_the_device(name: str):
 
 def after_two_updates(name: str, parts: int, dist: Dist = ALONE) -> list[Tensor]:
     """The losses of step 1, and all weights, where batches are seen in parts; norms and branches are still."""
-    weights = small_network(branches=1, classes_per_head=(16,)).named_parameters()
-    carried = {
-        f"{entry}.{key.replace('.', '/')}": torch.ones_like(weight)
-        for key, weight in weights
-        for entry in getattr(METHODS[name], "carries", ())
-    }
+    carried = importances(name)
     batches = InMemory(17, size=8, dist=dist)
     options = {"inherited": carried, "optim": CONSTANT, "model": small_config(drop_path=False), "accumulate": parts}
     options["data"] = DataConfig(batch_size=8 // dist.world_size)
