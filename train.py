@@ -21,7 +21,7 @@ from metrics.meter import Fault, LossMeter
 from metrics.pictures import DrawnSample
 from metrics.scores import ConfusionMatrix
 from segmentation_module import SegmentationNet, require_two_values
-from utils.distributed import Dist, all_gather_state, broadcast_buffers
+from utils.distributed import LONGEST_SCAN, Dist, all_gather_state, barrier, broadcast_buffers, limit_patience
 from utils.errors import NonFiniteError, UserError, one_line
 from utils.log import log
 from utils.optim import GRADIENT, Precision, Updater, in_fp32, require_all_grouped
@@ -126,12 +126,14 @@ class Trainer:
     def _wrapped(self) -> nn.Module:
         """The objective as it is called in training; both networks compiled, where `--compile` asks for it."""
         if self.config.compile:
+            limit_patience(self.dist.device, LONGEST_SCAN)  # it takes minutes, and not as many for all
             self.student.compile()
             if self.teacher is not None:
                 self.teacher.compile()
         objective = Objective(self.student, self.teacher, self.method, self.precision)
         if self.dist.world_size == 1 or not self.phases:
             return objective
+        barrier()  # GPUs do not wait long for those that build their networks more slowly
         with warnings.catch_warnings():
             # Newer releases of torch warn of the old name, and have no other yet that leaves statistics alone.
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
@@ -343,6 +345,7 @@ class Trainer:
         self._seed(epoch)
         for batch in self._bar(self.batches.epoch(epoch), f"step {self.step} {title}"):
             yield placed(batch, self.dist.device)
+        barrier()  # some read faster than others, and what follows may sum over all on the GPUs, which do not wait long
 
     def _bar(self, batches: Iterable, title: str, start: int = 0) -> tqdm:
         options = {"unit": "it", "leave": False, "dynamic_ncols": True, "initial": start, "total": len(self.batches)}

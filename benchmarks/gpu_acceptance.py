@@ -31,11 +31,12 @@ from benchmarks import roofline
 from benchmarks.harness import machine, median_seconds, parser, report
 from benchmarks.kill_resume import BEGUN, command, outcome
 from benchmarks.networks import SMALL, make_batch, make_trainer, our_iteration
-from methods.pooled_cube import channel_cube_distance, spatial_cube_distance
+from methods import pooled_cube
+from methods.pooled_cube import reference
 from modules.norm import Norm
 from tools.make_shapes import make_shapes
 from train import Trainer, placed
-from utils.distributed import Dist
+from utils.distributed import PATIENCE, Dist, limit_patience
 from utils.files import atomic_write
 
 CPU = torch.device("cpu")
@@ -124,7 +125,12 @@ def group(on: Acceptance) -> None:
     """A real process group of one: the norm over processes, and DistributedDataParallel."""
     backend = "cpu:gloo,cuda:nccl" if on.device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    limit_patience(on.device, PATIENCE)
     try:
+        if on.device.type == "cuda":
+            kept = [dist.group.WORLD._get_backend(torch.device(name)).options._timeout for name in ("cuda", "cpu")]
+            shown = "GPUs, and CPUs, wait for their peers"
+            on.check(shown, ", ".join(map(str, kept)), kept[0] == PATIENCE < kept[1])
         norm = Norm(64, kind="iabn_sync", activation=False).to(on.device).train()
         x = torch.randn(4, 64, 32, 32, device=on.device).to(memory_format=torch.channels_last)
         with no_waits(on.device):
@@ -170,21 +176,34 @@ def speed(on: Acceptance) -> None:
 
 
 def cube(on: Acceptance) -> None:
-    """The pooled cube of a map against float64 on the CPU, in value and gradient, and how long it takes."""
-    torch.manual_seed(0)
-    difference = torch.randn(2, 16 if on.dry else 256, 32, 32, dtype=torch.float64)
+    """The pooled cube of each map of a later step: the kernel, and the form in PyTorch, against float64 on the CPU, in
+    value and gradient, and how long they take."""
+    kernel = pooled_cube.kernel_for(on.device)
+    on.check("pooled cube: a kernel serves", kernel is not None, kernel is not None or on.device.type != "cuda")
 
-    def both(x: Tensor) -> list[Tensor]:
-        x = x.clone().requires_grad_()
-        value = spatial_cube_distance(x, (4, 8, 12, 16, 20, 24)) + channel_cube_distance(x)
-        return [value.detach(), *torch.autograd.grad(value, x)]
+    def both(distances: Callable, teacher: Tensor, student: Tensor) -> list[Tensor]:
+        student = student.detach().requires_grad_()
+        value = sum(distances(teacher, student, (4, 8, 12, 16, 20, 24)))
+        return [value.detach(), *torch.autograd.grad(value, student)]
 
-    found, expected = both(difference.float().to(on.device)), both(difference)
-    errors = [float((a.double().cpu() - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
-    shown = ", ".join(f"{error:.1e}" for error in errors)
-    on.check("pooled cube: relative error of value and gradient", shown, max(errors) < 1e-4)
-    x = difference.float().to(on.device)
-    on.check("pooled cube: milliseconds", f"{1e3 * median_seconds(lambda: both(x), repeats=5):.2f}", True)
+    forms = {"in PyTorch": reference} | ({"kernel": kernel} if kernel else {})
+    sides = {32: 16} if on.dry else {128: 256, 64: 512, 32: 2048}
+    for side, channels in sides.items():
+        torch.manual_seed(0)
+        few = torch.randn(2, 2, 8, side, side)
+        many = torch.randn(2, 1 if on.dry else 24, channels, side, side).to(on.device, torch.bfloat16)
+        many = [map_.contiguous(memory_format=torch.channels_last) for map_ in many]
+        exact = both(reference, *few.double())
+        seconds = {}
+        for name, form in forms.items():
+            found = both(form, *few.to(on.device))
+            errors = [float((a.double().cpu() - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)]
+            shown = ", ".join(f"{error:.1e}" for error in errors)
+            said = f"pooled cube, maps of {side}, {name}"
+            on.check(f"{said}: relative error of value and gradient", shown, max(errors) < 1e-5)
+            seconds[name] = median_seconds(lambda form=form, many=many: both(form, *many), repeats=5)
+            passed = seconds[name] <= seconds["in PyTorch"]
+            on.check(f"{said}: milliseconds", f"{1e3 * seconds[name]:.2f}", passed)
 
 
 def resume(on: Acceptance) -> None:

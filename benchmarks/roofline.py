@@ -7,9 +7,12 @@ The iteration of run.py goes over meta tensors, which have shapes and no values,
 multiplications and additions, and the bytes that it reads and writes. On a card it takes at least the larger of
 operations / rate and bytes / bandwidth, by the data sheet; the sum over all operators is the bound. Memory is what lies
 there at once, weights and optimiser included; what CUDA, its libraries and fragments take comes on top. Autocast, which
-meta tensors do not have, is imitated: convolutions and products in bf16, all else in the precision that it gets.
+meta tensors do not have, is imitated: convolutions and products in bf16, all else in the precision that it gets. The
+kernels of methods/cube_kernel.py, where they are used, multiply in bf16, and read each map once. `--no_kernel` counts
+without them.
 """
 
+import math
 import sys
 import weakref
 from collections import Counter
@@ -28,6 +31,7 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.harness import parser, report
 from benchmarks.networks import make_batch, make_trainer, our_iteration
+from methods import cube_kernel
 from modules.norm import statistics_kept
 from tasks import Facts, get_task
 from train import Trainer
@@ -50,6 +54,20 @@ CARDS = {
 }
 META = Dist(rank=0, world_size=1, device=torch.device("meta"))
 TASKS = {"VOC 15-1": (21, "15-1"), "ADE20K 100-10": (151, "100-10")}
+
+
+OF_KERNELS = {
+    torch.ops.rcil.cube_squares.default: cube_kernel.squares_tiles,
+    torch.ops.rcil.cube_gradient.default: cube_kernel.gradient_tiles,
+}
+"""How the kernels that are no operators of PyTorch divide a map."""
+
+
+def of_kernel(tiles: Callable, shape: Sequence[int], windows: int) -> int:
+    """Its multiplications and additions, for maps of `shape` (B, C, h, w)."""
+    tile, grid = tiles(*shape[2:])
+    of_window = 3 * 2 * tile.size * tile.read * (tile.read + tile.size)
+    return shape[0] * shape[1] * math.prod(grid) * windows * of_window
 
 
 class Operator(NamedTuple):
@@ -127,10 +145,13 @@ class Trace(TorchDispatchMode):
         for tensor in written:
             self.add(tensor)
         if not func.is_view:
-            count = flop_registry.get(func.overloadpacket)
-            operations = count(*args, **(kwargs or {}), out_val=out) if count else 0
+            if func in OF_KERNELS:
+                operations = of_kernel(OF_KERNELS[func], args[1].shape, len(args[-1]))
+            else:
+                count = flop_registry.get(func.overloadpacket)
+                operations = count(*args, **(kwargs or {}), out_val=out) if count else 0
             size = sum(x.numel() * x.element_size() for x in (*read, *written))
-            half = any(x.dtype == torch.bfloat16 for x in read)
+            half = any(x.dtype == torch.bfloat16 for x in read) or func in OF_KERNELS
             self.operators.append(Operator(self.part, str(func.overloadpacket), operations, size, half))
         return out
 
@@ -145,8 +166,8 @@ def trainer_of(method: str, task: str, crop: int, batch: int, precision: str, *m
         return make_trainer(options, make_batch(crop, batch), step=step, dist=META)
 
 
-def trace(trainer: Trainer) -> Trace:
-    """The second iteration, whose memory is that of all that come."""
+def trace(trainer: Trainer, *, kernel: bool = True) -> Trace:
+    """The second iteration, whose memory is that of all that come; without `kernel` the pooled cube is PyTorch's."""
     counted = Trace()
 
     def begin(part: str) -> Callable[..., None]:
@@ -169,7 +190,8 @@ def trace(trainer: Trainer) -> Trace:
         with statistics_kept(), trainer.precision.autocast():
             yield
 
-    with mock.patch("torch.autocast", Autocast), mock.patch("modules.resnet.statistics_kept", again), counted:
+    chosen = mock.patch("methods.pooled_cube.kernel_for", lambda _: cube_kernel.cube_distances if kernel else None)
+    with chosen, mock.patch("torch.autocast", Autocast), mock.patch("modules.resnet.statistics_kept", again), counted:
         for module in (trainer.model, trainer.teacher or trainer.student):
             for tensor in (*module.parameters(), *module.buffers()):
                 counted.add(tensor)
@@ -183,9 +205,9 @@ def trace(trainer: Trainer) -> Trace:
     return counted
 
 
-def bounds(trainer: Trainer, batch: int) -> dict[str, dict[str, float]]:
+def bounds(trainer: Trainer, batch: int, *, kernel: bool) -> dict[str, dict[str, float]]:
     """By card: the least milliseconds of each part of an iteration, and the most images a second."""
-    operators = trace(trainer).operators
+    operators = trace(trainer, kernel=kernel).operators
     found = {}
     for name, card in CARDS.items():
         parts: Counter[str] = Counter()
@@ -212,13 +234,15 @@ def main() -> None:
     options.add_argument("--crop", type=int, default=512)
     options.add_argument("--batch", type=int, nargs="+", default=[24])
     options.add_argument("--memory", action="store_true", help="the table of memory, for each --batch")
+    options.add_argument("--no_kernel", action="store_true", help="the pooled cube in PyTorch")
     options = options.parse_args()
     if options.memory:
         name, heads = "memory_counted", ["GB", "with --checkpoint_blocks"]
         rows = memory(options.method, options.crop, options.batch)
     else:
         name, (batch, *_) = "roofline", options.batch
-        found = bounds(trainer_of(options.method, "VOC 15-1", options.crop, batch, "bf16"), batch)
+        trainer = trainer_of(options.method, "VOC 15-1", options.crop, batch, "bf16")
+        found = bounds(trainer, batch, kernel=not options.no_kernel)
         heads, rows = [*found["H100"]], {card: [*parts.values()] for card, parts in found.items()}
     print(f"| | {' | '.join(heads)} |\n|---|{'--:|' * len(heads)}")
     for row, values in rows.items():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from config import Checked, option
 from methods.losses import fold_new_into_background, local_pod_distance
-from methods.pooled_cube import channel_cube_distance, difference_of_squares, spatial_cube_distance
+from methods.pooled_cube import cube_distances, difference_of_squares
 from modules.norm import before_leaky_relu
 from segmentation_module import SegOutput
 from tasks import Step
@@ -70,14 +70,13 @@ def pooled_cube(student: SegOutput, teacher: SegOutput, step: Step, config: Feat
     if step.task.kind == "image":
         return _cube_of_stages(student, teacher, step, config)
     spatial, channel = [], []
-    for name, seen in student.features.items():
+    for name in (name for name in student.features if config.pod_logits or name != SMALL):
+        seen = student.features[name]
         seen = fold_new_into_background(seen, step.num_old) if name == SMALL else seen
-        # One map at a time: the difference of a large one is as large, and not needed any more after this.
-        difference = difference_of_squares(teacher.features[name], seen)
-        if config.pod_logits or name != SMALL:
-            spatial.append(spatial_cube_distance(difference, config.pool_sizes))
+        spatial_distance, channel_distance = cube_distances(teacher.features[name], seen, config.pool_sizes)
+        spatial.append(spatial_distance)
         if name != SMALL:
-            channel.append(channel_cube_distance(difference))
+            channel.append(channel_distance)
     adaptive = adaptive_factor(step, config)
     return {
         "cube_spatial": adaptive * _weighted_mean(spatial, config.spatial_factors),
@@ -88,9 +87,10 @@ def pooled_cube(student: SegOutput, teacher: SegOutput, step: Step, config: Feat
 def _cube_of_stages(student: SegOutput, teacher: SegOutput, step: Step, config: FeatureConfig) -> dict[str, Tensor]:
     spatial, channel = [], []
     for name in STAGES:
-        difference = difference_of_squares(teacher.features[name], student.features[name])
-        spatial.append(spatial_cube_distance(difference, fitting(config.pool_sizes, difference)))
-        channel.append(channel_cube_distance(difference))
+        seen = student.features[name]
+        of_map = cube_distances(teacher.features[name], seen, fitting(config.pool_sizes, seen))
+        spatial.append(of_map[0])
+        channel.append(of_map[1])
     adaptive = adaptive_factor(step, config)
     return {
         "cube_spatial": adaptive * config.spatial_factors[0] * torch.stack(spatial).mean(),

@@ -1,5 +1,7 @@
 """The distances of the pooled cube loss with their gradients, at a cost that does not grow with the window.
 
+On a GPU methods/cube_kernel.py computes the same where it can; what follows serves everywhere, and is its reference.
+
 Pooling is linear, so both distances start from one map d = teacher^2 - student^2. With P the pooling of a window, the
 gradient of |P d| is P^T P d / |P d|: another pooling. It is made beside the value, and nothing pooled is kept for the
 backward pass. All in the dtype of d, which is at least float32; autocast has no say here.
@@ -11,6 +13,61 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+from utils.errors import one_line
+from utils.log import log
+
+LARGEST_WINDOW = 25
+"""In pixels, that the kernel knows: a tile of its gradient is 16 of the 64 rows that it reads."""
+
+
+def cube_distances(teacher: Tensor, student: Tensor, pool_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Both parts of the pooled cube loss for two maps (B, C, h, w), of which the student's has a gradient: spatial as
+    `spatial_cube_distance`, and channel as `channel_cube_distance`."""
+    fits = student.dtype != torch.float64 and max(pool_sizes) <= LARGEST_WINDOW
+    if fits and (kernel := kernel_for(student.device)):
+        return kernel(teacher, student, pool_sizes)
+    return reference(teacher, student, pool_sizes)
+
+
+def reference(teacher: Tensor, student: Tensor, pool_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """`cube_distances` without a kernel."""
+    difference = difference_of_squares(teacher, student)
+    return spatial_cube_distance(difference, pool_sizes), channel_cube_distance(difference)
+
+
+@lru_cache
+def kernel_for(device: torch.device) -> Callable[[Tensor, Tensor, Sequence[int]], tuple[Tensor, Tensor]] | None:
+    """`cube_distances` of methods/cube_kernel.py, if Triton is there, knows the device and computes there what it is to
+    compute; this is tried once."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return None
+    try:
+        from methods.cube_kernel import cube_distances as kernel
+
+        require_right(kernel, device)
+    except Exception as error:  # Triton has many of its own, and without it nothing is lost but time
+        log.warning(f"the pooled cube is computed without its kernel: {type(error).__name__}: {one_line(error)}")
+        return None
+    return kernel
+
+
+@torch.enable_grad()
+def require_right(distances: Callable, device: torch.device, sides: Sequence[int] = (20, 40, 70)) -> None:
+    """ValueError where `distances` of small maps, or their gradient, are not those of the reference.
+
+    Each of the `sides` is divided in another way by the kernel.
+    """
+    sizes = 4, 7, 24
+    for side in sides:
+        places = torch.arange(2 * 3 * side**2, dtype=torch.float32, device=device).view(2, 3, side, side)
+        teacher, student = (1.3 * places).sin(), (0.7 * places).cos().requires_grad_()
+        wanted = reference(teacher, student, sizes)
+        for found, expected in zip(distances(teacher, student, sizes), wanted, strict=True):
+            slopes = [torch.autograd.grad(value, student, retain_graph=True)[0] for value in (found, expected)]
+            error = max(float(abs(found / expected - 1)), float(torch.dist(*slopes) / slopes[1].norm()))
+            if not error < 1e-4:
+                raise ValueError(f"on maps of {side} x {side} it is off by {error:.1e}")
 
 
 class _DifferenceOfSquares(torch.autograd.Function):

@@ -62,8 +62,11 @@ class ConfusionMatrix:
         return self._counts[1:].view(self.num_classes, self.num_classes)
 
     def all_reduce(self) -> None:
-        """Sum over all processes. Call it once, after the last batch, in every process."""
-        all_reduce_sum(self._counts)
+        """Sum over all processes. Call it once, after the last batch, in every process.
+
+        On the CPU, where none is hurried: images of several sizes take some processes longer than others.
+        """
+        self._counts = all_reduce_sum(self._counts.cpu())
 
     def scores(self, measure: Measure = MIOU) -> Scores:
         """What the counts amount to; waits for the device."""

@@ -13,6 +13,9 @@ import torch
 from tests.workplace import StopAt, Workplace
 from tools.make_shapes import make_shapes
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read where kernels are imported: it runs them on a CPU
+
 # This many give 47 training images in step 0 of 15-1, 9 in step 1, and 19 test images in step 1: an odd number.
 NUM_TRAIN, NUM_VAL, SIDE, SEED = 54, 23, 64, 46
 

@@ -90,6 +90,16 @@ def test_operations_bytes_and_memory_are_counted_on_meta_tensors():
     assert second.seconds(card) == 2 * size / 1000 and first.seconds(card) == first.operations / 10
 
 
+def test_a_kernel_is_counted_by_its_tiles():
+    maps = torch.empty(2, 3, 70, 40, dtype=torch.float32, device="meta")
+    with roofline.Trace() as counted:
+        roofline.cube_kernel.cube_squares(maps, maps, [4, 24])
+    (kernel,) = counted.operators
+    # 3 x 2 tiles of 32 windows, which read 64 pixels a side; rows, then columns; each number is three.
+    assert kernel.operations == (2 * 3) * (3 * 2) * 2 * 3 * 2 * (32 * 64 * 64 + 32 * 64 * 32)
+    assert kernel.half and kernel.bytes == 4 * (2 * maps.numel() + 2 * 3)
+
+
 def test_autocast_is_imitated_on_meta_tensors():
     conv, images = torch.nn.Conv2d(3, 8, 3, device="meta"), torch.empty(2, 3, 10, 10, device="meta")
     with roofline.Autocast("meta"):
@@ -106,7 +116,7 @@ def test_the_acceptance_of_a_gpu_runs_dry(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("sys.argv", ["gpu_acceptance", "--dry", "--only", *only, "--out", str(tmp_path)])
     assert gpu_acceptance.main() == 0
     lines = (tmp_path / "gpu_acceptance.md").read_text().splitlines()
-    assert len(lines) == 14 and all(line.endswith("| pass |") for line in lines[4:])
+    assert len(lines) == 15 and all(line.endswith("| pass |") for line in lines[4:])
 
 
 def test_a_part_that_fails_is_told_and_the_next_ones_are_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -114,4 +124,4 @@ def test_a_part_that_fails_is_told_and_the_next_ones_are_done(monkeypatch: pytes
     monkeypatch.setattr(torch.distributed, "HashStore", lambda: 1 / 0)
     assert gpu_acceptance.main() == 1
     lines = (tmp_path / "gpu_acceptance.md").read_text().splitlines()
-    assert [line.endswith("| **fail** |") for line in lines[4:]] == [True, False, False]
+    assert [line.endswith("| **fail** |") for line in lines[4:]] == [True, False, False, False]

@@ -17,6 +17,11 @@ from torch.autograd.function import FunctionCtx
 
 from utils.errors import UserError
 
+LONGEST_SCAN = timedelta(hours=2)
+"""The first process may scan a data set of 20,000 masks while the others wait for it."""
+PATIENCE = timedelta(seconds=60)
+"""How long a GPU waits for its peers, of which one may be dead. Work that takes some longer than others, as a scan of
+the data, is waited for on the CPU, by `barrier`, which hears of a death at once."""
 SECONDS_OF_A_NETWORK = 10
 """How long a file of another machine may take to be seen."""
 
@@ -52,13 +57,18 @@ def init_distributed(local_rank: int | None = None, *, deterministic: bool = Fal
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Dist(rank=0, world_size=1, device=device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    # The first process may scan a data set of 20,000 masks while the others wait for it.
-    timeout = timedelta(hours=2)
-    store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=LONGEST_SCAN))
     # After a restart torchrun's store still has the addresses of the processes that are gone: meet at another place.
     store = dist.PrefixStore(_attempt(), store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=LONGEST_SCAN)
+    limit_patience(device, PATIENCE)
     return Dist(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
+
+
+def limit_patience(device: torch.device, patience: timedelta) -> None:
+    """Where `device` is a GPU, it waits so long for its peers; CPUs wait for LONGEST_SCAN."""
+    if device.type == "cuda" and dist.is_initialized():
+        dist.group.WORLD._get_backend(device)._set_default_timeout(patience)
 
 
 def _attempt() -> str:
@@ -227,9 +237,8 @@ def shut_down() -> None:
 
 
 def barrier() -> None:
-    """Wait until every process has come here."""
-    if world_size() > 1:
-        dist.barrier()
+    """Wait until every process has come here, as long as it takes, on the CPU."""
+    all_reduce_sum(torch.zeros(1))
 
 
 @contextmanager
