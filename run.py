@@ -83,7 +83,7 @@ def build_trainer(run: Run, step: Step, saved: Saved | None) -> Trainer:
         method.inherit(before.checkpoint["method_state"])
     if not saved:
         method.initialise(student, previous)
-    teacher = previous.for_inference() if previous and method.needs_teacher else None
+    teacher = previous.for_inference_() if previous and method.needs_teacher else None
     trainer = Trainer(student, teacher, method, batches, config, run.dist)
     if saved:
         run.store.require_predecessor(step, saved)

@@ -125,20 +125,26 @@ class SegmentationNet(nn.Module):
 
     def merged(self) -> "SegmentationNet":
         """A frozen copy in eval mode with one convolution per site and the parameters of a plain DeepLabV3."""
-        network = copy.deepcopy(self)
-        for site in network.sites():
-            site.merge_()
-        return network.eval().requires_grad_(False)
+        return copy.deepcopy(self)._merge_()
 
     def for_inference(self) -> "SegmentationNet":
         """As `merged`, with the norms of the body folded into its convolutions: a teacher, or the network to test."""
-        network = self.merged()
-        for module in network.body.modules():
+        return copy.deepcopy(self).for_inference_()
+
+    def _merge_(self) -> "SegmentationNet":
+        for site in self.sites():
+            site.merge_()
+        return self.eval().requires_grad_(False)
+
+    def for_inference_(self) -> "SegmentationNet":
+        """Become what `for_inference` gives, without a copy. Returns itself."""
+        self._merge_()
+        for module in self.body.modules():
             if isinstance(module, ConvNorm):
                 module.fold_()
-        network.joins_unknown = network.unknown is not None
-        network.layout = torch.channels_last
-        return network.to(memory_format=network.layout)
+        self.joins_unknown = self.unknown is not None
+        self.layout = torch.channels_last
+        return self.to(memory_format=self.layout)
 
     def share_frozen_(self, student: "SegmentationNet") -> None:
         """Take over the frozen convolutions of `student` that equal one's own: a teacher's do when both networks were

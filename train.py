@@ -219,6 +219,7 @@ class Trainer:
                     bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
             yield means
         self.has_just_begun = False
+        self.updater.clear()  # a validation may want the memory of the gradients
         # Norms that do not look at their peers hold statistics of their own: those of the first process count.
         broadcast_buffers(self.student)
 

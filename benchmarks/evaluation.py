@@ -1,14 +1,40 @@
 """The evaluation forward of ResNet-101: bare convolutions against two branches with all their norms.
 
 python -m benchmarks.evaluation
+
+And the scoring of whole images, 500 x 375 as most of VOC, against the convolutions in it, by a profile.
 """
 
+from statistics import median
+
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import check, compare, device, parser, relative_difference, report
 from benchmarks.networks import NUM_OLD, make_batch, make_obvious, on_device
 from config import ModelConfig
-from segmentation_module import build_network
+from segmentation_module import SegmentationNet, build_network
+from train import evaluate
+from utils.distributed import Dist
+
+CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::_slow_conv2d_forward", "aten::cudnn_convolution")
+
+
+def times_the_convolutions(network: SegmentationNet, *, batch: int, repeats: int) -> float:
+    """What the scoring of whole images takes, in times of its convolutions: 1 is the least."""
+    images = torch.randint(0, 256, (batch, 3, 375, 500), dtype=torch.uint8)
+    batches = [(images, torch.randint(0, NUM_OLD, (batch, 375, 500), dtype=torch.uint8))] * 2
+    options = {"num_classes": NUM_OLD, "dist": Dist(rank=0, world_size=1, device=device()), "title": "whole images"}
+    evaluate(network, batches, **options)
+    found = []
+    for _ in range(repeats):
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as traced:
+            evaluate(network, batches, **options)
+        operators = traced.key_averages()
+        kind = "self_device_time_total" if device().type == "cuda" else "self_cpu_time_total"
+        own = {each.key: getattr(each, kind) for each in operators}
+        found.append(sum(own.values()) / sum(own.get(name, 0) for name in CONVOLUTIONS))
+    return median(found)
 
 
 def main() -> None:
@@ -39,7 +65,8 @@ def main() -> None:
                         difference=difference,
                     )
                 )
-    report("evaluation", options.out, rows)
+        whole = times_the_convolutions(ours, batch=options.batch, repeats=options.repeats)
+    report("evaluation", options.out, rows, whole_images_in_times_of_their_convolutions=whole)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,11 @@ Iteration = Callable[[], object]
 ALONE = Dist(rank=0, world_size=1, device=device())
 
 
-def step_of(number: int = 1, *, new_classes: int = 1) -> Step:
-    """A step of the task that begins with 15 classes and the background."""
-    facts = Facts(dataset="any", num_units=15 + new_classes, num_classes=NUM_OLD + new_classes)
-    return get_task(facts, f"15-{new_classes}").step(number)
+def step_of(number: int = 1, *, old: int = NUM_OLD, new: int = 1) -> Step:
+    """Step `number` of a task of equal steps, with `old` classes, the background counted, before it, and `new` ones."""
+    first = old - 1 - new * max(0, number - 1)
+    classes = first + new * max(1, number)
+    return get_task(Facts(dataset="any", num_units=classes, num_classes=1 + classes), f"{first}-{new}").step(number)
 
 
 def make_batch(crop: int, batch: int) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,9 @@ def knows(device_type: str, dtype: torch.dtype) -> bool:
 
 def serves(x: Tensor) -> bool:
     """Whether it takes `x` (B, C, H, W): it wants contiguous memory, and more than one value a channel though other
-    processes may hold more."""
-    return knows(x.device.type, x.dtype) and x.is_contiguous() and x.numel() > x.shape[1]
+    processes may hold more. Not under torch.compile, whose graph would break at each norm."""
+    fits = x.is_contiguous() and x.numel() > x.shape[1]
+    return fits and knows(x.device.type, x.dtype) and not torch.compiler.is_compiling()
 
 
 def apply(norm: nn.Module, x: Tensor, over_processes: bool, eps: float, momentum: float, slope: float) -> Tensor:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from modules import compiled_norm
 from modules.synced_norm import SyncedNorm
@@ -43,6 +44,21 @@ def before_leaky_relu(y: Tensor) -> Tensor:
     return F.leaky_relu(y, 1 / LEAKY_SLOPE)
 
 
+class _AbsoluteScale(torch.autograd.Function):
+    """|weight| + eps, with InPlaceABN's gradient at 0, which is 1: a dead channel can wake up."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return weight.abs().add_(EPS)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        (weight,) = ctx.saved_tensors
+        return torch.where(weight < 0, -gradient, gradient)
+
+
 class Norm(nn.Module):
     """Batch norm over (B, C, H, W), followed by leaky ReLU where `activation` is set.
 
@@ -64,10 +80,7 @@ class Norm(nn.Module):
 
     def scale(self) -> Tensor:
         """(C,) factor on the normalised input."""
-        if not self.absolute:
-            return self.weight
-        # As abs(), but with InPlaceABN's gradient at 0, which is 1: a dead channel can wake up.
-        return torch.where(self.weight < 0, -self.weight, self.weight) + EPS
+        return _AbsoluteScale.apply(self.weight) if self.absolute else self.weight
 
     def affine(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The norm in eval mode as x * s + shift, both (C,): s = scale / sqrt(var + eps), shift = beta - mean * s."""

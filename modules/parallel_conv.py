@@ -161,4 +161,4 @@ def draw_shares(channels: int, device: torch.device) -> Tensor:
     With w_1, w_2 of the paper it is w_1 / 2, and w_2 / 2 = 1 - w_1 / 2. Drawn on `device`: no transfer.
     """
     draw = torch.rand(channels, device=device)
-    return torch.where(draw < 0.33, 1.0, torch.where(draw < 0.66, 0.0, 0.5)).view(1, -1, 1, 1)
+    return (draw < 0.33).float().add_(draw >= 0.66, alpha=0.5).view(1, -1, 1, 1)

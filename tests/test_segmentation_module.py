@@ -61,6 +61,7 @@ def test_the_merged_network_and_that_for_inference_equal_the_network(form, norm)
         assert made.form == "merged" and not made.training
         assert not any(parameter.requires_grad for parameter in made.parameters())
     assert same(copy_state(inference.for_inference()), copy_state(inference))
+    assert network.for_inference_() is network and same(copy_state(network), copy_state(inference))
 
 
 def storages(network: nn.Module) -> set[int]:

@@ -73,6 +73,7 @@ def test_an_epoch_reports_every_interval_and_at_its_end():
         before = {name: tensor.clone() for name, tensor in trainer.student.eval().state_dict().items()}
         reports[interval] = list(trainer.train_epoch())
         assert trainer.updater.lr == 0
+        assert all(parameter.grad is None for parameter in trainer.student.parameters())
         assert not any(torch.equal(tensor, before[name]) for name, tensor in trainer.student.state_dict().items())
     assert [bool(means) for means in reports[2]] == [False, True, False, True, True]
     assert all(means.keys() == {"ce", "total"} and means["ce"] > 0 for means in reports[1])

@@ -93,9 +93,10 @@ def _numpy_numbers() -> list[Any]:
 
 def _load(path: Path) -> Any:
     try:
-        _require_whole(path)
+        is_archive = _require_whole(path)
         with torch.serialization.safe_globals(_numpy_numbers()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # Mapped, what nobody looks at takes no memory, as the state of an optimiser. Only an archive can be.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except UserError:
         raise
     except pickle.UnpicklingError:
@@ -109,12 +110,12 @@ def _load(path: Path) -> Any:
     return content
 
 
-def _require_whole(path: Path) -> None:
+def _require_whole(path: Path) -> bool:
     """UserError for an archive with a wrong checksum, which torch does not look at: a changed bit would be a changed
-    weight. A file of torch before 1.6 is no archive and has none."""
+    weight. False for a file of torch before 1.6, which is no archive and has none."""
     with open(path, "rb") as file:
         if file.read(len(ARCHIVE)) != ARCHIVE:
-            return
+            return False
         try:
             with zipfile.ZipFile(file) as archive:
                 damaged = archive.testzip() is not None
@@ -125,6 +126,7 @@ def _require_whole(path: Path) -> None:
             f"{path} is damaged: a checksum in it is wrong, or its end is missing; copy it again, or train that step "
             "anew"
         )
+    return True
 
 
 def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

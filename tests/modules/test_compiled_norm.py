@@ -88,6 +88,8 @@ def test_serves_what_it_can(monkeypatch):
     assert not compiled_norm.serves(x.bfloat16())
     assert not compiled_norm.serves(x.to(memory_format=torch.channels_last))
     assert not compiled_norm.serves(torch.randn(1, C, 1, 1))
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
+    assert not compiled_norm.serves(x)
 
 
 @pytest.mark.parametrize(("kind", "wanted"), [("iabn", True), ("iabn_sync", True), ("abn", False), ("std", False)])
