@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from config import ModelConfig, RunConfig, at_step, shown
 from dataset import TaskData, images_digest, scenario_of
-from dataset.base import DatasetSpec
+from dataset.base import DatasetSpec, Sample
 from dataset.memory import Memory, read_memory
 from methods import METHODS
 from modules.authors_names import from_authors
@@ -104,12 +104,11 @@ class CheckpointStore:
         if not {"settings", "finished", "images", "predecessor"} <= state.keys():
             raise UserError(f"{path} is of another code base: it can be tested (--test) or built upon (--step_ckpt)")
         check_settings(state["settings"], self._settings(step), path, step=step, finished=saved.finished)
-        with about(path):
-            images = self._images(step, saved.memory)
-        if not saved.finished and state["images"] != images:
+        if not self._has_same_images(step, saved):
+            kind = "finished" if saved.finished else "half-done"
             raise UserError(
-                f"{path} is a half-done step {step} with other training images than there are now; put those of then "
-                "back, or train the step anew with --no_resume"
+                f"{path} is a {kind} step {step} with other training images than there are now in {self.data.root}; "
+                "put those of then back, or train the step anew with --no_resume"
             )
         if saved.finished:
             if self.config.step_ckpt and step == self.steps[0]:
@@ -131,7 +130,13 @@ class CheckpointStore:
             return None
         before = step.task.step(step.number - 1)
         given = self._is_given(before) or step == self.steps[0]
-        saved = self._read_finished((self.config.step_ckpt if given else None) or self.path(before.number), before)
+        named = self.config.step_ckpt if given else None
+        saved = self._read_finished(named or self.path(before.number), before)
+        if not self._has_same_images(before, saved):
+            fault = f"{saved.path} was trained on other images than there are now in {self.data.root}"
+            if not named:
+                raise UserError(f"{fault}; put those of then back, or name this file with --step_ckpt to build on it")
+            log.warning(fault)
         # Without the state of the optimiser, which takes as much memory as the network.
         return saved._replace(checkpoint={"method_state": saved.checkpoint["method_state"]})
 
@@ -158,7 +163,7 @@ class CheckpointStore:
         trainer_state = state["trainer_state"] | {
             "identity": identity_of(self.config, self.data.spec, step),
             "settings": self._settings(step),
-            "images": self._images(step, read_memory(state["trainer_state"]["memory"])),
+            "images": images_digest(self._images(step, read_memory(state["trainer_state"]["memory"]))),
             "predecessor": self._seen.get(step.number - 1, (None, None))[1],
             "finished": finished,
         }
@@ -170,9 +175,17 @@ class CheckpointStore:
             # Else another process might end, and torchrun this one with it, before the file is whole.
             barrier()
 
-    def _images(self, step: Step, memory: Memory) -> str:
-        """Which images `step` trains on."""
-        return images_digest([*self.data.sets[step.number].train, *self.data.samples_of(memory)])
+    def _images(self, step: Step, memory: Memory) -> list[Sample]:
+        """What `step` trains on."""
+        return [*self.data.sets[step.number].train, *self.data.samples_of(memory)]
+
+    def _has_same_images(self, step: Step, saved: Saved) -> bool:
+        """Whether `saved` was trained on the images that there are now, or does not say."""
+        if (then := saved.checkpoint["trainer_state"].get("images")) is None:
+            return True
+        with about(saved.path):
+            now = self._images(step, saved.memory)
+        return then in (images_digest(now), images_digest(now, with_bytes=False))
 
     def _settings(self, step: Step) -> Settings:
         """What the training of `step` depends on, in plain values. The batch is that of all processes."""

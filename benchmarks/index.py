@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.harness import Comparison, compare, median_seconds, parser, report
 from benchmarks.pictures import make_samples
 from dataset.base import Sample
-from dataset.index import fingerprint, load_index, scan_masks
+from dataset.index import load_index, look_at, scan_masks
 from dataset.reading import read_mask
 from dataset.voc import SPEC
 
@@ -52,7 +52,7 @@ def main() -> None:
             against("one loop with numpy.unique", lambda: obvious_scan(samples)),
         ]
         read = median_seconds(load, repeats=options.repeats)
-        stat = median_seconds(lambda: fingerprint(samples, root, SPEC.label_values), repeats=options.repeats)
+        stat = median_seconds(lambda: look_at(samples, root, SPEC.label_values), repeats=options.repeats)
     report("index", options.out, rows, seconds_to_read_it_again=read, of_which_looking_at_the_files=stat)
 
 

@@ -1,5 +1,6 @@
 """From the configuration to the loaders of a step. A new data set is a file here and a line in DATASETS."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -331,6 +332,8 @@ def select_steps(config: DataConfig, spec: DatasetSpec, task: Task) -> list[Step
         cross_val=config.cross_val,
     )
     train, val = (load_split(spec, root_of(config, spec), name) for name in ("train", "val"))
+    if shared := in_both(train.samples, val.samples):
+        raise UserError(f"{shared[0]}{f' (and {len(shared) - 1} more)' if len(shared) > 1 else ''}; take it out of one")
     return [spec.select(train, val, step, rules) for step in task.steps]
 
 
@@ -339,20 +342,45 @@ def root_of(config: DataConfig, spec: DatasetSpec) -> Path:
     return (config.data_root or Path("data") / spec.folder).absolute()
 
 
-def images_digest(samples: Sequence[Sample]) -> str:
-    """Which images these are, wherever the data set lies: their names and sizes, in order."""
-    return fingerprint_of([[sample.image.parent.name, sample.image.name, *sample.size] for sample in samples])
+def images_digest(samples: Sequence[Sample], *, with_bytes: bool = True) -> str:
+    """Which images these are, wherever the data set lies: their names, pixels and bytes, in order. Old checkpoints were
+    written without bytes."""
+    facts = ([sample.image.parent.name, sample.image.name, *sample.size] for sample in samples)
+    if with_bytes:
+        facts = ([*of_it, *sample.bytes] for of_it, sample in zip(facts, samples, strict=True))
+    return fingerprint_of([*facts])
 
 
 def load_split(spec: DatasetSpec, root: Path, name: str) -> Split:
     """The samples of split `name` with the classes that occur in each."""
     samples = spec.list_samples(root, name)
-    if faults := spec.list_faults(root, name):
+    if faults := spec.list_faults(root, name) + listed_twice(samples, name):
         others = f" (and {len(faults) - 1} more: see tools/check_data.py)" if len(faults) > 1 else ""
         raise UserError(f"{faults[0]}{others}")
-    values, sizes = load_index(samples, root=root, name=f"{spec.folder}-{name}", label_values=spec.label_values)
-    sized = [sample._replace(size=tuple(size)) for sample, size in zip(samples, sizes.tolist(), strict=True)]
-    return make_split(spec, sized, values)
+    index = load_index(samples, root=root, name=f"{spec.folder}-{name}", label_values=spec.label_values)
+    if doubt := spec.doubts(index.values):
+        raise UserError(f"{root}, {name}: {doubt}; nothing was trained on them")
+    known = zip(samples, index.sizes.tolist(), index.bytes, index.places, strict=True)
+    samples = [sample._replace(size=tuple(size), bytes=of_it, place=place) for sample, size, of_it, place in known]
+    return make_split(spec, samples, index.values)
+
+
+def in_both(train: Sequence[Sample], val: Sequence[Sample]) -> list[str]:
+    """Problems: validation images that are training images, by name or by a link to the same file."""
+    trained = {sample.place: sample.image for sample in train if sample.place}
+    pairs = [(sample.image, trained[sample.place]) for sample in val if sample.place in trained]
+    return [
+        f"image {path} is listed for training and for validation"
+        if path == other
+        else f"image {path} and the training image {other} are the same file"
+        for path, other in pairs
+    ]
+
+
+def listed_twice(samples: Sequence[Sample], name: str) -> list[str]:
+    """Problems: images that come more than once in split `name`."""
+    times = Counter(sample.image for sample in samples)
+    return [f"image {path} is listed more than once in {name}" for path, count in times.items() if count > 1]
 
 
 def make_split(spec: DatasetSpec, samples: Sequence[Sample], values: np.ndarray) -> Split:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dataset.index import map_in_threads, places
-from dataset.listing import IMAGE_SUFFIXES, require_folder
+from dataset.listing import IMAGE_SUFFIXES, is_picture, require_folder
 from dataset.reading import probe, read_image
 from dataset.transform import Transform, fixed_randomness
 from utils.checkpoint import fingerprint_of
@@ -61,8 +61,8 @@ def find_pictures(root: Path, *, at_least: int) -> Pictures:
     as no file changes.
     """
     require_folder(root, "point --aux_root at a folder of pictures")
-    found = sorted(path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    names = [name for name in found if not any(part.startswith(".") for part in name.parts)]
+    found = sorted(path.relative_to(root) for path in root.rglob("*"))
+    names = [name for name in found if not any(part.startswith(".") for part in name.parts) and is_picture(root / name)]
     if len(names) < at_least:
         raise UserError(
             f"--aux_root {root} holds {len(names) or 'no'} picture(s) ({', '.join(IMAGE_SUFFIXES)}), and one batch "

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from config import DataConfig
+from dataset.conventions import binary_doubt
 from dataset.labels import map_labels
 from dataset.reading import read_image, read_mask
 from dataset.splits import SCENARIOS, StepSets, select_by_class
@@ -29,6 +30,8 @@ class Sample(NamedTuple):
     domain: int | None = None  # where the data set has domains: its number
     classes: tuple[int, ...] = ()  # class ids in the mask, where the index has been asked
     label: int | None = None  # where there is no mask: its label value
+    bytes: tuple[int, ...] = ()  # sizes of its files, where the index has been asked
+    place: tuple[int, int] | None = None  # of the image on the disks, the same for links to it; likewise
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -61,6 +64,7 @@ class DatasetSpec:
     label_values: frozenset[int]  # what a mask file may hold; each is below 256
     class_of: tuple[int, ...] = tuple(range(256))  # class id, or 255, of each of the 256 label values
     list_samples: Callable[[Path, str], list[Sample]]  # (root, "train" | "val"); UserError where folders lack
+    doubts: Callable[[np.ndarray], str | None] = binary_doubt  # label values by image -> what speaks against the masks
     list_faults: Callable[[Path, str], list[str]] = lambda root, split: []  # the same; what is wrong with the folders
     train_transform: Callable[[DataConfig], Transform] = crop_and_scale
     eval_transform: Callable[[DataConfig], Transform] = centre_or_whole

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset.base import DatasetSpec, Sample
+from dataset.conventions import train_ids_doubt
 from dataset.folder import read_classes
 from dataset.listing import require_folder
 from dataset.splits import select_by_class, select_by_domain, showing
@@ -41,8 +42,13 @@ def list_samples(root: Path, split: str) -> list[Sample]:
     for folder in sorted(path for path in images.iterdir() if path.is_dir()):
         if folder.name not in CITIES:
             raise UserError(f"{folder}: no city of Cityscapes; known are {', '.join(CITIES)}; move it elsewhere")
+        there = {path.name for path in masks.joinpath(folder.name).glob(f"*{MASK_ENDING}")}
         for image in sorted(folder.glob(f"*{IMAGE_ENDING}")):
             mask = masks / folder.name / image.name.replace(IMAGE_ENDING, MASK_ENDING)
+            if mask.name not in there:
+                others = sorted(masks.joinpath(folder.name).glob(image.name.replace(IMAGE_ENDING, "_gtFine_*")))
+                found = f", only {', '.join(path.name for path in others)}" if others else ""
+                raise UserError(f"image {image} has no mask {mask}{found}; gtFine_trainvaltest.zip has it")
             samples.append(Sample(image, mask, domain=CITIES.index(folder.name)))
     if not samples:
         raise UserError(f"no image CITY/*{IMAGE_ENDING} below {images}; unpack leftImg8bit there")
@@ -76,6 +82,7 @@ COMMON = {
     "folder": "cityscapes",
     "label_values": frozenset((*range(NUM_RAW_IDS), IGNORE_INDEX)),
     "list_samples": list_samples,
+    "doubts": partial(train_ids_doubt, num_classes=len(RAW_IDS)),
     "num_images": (2975, 500),
 }
 

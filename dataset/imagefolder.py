@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from config import DataConfig
 from dataset.base import DatasetSpec, Sample
-from dataset.listing import IMAGE_SUFFIXES, read_lines, require_folder
+from dataset.listing import IMAGE_SUFFIXES, is_picture, read_lines, require_folder
 from dataset.splits import overlapped, select_by_class
 from dataset.transform import centre_image, crop_image
 from tasks import Facts
@@ -125,8 +125,8 @@ def list_faults(folders: tuple[str, ...], is_chosen: bool, root: Path, split: st
 
 
 def _found(folder: Path) -> Iterator[Path]:
-    """All pictures in it, hidden ones left out."""
+    """All pictures in it, hidden ones left out. UserError for one of a kind that is not read."""
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden:
+        if not hidden and is_picture(path):
             yield path

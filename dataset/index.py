@@ -31,35 +31,54 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Index(NamedTuple):
-    """What a scan finds out about N samples."""
+class Scan(NamedTuple):
+    """What is in the files of N samples."""
 
     values: np.ndarray  # (N,256) bool: which label values occur in the mask
     sizes: np.ndarray  # (N,2): height and width in pixels
 
 
+class Files(NamedTuple):
+    """What the file system says of the files of N samples."""
+
+    fingerprint: str  # changes when a file is added, removed, swapped or rewritten
+    bytes: list[tuple[int, ...]]  # of each sample's files
+    places: list[tuple[int, int]]  # of the image: device and number there, which its links share
+
+
+class Index(NamedTuple):
+    """All that is known of N samples."""
+
+    values: np.ndarray  # as in Scan
+    sizes: np.ndarray
+    bytes: list[tuple[int, ...]]  # as in Files
+    places: list[tuple[int, int]]
+
+
 def load_index(samples: Sequence[Sample], *, root: Path, name: str, label_values: frozenset[int]) -> Index:
-    """The index of `samples`, from disk or by a scan.
+    """The index of `samples`; what is in the files from disk or by a scan.
 
     `name` tells the indices in one root apart. A scan also checks the files: UserError as for `scan_sample`.
     """
-    key = fingerprint(samples, root, label_values)
+    files = look_at(samples, root, label_values)
     # Other processes come when the main one is done: they find its file.
     with main_process_first():
-        index = _read(name, root, key, len(samples), label_values)
-        if index is None:
-            index = scan_masks(samples, label_values, title=f"class index of {name}")
-            _write(index, name, root, key)
-    return index
+        scan = _read(name, root, files.fingerprint, len(samples), label_values)
+        if scan is None:
+            scan = scan_masks(samples, label_values, title=f"class index of {name}")
+            _write(scan, name, root, files.fingerprint)
+    return Index(*scan, files.bytes, files.places)
 
 
-def fingerprint(samples: Sequence[Sample], root: Path, label_values: frozenset[int]) -> str:
-    """Changes when a file is added, removed, swapped or rewritten. UserError where a listed file is missing."""
+def look_at(samples: Sequence[Sample], root: Path, label_values: frozenset[int]) -> Files:
+    """What the file system says of all files. UserError where a listed one is missing."""
+    sizes, places = [], []
     digest = hashlib.blake2b(f"{FORMAT} {sorted(label_values)}".encode(), digest_size=16)
     prefix = len(str(root))
     for sample in samples:
         if sample.label is not None:
             digest.update(f"{sample.label} ".encode())
+        of_sample = []
         for path in sample.files:
             try:
                 status = os.stat(path)
@@ -69,16 +88,19 @@ def fingerprint(samples: Sequence[Sample], root: Path, label_values: frozenset[i
                 raise UserError(f"{reason}; restore it, or take the image out of the data set") from error
             # Not encode(): a name on the disk need not be UTF-8.
             digest.update(os.fsencode(f"{str(path)[prefix:]} {status.st_size} {status.st_mtime_ns}\n"))
-    return digest.hexdigest()
+            of_sample.append(status)
+        sizes.append(tuple(status.st_size for status in of_sample))
+        places.append((of_sample[0].st_dev, of_sample[0].st_ino))
+    return Files(digest.hexdigest(), sizes, places)
 
 
 def scan_masks(
     samples: Sequence[Sample], label_values: frozenset[int], *, title: str, num_threads: int | None = None
-) -> Index:
+) -> Scan:
     """Read every mask; by default with a thread per core."""
     rows = map_in_threads(lambda sample: scan_sample(sample, label_values), samples, title, num_threads)
     values, sizes = zip(*rows, strict=True)
-    return Index(np.stack(values) > 0, np.array(sizes))
+    return Scan(np.stack(values) > 0, np.array(sizes))
 
 
 def map_in_threads(
@@ -129,7 +151,7 @@ def places(name: str, root: Path) -> tuple[Path, Path]:
     return root / ".index" / f"{name}.npz", cache / "rcil" / owner / f"{name}.npz"
 
 
-def _read(name: str, root: Path, key: str, num_samples: int, label_values: frozenset[int]) -> Index | None:
+def _read(name: str, root: Path, key: str, num_samples: int, label_values: frozenset[int]) -> Scan | None:
     """The index with the fingerprint `key`; None where no such file can be read."""
     for path in places(name, root):
         try:
@@ -141,7 +163,7 @@ def _read(name: str, root: Path, key: str, num_samples: int, label_values: froze
                     # The fingerprint alone may have survived.
                     whole = (values.shape, sizes.shape, sizes.dtype.kind) == ((num_samples, 256), (num_samples, 2), "i")
                     if whole and sizes.min() > 0 and label_values.issuperset(np.flatnonzero(values.any(axis=0))):
-                        return Index(values, sizes)
+                        return Scan(values, sizes)
                     raise ValueError("no index of these files")
             log.info("%s is of other files; scanning again", path)
         except Exception as error:  # numpy and zipfile fail in too many ways to name
@@ -149,13 +171,13 @@ def _read(name: str, root: Path, key: str, num_samples: int, label_values: froze
     return None
 
 
-def _write(index: Index, name: str, root: Path, key: str) -> None:
+def _write(scan: Scan, name: str, root: Path, key: str) -> None:
     """Keep the index in the first place that can be written; without one, only the next run is slower."""
     for path in places(name, root):
         try:
             with atomic_write(path) as file:
-                bits = np.packbits(index.values, axis=1)
-                np.savez(file, fingerprint=np.array(key), bits=bits, sizes=index.sizes)
+                bits = np.packbits(scan.values, axis=1)
+                np.savez(file, fingerprint=np.array(key), bits=bits, sizes=scan.sizes)
             return
         except OSError as error:
             log.info("the class index cannot be kept in %s (%s)", path.parent, error.strerror)

@@ -1,5 +1,6 @@
 """What the layouts on disk have in common."""
 
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 from dataset.base import Sample
 from utils.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif")
+OTHER_SUFFIXES = (".heic", ".heif", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw", ".exr", ".dcm", ".eps")
+"""Of pictures that are not read."""
 
 LONGEST_LINE = 1000
 """Characters; longer than any two paths that belong in a list."""
@@ -21,15 +24,53 @@ def require_folder(path: Path, advice: str) -> None:
         raise UserError(f"no folder {path}; {advice}")
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in `folder`, by name. Hidden files are none, as the ._NAME that macOS writes, and neither is what no
+    program takes for a picture. UserError as `is_picture`."""
+    files = sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir() and entry.name[0] != ".")
+    return [folder / name for name in files if is_picture(folder / name)]
+
+
+def is_picture(path: Path) -> bool:
+    """By its suffix. UserError for a picture of a kind that is not read: it is named, and not passed over."""
+    if (suffix := path.suffix.lower()) in OTHER_SUFFIXES:
+        raise UserError(f"{path} would be passed over: {suffix} is not read; save it as PNG or JPEG, or move it")
+    return suffix in IMAGE_SUFFIXES
+
+
+def require_flat(folder: Path) -> None:
+    """UserError for a picture in a folder below, where nobody would look for it."""
+    for inner in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."):
+        for below in (folder / inner).rglob("*"):
+            if below.suffix.lower() in (*IMAGE_SUFFIXES, *OTHER_SUFFIXES):
+                raise UserError(f"{below} would be passed over: pictures are looked for in {folder} alone; move it")
+
+
 def pair_by_name(images: Path, masks: Path) -> list[Sample]:
-    """A sample for each image, with the PNG of the same name as its mask, by name. UserError where there is none."""
-    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
+    """A sample for each image, with the mask of the same name, by name. UserError where one of them lacks."""
+    require_flat(images)
+    pictures, of_stem = pictures_in(images), {}
+    if not pictures:
         raise UserError(f"no image in {images}; put some there ({', '.join(IMAGE_SUFFIXES)})")
-    for one, other in pairwise(paths):
+    for one, other in pairwise(sorted(pictures, key=lambda path: path.stem)):
         if one.stem == other.stem:
             raise UserError(f"{one} and {other.name} would share the mask {one.stem}.png; rename one of them")
-    return [Sample(path, masks / f"{path.stem}.png") for path in paths]
+    for mask in pictures_in(masks):
+        if other := of_stem.get(mask.stem):
+            raise UserError(f"{other} and {mask.name} are masks of the same image; take one of them out")
+        of_stem[mask.stem] = mask
+    for picture in pictures:
+        if picture.stem not in of_stem:
+            alike = [mask.name for stem, mask in of_stem.items() if stem.lower().startswith(picture.stem.lower())]
+            found = f", but {alike[0]}: rename it" if alike else "; put it there, or take the image out"
+            raise UserError(f"image {picture} has no mask: there is no {masks / picture.stem}.png{found}")
+    if strange := of_stem.keys() - {picture.stem for picture in pictures}:
+        mask = of_stem[min(strange)]
+        raise UserError(
+            f"{len(strange)} mask(s) without image, first {mask}: there is no {images / mask.stem}.jpg; put it there, "
+            "or take the mask out"
+        )
+    return [Sample(path, of_stem[path.stem]) for path in pictures]
 
 
 def read_lines(path: Path, advice: str) -> list[str]:

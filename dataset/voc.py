@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dataset.base import DatasetSpec, Sample, StepSizes
+from dataset.conventions import binary_doubt, numbered_objects_doubt
 from dataset.listing import read_lines, require_folder
 from tasks import Facts
 from utils.constants import IGNORE_INDEX, voc_palette
@@ -45,10 +46,12 @@ def list_samples(root: Path, split: str) -> list[Sample]:
     for number, line in enumerate(read_lines(path, "a line is IMAGE MASK, as paths in the data set, or one id"), 1):
         columns, place = line.split(), f"{path}, line {number}"
         if len(columns) == 1:
-            mask = f"{columns[0]}.png"
-            folder = MASKS[0] if mask in refined else MASKS[1]
-            samples.append(Sample(root / IMAGES / f"{columns[0]}.jpg", root / folder / mask))
+            name = columns[0].removesuffix(".jpg").removesuffix(".png")
+            folder = MASKS[0] if f"{name}.png" in refined else MASKS[1]
+            samples.append(Sample(root / IMAGES / f"{name}.jpg", root / folder / f"{name}.png"))
         elif len(columns) == 2:
+            if columns[1] in ("1", "0", "-1"):
+                raise UserError(f"{place}: {line.strip()!r} says whether a class is there; give a list of segmentation")
             if Path(columns[1]).suffix.lower() in (".jpg", ".jpeg"):
                 raise UserError(f"{place}: the mask {columns[1]} is a JPEG; a line is IMAGE MASK: swap the columns")
             if OBJECT_MASKS in columns[1]:
@@ -58,7 +61,20 @@ def list_samples(root: Path, split: str) -> list[Sample]:
             raise UserError(f"{place}: {len(columns)} columns; a line is IMAGE MASK, as paths in {root}, or one id")
     if not samples:
         raise UserError(f"{path} names no image; fill it, or point --data_root at a complete data set")
+    _require_augmented(root, path, samples, refined)
     return samples
+
+
+def _require_augmented(root: Path, path: Path, samples: list[Sample], refined: set[str]) -> None:
+    """UserError where a list has images of SBD, whose masks are not those that come with VOC."""
+    if not refined and (root / MASKS[1]).is_dir():
+        there = set(os.listdir(root / MASKS[1]))
+        lacking = sum(sample.mask.parent == root / MASKS[1] and sample.mask.name not in there for sample in samples)
+        if lacking:
+            raise UserError(
+                f"{lacking:,} of {len(samples):,} images in {path} have no mask in {MASKS[1]}: the masks of SBD go to "
+                f"{root / MASKS[0]}; sh data/download_voc.sh fetches them"
+            )
 
 
 def _find_list(root: Path, split: str) -> Path:
@@ -87,6 +103,7 @@ SPEC = DatasetSpec(
     palette=voc_palette(len(CLASS_NAMES)),
     label_values=frozenset((*range(len(CLASS_NAMES)), IGNORE_INDEX)),
     list_samples=list_samples,
+    doubts=lambda values: binary_doubt(values) or numbered_objects_doubt(values),
     num_images=(10582, 1449),
     step_sizes=tuple(_published_sizes()),
 )

@@ -244,10 +244,16 @@ BAD_INPUT = [
         lambda w: first(w, "mask").unlink(),
     ),
     BadInput(
-        "a mask that is no image", "--name new", "mask ... cannot be read ... restore the file", overwrite("mask", b"?")
+        "a mask that is no image",
+        "--name new",
+        "mask ... cannot be read (a text); put the mask there, as PNG, or take it out",
+        overwrite("mask", b"?"),
     ),
     BadInput(
-        "an image that is none", "--name new", "image ... cannot be read ... restore the file", overwrite("image", b"?")
+        "an image that is none",
+        "--name new",
+        "image ... cannot be read (a text); put the picture itself there, as PNG or JPEG, or take it out",
+        overwrite("image", b"?"),
     ),
     BadInput("images that break off", "--name new", "image ... cannot be read ... restore the file", cut_all_images),
     BadInput(

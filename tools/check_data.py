@@ -8,6 +8,7 @@ labels per step into one picture. Exit code: 0 all is well, 1 problems, each nam
 """
 
 import argparse
+import hashlib
 import sys
 import textwrap
 from collections import Counter
@@ -22,7 +23,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import DataConfig
-from dataset import DATASETS, make_split, open_dataset, open_task, scenario_of
+from dataset import DATASETS, in_both, listed_twice, make_split, open_dataset, open_task, scenario_of
 from dataset.base import DatasetSpec, Sample
 from dataset.index import map_in_threads, ranges, scan_sample
 from dataset.labels import map_labels, training_lut
@@ -99,11 +100,12 @@ def survey(spec: DatasetSpec, root: Path, name: str) -> Survey:
     """Read every image and mask of split `name` on all cores. UserError where folders or lists lack."""
     samples, faults = spec.list_samples(root, name), spec.list_faults(root, name)
     findings = map_in_threads(partial(examine, label_values=spec.label_values), samples, f"{spec.name} {name}")
-    twice = [path for path, count in Counter(sample.image for sample in samples).items() if count > 1]
-    problems = faults + [f"image {path} is listed more than once in {name}" for path in twice]
+    problems = faults + listed_twice(samples, name)
     problems += [problem for finding in findings for problem in finding.problems]
     sound = [finding for finding in findings if not finding.problems]
     counts = np.array([finding.counts for finding in sound]).reshape(-1, 256)
+    if doubt := spec.doubts(counts > 0):
+        problems.insert(0, f"{name}: {doubt}")
     return Survey(findings, problems, counts, make_split(spec, [finding.sample for finding in sound], counts > 0))
 
 
@@ -111,6 +113,9 @@ def examine(sample: Sample, label_values: frozenset[int]) -> Finding:
     """Open and decode the files of a sample."""
     problems, kinds, counts = [], [], None
     try:
+        if sample.image.is_file():
+            status = sample.image.stat()
+            sample = sample._replace(bytes=(status.st_size,), place=(status.st_dev, status.st_ino))
         counts, size = scan_sample(sample, label_values)
         sample = sample._replace(size=size)
     except UserError as error:
@@ -125,18 +130,30 @@ def examine(sample: Sample, label_values: frozenset[int]) -> Finding:
 
 def inconsistencies(spec: DatasetSpec, task: Task, train: Survey, val: Survey, sets: Sequence[StepSets]) -> list[str]:
     """Images that serve both splits, classes that no training mask shows, steps with nothing to train or test on."""
-    trained = {finding.sample.image for finding in train.findings}
-    both = [finding.sample.image for finding in val.findings if finding.sample.image in trained]
-    problems = [f"image {path} is listed for training and for validation" for path in both]
+    samples = [[finding.sample for finding in of_split.findings] for of_split in (train, val)]
+    problems = in_both(*samples) + copies(*samples)
     expected = {spec.class_of[value] for value in spec.label_values} - {IGNORE_INDEX}
     if missing := sorted(label for label in expected if not train.split.classes[:, label].any()):
         named = ", ".join(f"{label} ({spec.class_names[label]})" for label in missing)
-        if np.flatnonzero(train.counts.any(axis=0)).tolist() in ([IGNORE_INDEX], [0, IGNORE_INDEX]):
-            named += "; the masks hold 0 and 255 alone, and 255 is ignored: number the classes from 1"
         problems.append(f"no training image shows class {named}")
     for step, of_step in enumerate(sets):
         empty = [role for role, samples in of_step._asdict().items() if not samples]
         problems += [f"{task.name}, step {step}: no image in the {role} set" for role in empty]
+    return problems
+
+
+def copies(train: Sequence[Sample], val: Sequence[Sample]) -> list[str]:
+    """Problems: validation images with the same bytes as a training image of another name."""
+    sizes = {sample.bytes for sample in val if sample.bytes}
+    trained: dict[bytes, Path] = {}
+    for sample in (sample for sample in train if sample.bytes in sizes):
+        trained.setdefault(hashlib.sha256(sample.image.read_bytes()).digest(), sample.image)
+    sizes, places = {path.stat().st_size for path in trained.values()}, {sample.place for sample in train}
+    problems = []
+    for sample in (sample for sample in val if sample.bytes and sample.bytes[0] in sizes):
+        other = trained.get(hashlib.sha256(sample.image.read_bytes()).digest())
+        if other and sample.place not in places:
+            problems.append(f"image {sample.image} is a copy of the training image {other}")
     return problems
 
 

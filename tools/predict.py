@@ -31,7 +31,7 @@ from config import DataConfig
 from dataset.base import DatasetSpec
 from dataset.index import ranges
 from dataset.labels import map_labels
-from dataset.listing import IMAGE_SUFFIXES
+from dataset.listing import IMAGE_SUFFIXES, pictures_in
 from dataset.reading import count_labels, image_size, probe, read_image, read_mask
 from dataset.transform import centre_image, normalise
 from metrics.pictures import colour_mask, draw_confidence, draw_overlay, draw_samples, save_picture
@@ -147,7 +147,7 @@ def find_pictures(paths: Iterable[Path], *, out: Path, truth: Path | None) -> li
     for path in paths:
         found = [path]
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+            found = pictures_in(path)
         if not found:
             raise UserError(f"no image in {path}; name another folder, or put some there ({', '.join(IMAGE_SUFFIXES)})")
         for image in found:

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from config import DataConfig
 from dataset import index as index_module
-from dataset import load_split, voc
-from dataset.index import Index, fingerprint
+from dataset import load_split, select_steps, voc
+from dataset.index import Scan, look_at
 from dataset.splits import Split
 from metrics.pictures import GAP, HEADER, IGNORED, MARGIN
 from tests.helpers import SPECS, task_of
 from tools.check_data import SHEET_SIDE, against_published, main
 from tools.make_shapes import make_shapes
+from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +149,9 @@ def test_a_class_that_nothing_shows_is_named(tmp_path: Path, capsys: pytest.Capt
     (root / "classes.txt").write_text("ground\ncell\n")
     assert check(root, dataset="folder") == 1
     said = capsys.readouterr().out
-    assert "no training image shows class 1 (cell); the masks hold 0 and 255 alone, and 255 is ignored" in said
+    assert "no training image shows class 1 (cell)\n" in said
+    for name in ("train", "val"):
+        assert f"{name}: the masks hold 0 and 255 alone, and 255 is ignored: number the classes from 1" in said
     assert "offline, step 0: no image in the train set" in said
 
 
@@ -218,8 +222,8 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / "SegmentationClassAug" / f"{name}{number}.png").touch()
             lines.append(f"/JPEGImages/{name}{number}.jpg /SegmentationClassAug/{name}{number}.png\n")
         (root / "list" / f"{name}.txt").write_text("".join(lines))
-        key = fingerprint(spec.list_samples(root, split), root, spec.label_values)
-        index_module._write(Index(values, np.full((len(values), 2), 48)), f"voc-{split}", root, key)
+        key = look_at(spec.list_samples(root, split), root, spec.label_values).fingerprint
+        index_module._write(Scan(values, np.full((len(values), 2), 48)), f"voc-{split}", root, key)
     return root
 
 
@@ -279,3 +283,24 @@ def test_files_are_counted_against_a_complete_copy_unless_drawn(root: Path, caps
 
 def test_a_data_set_without_published_numbers_has_none_to_differ_from(published: tuple[Split, Split]):
     assert against_published(replace(SPECS["voc"], num_images=None), *published) == []
+
+
+def test_validation_images_that_are_training_images_are_named(root: Path, capsys: pytest.CaptureFixture):
+    """By link and by copy; a picture of the same size alone is none."""
+    images = [root / line.split()[0].lstrip("/") for line in (root / "list" / "train_aug.txt").read_text().splitlines()]
+    tested = [root / line.split()[0].lstrip("/") for line in (root / "list" / "val.txt").read_text().splitlines()]
+    for path in tested[:3]:
+        path.unlink()
+    tested[0].symlink_to(images[0])
+    tested[1].hardlink_to(images[1])
+    tested[2].write_bytes(images[2].read_bytes())
+    assert check(root) == 1
+    said = capsys.readouterr().out
+    for number in (0, 1):
+        assert f"image {tested[number]} and the training image {images[number]} are the same file" in said
+    assert f"image {tested[2]} is a copy of the training image {images[2]}" in said
+    assert said.count(" are the same file") == 2 and said.count(" is a copy of ") == 1
+    with pytest.raises(
+        UserError, match=r"image .* and the training image .* are the same file \(and 1 more\); take it"
+    ):
+        select_steps(DataConfig(dataset="voc", data_root=root), voc.SPEC, task_of("voc", "15-1"))

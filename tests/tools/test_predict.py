@@ -304,7 +304,7 @@ BAD_INPUT: dict[str, tuple[str, Spoil | None, str]] = {
     "no image": (
         "b.txt",
         lambda f: (f / "b.txt").write_text("text"),
-        "image b.txt cannot be read .*; restore the file",
+        "image b.txt cannot be read .a text.; put the picture itself there",
     ),
     "no such image": ("none.jpg", None, "image none.jpg cannot be read \\(No such file or directory\\)"),
     "an image cut off": ("a.png", lambda f: cut(f / "a.png"), "image a.png cannot be read"),
