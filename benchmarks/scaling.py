@@ -108,7 +108,8 @@ def plot(found: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> 
             values = [of[name] for of in sizes.values()]
             axes.plot(at, [value / values[0] for value in values], "o-", label=f"{label}, exponent {grown[name]:.2f}")
         axes.plot(at, [size / at[0] for size in at], ":", color="grey", label="as the size")
-        axes.set(xscale="log", yscale="log", xlabel=title, xticks=at, xticklabels=[f"{size:,}" for size in at])
+        shown = [size for size, before in zip(at, [0, *at], strict=False) if size > 1.1 * before]
+        axes.set(xscale="log", yscale="log", xlabel=title, xticks=shown, xticklabels=[f"{size:,}" for size in shown])
         axes.minorticks_off()
         axes.legend(fontsize=8)
     figure.suptitle("Growth, in times of the smallest")
