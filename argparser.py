@@ -6,6 +6,7 @@ set, else from the field's default; `Provenance` keeps which.
 
 import argparse
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -235,12 +236,13 @@ def _add(group: Any, spec: Field, hint: Any, default: Any, visible: bool) -> Non
         add_switch(group, name, text)
     elif typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
-        group.add_argument(f"--{name}", nargs="+", type=kind, metavar=kind.__name__.upper(), help=text)
+        shape = {"nargs": "+", "metavar": kind.__name__.upper()}
+        group.add_argument(f"--{name}", type=_TYPES.get(kind, kind), help=text, **shape)
     elif typing.get_origin(hint) is Literal or hint is int:
         group.add_argument(f"--{name}", type=int, choices=choices, metavar=None if choices else "N", help=text)
     else:
         metavar = None if choices else {Path: "PATH", float: "X", str: "TEXT"}[hint]
-        group.add_argument(f"--{name}", type=hint, choices=choices, metavar=metavar, help=text)
+        group.add_argument(f"--{name}", type=_TYPES.get(hint, hint), choices=choices, metavar=metavar, help=text)
 
 
 def _named(table: str, name: str) -> Any:
@@ -274,6 +276,28 @@ def _by_step(values: Sequence[Any], steps: tuple[int, ...]) -> tuple[Any, ...]:
     """A list typed for the steps that run, as one entry for each step from 0 on; see config.at_step."""
     typed = dict(zip(steps, values, strict=False))
     return tuple(typed.get(step, values[0] if step < steps[0] else values[-1]) for step in range(steps[-1] + 1))
+
+
+def _path(word: str) -> Path:
+    """Not "", which a variable of a script that was never set leaves, and which would mean the current folder."""
+    if not word.strip() or any(ord(letter) < 32 for letter in word):
+        raise argparse.ArgumentTypeError(f"{word!r} is no path; name one, or leave the option out")
+    return Path(word)
+
+
+def _float(word: str) -> float:
+    """Not nan, which passes any comparison, and not inf."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{word!r} is no finite number")
+    return number
+
+
+_TYPES = {Path: _path, float: _float}
+"""What makes a value of a word, where that is not the type itself."""
 
 
 def _typed_as(name: str, config: type[MethodConfig]) -> str:

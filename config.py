@@ -5,16 +5,37 @@ A field is declared with `option(default, help)`; its annotation gives the optio
 own dataclass in methods/.
 """
 
+import math
+import re
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from utils.errors import UserError
 
+LARGEST = 2**31 - 1
+"""No number of an option is larger."""
+LONGEST_NAME = 100
+"""Characters of a name that goes into the names of files, with others."""
+NO_NAME = re.compile(
+    r"""[\x00-\x1f\x7f-\x9f/\\:*?"<>|]|^[-. ]|[. ]$|^(con|nul|aux|prn|com\d|lpt\d)(\.|$)""", re.IGNORECASE
+)
+"""What a file name may not hold, begin with, end with or be, on one system or another."""
 
-def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None, least: int | None = None) -> Any:
-    """A dataclass field that is also a command line option: its help text, and the values or the least one it takes."""
-    return field(default=default, metadata={"help": help, "choices": choices, "least": least})
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    least: int = 0,
+    most: int = LARGEST,
+    positive: bool = False,
+) -> Any:
+    """A dataclass field that is also a command line option: its help text, and the values that it takes: `choices`, or
+    numbers from `least` to `most`, or `positive` ones."""
+    bounds = {"least": least, "most": most, "positive": positive}
+    return field(default=default, metadata={"help": help, "choices": choices} | bounds)
 
 
 def with_default(config: type, name: str, default: Any) -> Any:
@@ -24,15 +45,20 @@ def with_default(config: type, name: str, default: Any) -> Any:
 
 
 class Checked:
-    """Base of all configurations: a field with `choices` holds one of them, one with `least` no less than that."""
+    """Base of all configurations: a field with `choices` holds one of them, a number is finite and in its bounds."""
 
     def __post_init__(self) -> None:
-        for spec in fields(self):
-            choices, least = spec.metadata.get("choices"), spec.metadata.get("least")
+        for spec in option_fields(type(self)):
+            choices, bounds = spec.metadata["choices"], spec.metadata
             value = getattr(self, spec.name)
             if choices and value is not None and value not in choices:
                 raise UserError(f"--{spec.name} {value}: choose from {', '.join(map(str, choices))}")
-            self.require(least is None or value is None or value >= least, spec.name, f"at least {least}")
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and not isinstance(number, bool):
+                    self.require(math.isfinite(number), spec.name, "a finite number is needed")
+                    self.require(number > 0 or not bounds["positive"], spec.name, "above 0")
+                    self.require(number >= bounds["least"], spec.name, f"at least {bounds['least']}")
+                    self.require(number <= bounds["most"], spec.name, f"at most {bounds['most']}")
 
     def require(self, condition: bool, name: str, allowed: str) -> None:
         """Raise UserError naming the option `name`, its value and what is allowed unless `condition` holds."""
@@ -85,11 +111,12 @@ class DataConfig(Checked):
         "mib: ignored pixels train as background, in tests unseen classes are ignored",
         choices=("plop", "mib"),
     )
-    crop_size: int = option(512, "side of the square crops, in pixels", least=32)
+    crop_size: int = option(512, "side of the square crops, in pixels", least=32, most=8192)
     resize_size: int | None = option(
         None,
         "of whole images: shorter side in evaluation, before the centre crop (default: crop_size x 256/224)",
         least=1,
+        most=8192,
     )
     crop_val: bool = option(True, "evaluate on the centre crop; without: on whole images")
     test_on_val: bool = option(False, "split the training images 80/20 and test on the 20%%")
@@ -97,7 +124,7 @@ class DataConfig(Checked):
     cross_val: bool = option(False, "hold out 20%% of the step's training images for validation")
     ignore_test_bg: bool = option(False, "leave background pixels out of the test scores")
     batch_size: int = option(24, "images per iteration and process", least=1)
-    num_workers: int = option(4, "loader processes per process; 0 loads in the main process", least=0)
+    num_workers: int = option(4, "loader processes per process; 0 loads in the main process", most=1024)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -149,24 +176,23 @@ class OptimConfig(Checked):
     """SGD and its schedule (SPEC 7). Lists are read with `at_step`: one value a step."""
 
     lr: tuple[float, ...] = option(
-        (0.01, 0.001), "learning rate; several: for each step of --step, the last for the rest"
+        (0.01, 0.001), "learning rate; several: for each step of --step, the last for the rest", positive=True
     )
-    epochs: tuple[int, ...] = option((30,), "epochs; several: as for --lr")
+    epochs: tuple[int, ...] = option((30,), "epochs; several: as for --lr", positive=True)
     momentum: float = option(0.9, "Nesterov momentum")
     weight_decay: float = option(1e-4, "weight decay on everything that trains")
     lr_policy: str = option("poly", "schedule", choices=("poly", "step", "none"))
     lr_power: float = option(0.9, "power of the poly schedule")
     lr_decay_step: int = option(5000, "iterations between two decays of the step schedule", least=1)
     lr_decay_factor: float = option(0.1, "factor of one decay of the step schedule")
-    warmup: int = option(0, "iterations of linear warm-up", least=0)
+    warmup: int = option(0, "iterations of linear warm-up")
     warmup_share: float = option(0.0, "share of all iterations with a linear warm-up from 0.001 of the rate on")
     lr_old: float = option(1.0, "factor on the learning rate of the old classifiers")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(all(rate > 0 for rate in self.lr), "lr", "above 0")
-        self.require(all(count > 0 for count in self.epochs), "epochs", "above 0")
-        self.require(0 <= self.warmup_share <= 1, "warmup_share", "from 0 to 1")
+        self.require(self.warmup_share <= 1, "warmup_share", "from 0 to 1")
+        self.require(self.momentum < 1, "momentum", "from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,12 +222,12 @@ class RunConfig(Checked):
     random_seed: int = option(42, "seed of everything random")
     logdir: Path = option(Path("logs"), "folder of TensorBoard files and pictures")
     results_dir: Path = option(Path("results"), "folder of the results tables")
-    sample_num: int = option(8, "test images that are drawn with ground truth and prediction", least=0)
+    sample_num: int = option(8, "test images that are drawn with ground truth and prediction")
     visualize: bool = option(True, "draw pictures")
     wandb: bool = option(False, "show all in Weights & Biases, too (pip install wandb)")
     latex: bool = option(False, "print the final table for a paper, too")
     debug: bool = option(False, "log more")
-    profile: int = option(0, "trace this many iterations of each step and log what took longest", least=0)
+    profile: int = option(0, "trace this many iterations of each step and log what took longest")
     compile: bool = option(False, "compile the networks with torch.compile: minutes at the start; no gain on CPUs")
     accumulate: int = option(
         1,
@@ -217,12 +243,18 @@ class RunConfig(Checked):
     ckpt_interval: int = option(
         0, "epochs between two checkpoints; 0: after every epoch, unless that would take over 1%% of the time", least=0
     )
-    save_minutes: float = option(10.0, "minutes between two checkpoints within an epoch")
-    skip_bad_batches: int = option(0, "batches of a step to leave out where a loss or gradient is not finite", least=0)
+    save_minutes: float = option(10.0, "minutes between two checkpoints within an epoch", positive=True)
+    skip_bad_batches: int = option(0, "batches of a step to leave out where a loss or gradient is not finite")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.save_minutes > 0, "save_minutes", "above 0")
+        for name in ("checkpoint", "logdir", "results_dir"):
+            path = getattr(self, name)
+            self.require(path.is_dir() or not path.exists(), name, "a folder is needed, and this is none")
+        for name in ("name", "date"):
+            word = getattr(self, name)
+            fits = word is None or (0 < len(word) <= LONGEST_NAME and not NO_NAME.search(word))
+            self.require(fits, name, "a word that every system takes for a part of a file name is needed")
         if self.compile and self.checkpoint_blocks:
             raise UserError("--compile with --checkpoint_blocks: the compiler breaks off there; leave one of them out")
         if self.ckpt and (len(self.step) > 1 or "all" in self.step):

@@ -399,7 +399,8 @@ def require_full_batch(sampler: TrainSampler) -> None:
     if num_images >= batch_size * world_size:
         return
     largest = num_images // world_size
-    cure = f"give --batch_size {largest} or less" if largest else "start fewer processes"
+    # One image to a batch is not enough for the norms: that is no cure.
+    cure = f"give --batch_size {largest} or less" if largest > 1 else "add images, or start fewer processes"
     raise UserError(
         f"--batch_size {batch_size}: {batch_size} x {world_size} process(es) is more than the {num_images} "
         f"training images of the step; {cure}"

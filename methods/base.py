@@ -49,7 +49,6 @@ class MethodConfig(FeatureConfig, Checked):
         0,
         "images of earlier steps that are seen again; the checkpoint has their names; for DKD, STAR, SSUL, and for all "
         "methods where classes of whole images arrive",
-        least=0,
     )
     paper_exact: bool = option(False, "follow the paper where the public code differs from it, see docs/METHODS.md")
 

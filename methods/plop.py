@@ -48,7 +48,7 @@ class PLOPConfig(MethodConfig):
         choices=("entropy", "median", "naive", "none"),
     )
     threshold: float = option(0.001, "entropy: least bound of a class; median: greatest bound")
-    pseudo_nb_bins: int = option(0, "bins of the histograms; 0: 100 for entropy, 20 for median", least=0)
+    pseudo_nb_bins: int = option(0, "bins of the histograms; 0: 100 for entropy, 20 for median")
     classif_adaptive_factor: bool = option(
         True, "entropy: weigh an image by the share of its background that got a label"
     )

@@ -115,6 +115,59 @@ def without_class_16(workplace: Workplace) -> None:
     remove(SECOND)(workplace)
 
 
+def animation(workplace: Workplace) -> None:
+    frames = [Image.new("L", (64, 64), shade) for shade in (0, 200)]
+    frames[0].save(first(workplace, "image"), format="GIF", save_all=True, append_images=frames[1:])
+
+
+def floats(workplace: Workplace) -> None:
+    Image.new("F", (64, 64)).save(first(workplace, "image"), format="TIFF")
+
+
+def turned(workplace: Workplace) -> None:
+    path, exif = first(workplace, "mask"), Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).save(path, exif=exif)
+
+
+def leak(workplace: Workplace) -> None:
+    line = (workplace.data / "list" / "train_aug.txt").read_text().splitlines(keepends=True)[0]
+    with (workplace.data / "list" / "val.txt").open("a") as file:
+        file.write(line)
+
+
+def link(workplace: Workplace) -> None:
+    line = (workplace.data / "list" / "val.txt").read_text().split()[0]
+    path = workplace.data / line.lstrip("/")
+    path.unlink()
+    path.symlink_to(first(workplace, "image"))
+
+
+def all_masks(change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
+    """With each mask changed."""
+
+    def spoil(workplace: Workplace) -> None:
+        for path in (workplace.data / "SegmentationClassAug").iterdir():
+            Image.fromarray(change(np.array(Image.open(path)))).save(path)
+
+    return spoil
+
+
+def as_objects(mask: np.ndarray) -> np.ndarray:
+    shown = [value for value in np.unique(mask).tolist() if value not in (0, 255)]
+    return np.select(
+        [mask == value for value in shown], range(1, len(shown) + 1), np.where(mask == 255, 255, 0)
+    ).astype(np.uint8)
+
+
+numbered = all_masks(as_objects)
+black_and_white = all_masks(lambda mask: np.where(mask == 0, 0, 255).astype(np.uint8))
+
+
+def not_utf8(workplace: Workplace) -> None:
+    (workplace.data / "list" / "train_aug.txt").write_bytes(b"\xff\xfe\x00")
+
+
 def huge_image(workplace: Workplace) -> None:
     """Decoded, it would take gigabytes; the file is its header."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 30_000, 8, 2, 0, 0, 0)
@@ -217,6 +270,70 @@ BAD_INPUT = [
     BadInput("no batch", "--batch_size 0", "--batch_size 0: at least 1"),
     BadInput("no epoch", "--epochs 0", "--epochs 0: above 0"),
     BadInput("a rate below zero", "--lr -1", "--lr -1.0: above 0"),
+    BadInput("a rate of zero", "--lr 0", "--lr 0.0: above 0"),
+    BadInput("a rate that is no number", "--lr 0.1 nan", "argument --lr: 'nan' is no finite number"),
+    BadInput("a rate without end", "--lr inf", "argument --lr: 'inf' is no finite number"),
+    BadInput("a rate too large to write", "--lr 1e400", "argument --lr: '1e400' is no finite number"),
+    BadInput("a momentum of one", "--momentum 1", "--momentum 1.0: from 0 to below 1"),
+    BadInput("a momentum below zero", "--momentum -0.1", "--momentum -0.1: at least 0"),
+    BadInput("a weight decay below zero", "--weight_decay -1", "--weight_decay -1.0: at least 0"),
+    BadInput("a weight decay that is no number", "--weight_decay nan", "argument --weight_decay: 'nan' is no ... "),
+    BadInput("more epochs than there is time", "--epochs 99999999999", "--epochs 99999999999: at most 2147483647"),
+    BadInput("a batch of all images there are", "--batch_size 99999999999", "--batch_size 99999999999: at most ... "),
+    BadInput("a crop larger than any image", "--crop_size 100000", "--crop_size 100000: at most 8192"),
+    BadInput("loader processes below zero", "--num_workers -1", "--num_workers -1: at least 0"),
+    BadInput("too many loader processes", "--num_workers 100000", "--num_workers 100000: at most 1024"),
+    BadInput("a seed below zero", "--random_seed -1", "--random_seed -1: at least 0"),
+    BadInput("a seed that is no whole number", "--random_seed 1.5", "argument --random_seed: invalid int value: '1.5'"),
+    BadInput("no interval of validations", "--val_interval 0", "--val_interval 0: at least 1"),
+    BadInput("no interval of figures", "--print_interval 0", "--print_interval 0: at least 1"),
+    BadInput("an interval of checkpoints below zero", "--ckpt_interval -1", "--ckpt_interval -1: at least 0"),
+    BadInput("a warm-up below zero", "--warmup -1", "--warmup -1: at least 0"),
+    BadInput("a warm-up longer than the step", "--warmup_share 2", "--warmup_share 2.0: from 0 to 1"),
+    BadInput("a power that is no number", "--lr_power nan", "argument --lr_power: 'nan' is no finite number"),
+    BadInput("a schedule that is none", "--lr_policy cosine", "argument --lr_policy: invalid choice: 'cosine' ... "),
+    BadInput("no steps of a schedule", "--lr_decay_step 0", "--lr_decay_step 0: at least 1"),
+    BadInput("a rate of old classifiers below zero", "--lr_old -1", "--lr_old -1.0: at least 0"),
+    BadInput("a weight of a loss below zero", "--loss_kd -1", "--loss_kd -1.0: at least 0"),
+    BadInput("a weight of a loss that is no number", "--loss_kd nan", "argument --loss_kd: 'nan' is no finite number"),
+    BadInput("a window of nothing", "--pool_sizes 4 0", "--pool_sizes 4 0: ... "),
+    BadInput("one factor of two", "--spatial_factors 1", "--spatial_factors 1.0: two numbers, ... "),
+    BadInput("three branches", "--branches 3", "argument --branches: invalid choice: 3 ... "),
+    BadInput("a stem of no channels", "--width 0", "--width 0: at least 4"),
+    BadInput("a head of no channels", "--head_channels 0", "--head_channels 0: at least 4"),
+    BadInput("a body that is none", "--backbone resnet27", "--backbone resnet27: choose from ... "),
+    BadInput("a head that is none", "--head sumo", "argument --head: invalid choice: 'sumo' ... "),
+    BadInput("a norm that is none", "--norm_act batch", "argument --norm_act: invalid choice: 'batch' ... "),
+    BadInput("a stride that is none", "--output_stride 7", "argument --output_stride: invalid choice: 7 ... "),
+    BadInput("a precision that is none", "--opt_level O3", "argument --opt_level: invalid choice: 'O3' ... "),
+    BadInput("pictures below zero", "--sample_num -1", "--sample_num -1: at least 0"),
+    BadInput("a trace below zero", "--profile -1", "--profile -1: at least 0"),
+    BadInput("bad batches below zero", "--skip_bad_batches -1", "--skip_bad_batches -1: at least 0"),
+    BadInput("a memory below zero", "--method SSUL-M --mem_size -1", "--mem_size -1: at least 0"),
+    BadInput("no part of a batch", "--accumulate 0", "--accumulate 0: at least 1"),
+    BadInput(
+        "parts that do not divide the batch",
+        "--name new --step 0 --accumulate 3",
+        "--accumulate 3: choose a number that divides --batch_size ... ",
+    ),
+    BadInput("a name that leaves the folder", "--name ../evil", "--name ../evil: a word that every system takes ... "),
+    BadInput("a name that is a folder", "--name ..", "--name ..: a word that every system takes for a part ... "),
+    BadInput("a name with a folder in it", "--name a/b", "--name a/b: a word that every system takes ... "),
+    BadInput("an empty name", "--name ''", "--name : a word that every system takes for a part of a file name ... "),
+    BadInput("a name that Windows keeps for itself", "--name nul", "--name nul: a word that every system takes ... "),
+    BadInput("a name that is a pattern", "--name 'a*'", "--name a*: a word that every system takes ... "),
+    BadInput("a date that leaves the folder", "--date ../2026", "--date ../2026: a word that every system takes ... "),
+    BadInput("an empty folder of checkpoints", "--checkpoint ''", "argument --checkpoint: '' is no path; ... "),
+    BadInput("an empty folder of data", "--data_root ''", "argument --data_root: '' is no path; name one, or ... "),
+    BadInput("an empty file to resume", "--step 0 --ckpt ''", "argument --ckpt: '' is no path; name one, or ... "),
+    BadInput("a file as folder of checkpoints", "--checkpoint voc/list/val.txt", "--checkpoint voc/list/val.txt: a folder is needed, ... "),
+    BadInput("a file as folder of data", "--data_root voc/list/val.txt", "no folder ... ; point --data_root at ... "),
+    BadInput("no word for a task", "--task ''", "--task : ... "),
+    BadInput("a task of no classes", "--task 15-0", "--task 15-0: ... "),
+    BadInput("a task that starts with none", "--task 0-1", "--task 0-1: ... "),
+    BadInput("a step below zero", "--step -1", "--step -1: voc 15-1 has steps 0 to 5; or say all"),
+    BadInput("a step twice", "--step 0 0", "--step 0 0: name each step once, in ascending order"),
+    BadInput("a folder as class order", "--class_order voc", "--class_order voc cannot be read ... ", None, "--task"),
     BadInput("no time between saves", "--save_minutes 0", "--save_minutes 0.0: above 0"),
     BadInput("one file for two steps", f"--step 0 1 --ckpt {FIRST}", "--ckpt ... is the checkpoint of one step; ... "),
     BadInput(
@@ -272,6 +389,61 @@ BAD_INPUT = [
     BadInput(
         "a label out of range", "--name new", "mask ... holds label 77; allowed: 0..20, 255", labels(one_strange_label)
     ),
+    BadInput(
+        "a mask of colours",
+        "--name new",
+        "mask ... has mode RGB; ... python tools/colours_to_labels.py turns colours into them",
+        labels(lambda m: np.stack([m] * 3, axis=2)),
+    ),
+    BadInput(
+        "a photo of a phone",
+        "--name new",
+        "image ... cannot be read (a HEIC photo); put the picture itself there, as PNG or JPEG, or take it out",
+        overwrite("image", b"\0\0\0\x20ftypheic" + bytes(64)),
+    ),
+    BadInput(
+        "a page of the web as an image",
+        "--name new",
+        "image ... cannot be read (a page of the web, ... ",
+        overwrite("image", b"<!DOCTYPE html><title>404</title>"),
+    ),
+    BadInput(
+        "an empty image", "--name new", "image ... cannot be read (empty, or zeros alone) ... ", overwrite("image", b"")
+    ),
+    BadInput("an animation", "--name new", "image ... holds 2 pictures, ... ; save the one to use", animation),
+    BadInput("a picture of floats", "--name new", "image ... has mode F; save it with 8 bits ... ", floats),
+    BadInput(
+        "a mask that is marked as turned", "--name new", "mask ... is marked as turned (orientation 6); ... ", turned
+    ),
+    BadInput(
+        "an image that is listed twice",
+        "--name new",
+        "image ... is listed more than once in train",
+        lines(lambda all_lines: [all_lines[0], *all_lines]),
+    ),
+    BadInput(
+        "a test image to train on", "--name new", "... is listed for training and for validation; take it ... ", leak
+    ),
+    BadInput(
+        "a test image that is a link", "--name new", "... and the training image ... are the same file; ... ", link
+    ),
+    BadInput(
+        "a list of the classification challenge",
+        "--name new",
+        "list/train_aug.txt, line 1: '2007_000032  1' says whether a class is there; give a list of segmentation",
+        lines(lambda all_lines: ["2007_000032  1\n", *all_lines]),
+    ),
+    BadInput(
+        "masks that number objects", "--name new", "... train: the masks number the objects of each ... ", numbered
+    ),
+    BadInput("masks in black and white", "--name new", "... the masks hold 0 and 255 alone, ... ", black_and_white),
+    BadInput(
+        "a list with control characters",
+        "--name new",
+        "list/train_aug.txt, line 1: the control character '\\x1b'; ... ",
+        lines(lambda all_lines: ["\x1b[2J\n", *all_lines]),
+    ),
+    BadInput("a list that is no text", "--name new", "list/train_aug.txt cannot be read (no text); ... ", not_utf8),
     BadInput("a mask as JPEG", "--name new", "mask ... is a JPEG file, which may change labels; ... ", as_jpeg),
     BadInput(
         "a step without images", "--step 1", "... step 1 (classes 16) is a step with no image in ... ", without_class_16

@@ -300,7 +300,5 @@ def test_validation_images_that_are_training_images_are_named(root: Path, capsys
         assert f"image {tested[number]} and the training image {images[number]} are the same file" in said
     assert f"image {tested[2]} is a copy of the training image {images[2]}" in said
     assert said.count(" are the same file") == 2 and said.count(" is a copy of ") == 1
-    with pytest.raises(
-        UserError, match=r"image .* and the training image .* are the same file \(and 1 more\); take"
-    ):
+    with pytest.raises(UserError, match=r"image .* and the training image .* are the same file \(and 1 more\); take"):
         select_steps(DataConfig(dataset="voc", data_root=root), voc.SPEC, task_of("voc", "15-1"))
