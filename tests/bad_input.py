@@ -326,7 +326,9 @@ BAD_INPUT = [
     BadInput("an empty folder of checkpoints", "--checkpoint ''", "argument --checkpoint: '' is no path; ... "),
     BadInput("an empty folder of data", "--data_root ''", "argument --data_root: '' is no path; name one, or ... "),
     BadInput("an empty file to resume", "--step 0 --ckpt ''", "argument --ckpt: '' is no path; name one, or ... "),
-    BadInput("a file as folder of checkpoints", "--checkpoint voc/list/val.txt", "--checkpoint voc/list/val.txt: a folder is needed, ... "),
+    BadInput(
+        "a file as folder of checkpoints", "--checkpoint voc/list/val.txt", "--checkpoint ... a folder is needed, ... "
+    ),
     BadInput("a file as folder of data", "--data_root voc/list/val.txt", "no folder ... ; point --data_root at ... "),
     BadInput("no word for a task", "--task ''", "--task : ... "),
     BadInput("a task of no classes", "--task 15-0", "--task 15-0: ... "),
