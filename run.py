@@ -158,8 +158,8 @@ def save_or_stop(run: Run, step: Step, trainer: Trainer, watch: Watch) -> None:
 
 def save(run: Run, step: Step, trainer: Trainer, *, finished: bool = False, wait: bool = True) -> str:
     """Write the checkpoint of the step; says where it stands."""
+    run.report.flush()  # first: what a checkpoint has seen is not told again
     run.store.write(step, trainer.state_dict(), finished=finished, wait=wait)
-    run.report.flush()
     return f"step {step} is saved at {trainer.place}"
 
 

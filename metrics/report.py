@@ -19,6 +19,7 @@ from metrics.tables import classes_grid, images_table, run_table, step_table
 from tasks import Task
 from utils.distributed import Dist, told_by_main
 from utils.errors import UserError
+from utils.files import to_disk
 from utils.log import log
 
 MIB_NOTE = (
@@ -177,6 +178,9 @@ class Reporter:
     def flush(self) -> None:
         """Have all figures so far written to the disk: they are not told again when the run resumes after them."""
         self.writer.flush()
+        for path in (self.journal.path, self.journal.path.parent, *self.folder.glob("events.*"), self.folder):
+            if path.exists():
+                to_disk(path)
 
     @of_main_process
     def close(self, *, latex: bool) -> None:

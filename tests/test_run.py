@@ -170,6 +170,7 @@ def test_a_stopped_run_resumes_as_if_nothing_had_been(
         (signal.SIGINT, 0, 1, "epoch 1, iteration 1"),
         (signal.SIGTERM, 0, 5, "epoch 1, iteration 5"),
         (signal.SIGUSR1, 0, 14, "epoch 2, iteration 3"),
+        (signal.SIGHUP, 0, 16, "epoch 2, iteration 5"),
         (signal.SIGTERM, 1, 2, "epoch 1, iteration 2"),  # the last one of the epoch
         (signal.SIGINT, 1, 3, "epoch 2, iteration 1"),
     ]

@@ -30,7 +30,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _flush(temporary)
+        to_disk(temporary)
         # mkstemp gives 0600; a result is as readable as any other file of the user.
         umask = os.umask(0)
         os.umask(umask)
@@ -42,7 +42,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     with contextlib.suppress(OSError):  # not every file system knows how to flush a folder
-        _flush(path.parent)
+        to_disk(path.parent)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
         yield file
 
 
-def _flush(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Have a file, or the names in a folder, written to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,5 +1,7 @@
 """One logger for the whole program: `from utils.log import log`. The entry point sets it up, once."""
 
+import contextlib
+import io
 import logging
 import sys
 
@@ -11,10 +13,19 @@ log = logging.getLogger("rcil")
 class _AboveBars(logging.Handler):
     """Prints records above the progress bars instead of through them."""
 
+    is_heard = True
+
     def emit(self, record: logging.LogRecord) -> None:
+        if not self.is_heard or sys.stdout is None:  # it was closed before the start
+            return
         try:
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
+        except (OSError, ValueError) as error:
+            # Its reader left, or its disk is full: no reason to stop a training.
+            self.is_heard = False
+            with contextlib.suppress(OSError, ValueError):
+                print(f"warning: nothing more is said: standard output: {error}", file=sys.stderr, flush=True)
         except Exception:
             self.handleError(record)
 
@@ -29,6 +40,9 @@ class _Format(logging.Formatter):
 
 def setup_logging(is_main: bool, debug: bool = False) -> None:
     """Send the log to standard output: all of it in the main process, warnings and worse in the others."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may know ASCII alone
     handler = _AboveBars()
     handler.setFormatter(_Format("%(message)s"))
     log.handlers[:] = [handler]

@@ -25,8 +25,10 @@ LONGEST = 300
 LOST_CONTACT = re.compile("Dist[A-Za-z]*Error|gloo/transport|peer")
 """In an error of torch.distributed: another process no longer answers."""
 RESUME = "the same command resumes from the last checkpoint"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; a scheduler, or torchrun, that wants the machine back; Slurm's warning before it does."""
+HANGUP = getattr(signal, "SIGHUP", None)
+SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, HANGUP)))
+"""Ctrl-C; a scheduler, or torchrun, that wants the machine back; Slurm's warning before it does; a terminal that is
+closed, unless nohup has told to ignore that."""
 
 
 class Stopped(BaseException):
@@ -50,9 +52,12 @@ class Interrupts:
         self.pending = 0
         self._deferred = False
         self._before: dict[int, object] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> "Interrupts":
-        self._before = {signum: signal.signal(signum, self._handle) for signum in SIGNALS}
+        wanted = [signum for signum in SIGNALS if signum != HANGUP or signal.getsignal(signum) != signal.SIG_IGN]
+        self._before = {signum: signal.signal(signum, self._handle) for signum in wanted}
+        self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -72,9 +77,18 @@ class Interrupts:
             raise Stopped(self.pending)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if signum == HANGUP:
+            self._leave_terminal()
         if not self._deferred or self.pending:
             raise Stopped(signum)
         self.pending = signum
+
+    def _leave_terminal(self) -> None:
+        """Say what is still said to nobody: to write to a terminal that is gone would be an error."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in self._terminals:
+            os.dup2(nowhere, stream)
+        os.close(nowhere)
 
 
 @contextmanager
