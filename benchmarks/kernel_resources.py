@@ -5,7 +5,6 @@
 A program that needs more shared memory than a card has does not start there, and spilled registers make it slow.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -13,8 +12,6 @@ import tempfile
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
-
-os.environ.pop("TRITON_INTERPRET", None)  # kernels for the interpreter cannot be compiled
 
 import triton
 import triton.language as tl
@@ -65,6 +62,8 @@ def main() -> None:
     options.add_argument("--cards", nargs="+", choices=ARCHITECTURES, default=[*ARCHITECTURES])
     options.add_argument("--dtypes", nargs="+", choices=("bf16", "fp32"), default=["bf16", "fp32"])
     options = options.parse_args()
+    if cube_kernel.INTERPRETED:
+        sys.exit("kernels for the interpreter cannot be compiled: unset TRITON_INTERPRET")
     kernels = {
         "value": (cube_kernel._squares_kernel, cube_kernel.squares_tiles),
         "gradient": (cube_kernel._gradient_kernel, cube_kernel.gradient_tiles),

@@ -65,7 +65,7 @@ def require_right(distances: Callable, device: torch.device, sides: Sequence[int
         wanted = reference(teacher, student, sizes)
         for found, expected in zip(distances(teacher, student, sizes), wanted, strict=True):
             slopes = [torch.autograd.grad(value, student, retain_graph=True)[0] for value in (found, expected)]
-            error = max(float(abs(found / expected - 1)), float(torch.dist(*slopes) / slopes[1].norm()))
+            error = max(float(abs(found / expected - 1).detach()), float(torch.dist(*slopes) / slopes[1].norm()))
             if not error < 1e-4:
                 raise ValueError(f"on maps of {side} x {side} it is off by {error:.1e}")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -14,6 +14,8 @@ from metrics.results import Row
 from metrics.scores import present_mean
 from metrics.tables import shorten
 from utils.files import atomic_write
+
+rcParams["text.parse_math"] = False  # a class may be called $x$: a name is no formula
 
 MAX_NAMED = 60
 """Classes whose names, and figures in the cells, fit into a heat map; beyond that the axes count them."""

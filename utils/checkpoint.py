@@ -15,6 +15,8 @@ from utils.errors import UserError
 from utils.files import atomic_write
 
 ARCHIVE = b"PK\x03\x04"
+DEEPEST, MOST = 30, 1_000_000
+"""Containers in each other, and in all, in a file to trust."""
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -97,6 +99,7 @@ def _load(path: Path) -> Any:
         with torch.serialization.safe_globals(_numpy_numbers()):
             # Mapped, what nobody looks at takes no memory, as the state of an optimiser. Only an archive can be.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+        _require_shallow(content, path)
     except UserError:
         raise
     except pickle.UnpicklingError:
@@ -118,9 +121,13 @@ def _require_whole(path: Path) -> bool:
             return False
         try:
             with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip() is not None
+                packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+                damaged = not packed and archive.testzip() is not None
         except Exception:  # a damaged directory makes zipfile raise nearly anything
-            damaged = True
+            packed, damaged = False, True
+    if packed:
+        # A few bytes would unpack to more than the memory holds.
+        raise UserError(f"{path} is no checkpoint to trust: it is packed, and torch packs none")
     if damaged:
         raise UserError(
             f"{path} is damaged: a checksum in it is wrong, or its end is missing; copy it again, or train that step "
@@ -139,6 +146,19 @@ def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, list | tuple):
         for number, part in enumerate(value):
             yield from _tensors(part, f"{name}.{number}")
+
+
+def _require_shallow(content: Any, path: Path) -> None:
+    """UserError for too many containers, or for some that lie deep in each other, or in themselves: what goes through
+    them later calls itself."""
+    left, count = [(content, 0)], 0
+    while left:
+        (value, depth), count = left.pop(), count + 1
+        if depth > DEEPEST or count > MOST:
+            fault = f"{DEEPEST} and more lie in each other" if depth > DEEPEST else f"more than {MOST:,}"
+            raise UserError(f"{path} is no checkpoint to trust: of its containers {fault}")
+        parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+        left += [(part, depth + 1) for part in parts if isinstance(part, Mapping | list | tuple)]
 
 
 def _require_dense(content: Any, path: Path) -> None:

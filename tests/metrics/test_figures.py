@@ -5,6 +5,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -68,3 +69,10 @@ def test_no_two_runs_look_alike():
     draw_panel(axes, curve_groups(21, 21)[0], {str(number): [ROWS] for number in range(20)})
     looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines]
     assert len(set(looks)) == 20
+
+
+def test_names_are_no_formulas(tmp_path):
+    names = ["$\\frac{", "$$", "a$b", "\\alpha", "x_$1$"]
+    FigureCanvasAgg(figure := confusion_figure(np.eye(5, dtype=int), names)).draw()
+    assert {label.get_text() for axes in figure.axes for label in axes.get_yticklabels()} >= set(names)
+    curve(tmp_path / "a.png", {name: [[Row(0, (0.1, 0.2), 2, 0.15), Row(1, (0.1, 0.2), 2, 0.15)]] for name in names}, 1)

@@ -3,6 +3,7 @@
 import io
 import pickle
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -201,3 +202,53 @@ def test_weights_lie_bare_or_under_state_dict(tmp_path):
     for content in ([1], {"state_dict": weights, "epoch": 3} | {"state_dict": [1]}, {"epoch": 3}):
         save_checkpoint(path, content)
         assert "state dict" in refusal(path, load_weights)
+
+
+def nested(depth: int) -> dict:
+    content: dict = {"model_state": {}}
+    for _ in range(depth):
+        content = {"model_state": {}, "more": [content]}
+    return content
+
+
+def in_itself() -> dict:
+    content = {"model_state": {}}
+    content["more"] = [content, content]
+    return content
+
+
+def doubled() -> dict:
+    """A few containers that count as many when each is gone through wherever it stands."""
+    content: list = []
+    for _ in range(25):
+        content = [content, content]
+    return {"model_state": {}, "more": content}
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (nested(40), "of its containers 30 and more lie in each other"),
+        (in_itself(), "of its containers 30 and more lie in each other"),
+        (doubled(), "of its containers more than 1,000,000"),
+    ],
+    ids=["deep", "in itself", "doubled"],
+)
+def test_containers_that_have_no_end_are_refused(tmp_path, content, fault):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=f"a.pth is no checkpoint to trust: {fault}"):
+        load_checkpoint(tmp_path / "a.pth", "a checkpoint")
+
+
+def test_what_unpacks_to_more_than_it_shows_is_refused(tmp_path):
+    """64 MB of zeros in a file of 70 kB."""
+    torch.save({"model_state": {"a": torch.zeros(1 << 24)}}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert (tmp_path / "a.pth").stat().st_size < 1e5
+    with pytest.raises(UserError, match=r"a\.pth is no checkpoint to trust: it is packed, and torch packs none"):
+        load_checkpoint(tmp_path / "a.pth", "a checkpoint")
