@@ -185,7 +185,7 @@ def test_the_worked_example_of_a_data_set_trains(tmp_path: Path, monkeypatch: py
     copy_of_the_tree(tmp_path, "dataset")
     (tmp_path / "dataset" / "sketches.py").write_text(spec)
     change(tmp_path / "dataset" / "__init__.py", line, entry, "\n}")
-    draw_some, train = commands(text)
+    *_, draw_some, train = commands(text)
     monkeypatch.chdir(tmp_path)
     assert make_shapes.main(shlex.split(draw_some)[2:]) == 0
     assert "step 0: test IoU in percent" in run_in(tmp_path, Workplace.main, *shlex.split(train)[2:])
