@@ -15,6 +15,8 @@ from utils.errors import UserError
 State = dict[str, Tensor]
 
 PREFIX = "module."
+WRAPPERS = (PREFIX, "_orig_mod.", "model.", "network.", "net.")
+"""What DistributedDataParallel, torch.compile and trainers of other code put before every name."""
 IDENTITY_NORM = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
 NUM_ATROUS = 4
 COUNTER = "num_batches_tracked"
@@ -80,14 +82,14 @@ def to_authors(state: State) -> State:
 
 
 def from_authors(authors: State) -> State:
-    """The inverse of `to_authors`; the prefix may be missing, and counters of batches are left out.
+    """The inverse of `to_authors`; the prefix may be missing or others before it, and counters of batches are left out.
 
     Raises UserError for a name that is of no known part, or a merged convolution whose norm is not the identity.
     """
-    bare = any(name.removeprefix(PREFIX) == "head.map_convs.0.bias" for name in authors)
+    authors = unwrapped(authors)
+    bare = "head.map_convs.0.bias" in authors
     state = {}
-    for prefixed, tensor in authors.items():
-        name = prefixed.removeprefix(PREFIX)
+    for name, tensor in authors.items():
         if name.endswith(COUNTER):
             continue
         norm, _, entry = name.rpartition(".")
@@ -101,6 +103,13 @@ def from_authors(authors: State) -> State:
         else:
             state[our_name(name)] = tensor
     return state
+
+
+def unwrapped(weights: State) -> State:
+    """The same weights without what wrappers put before each name, one in another as they may be."""
+    while weights and (prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in weights)), None)):
+        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    return {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
 
 
 def authors_tensor(name: str) -> str:

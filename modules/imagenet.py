@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from modules.authors_names import COUNTER, PREFIX, State, our_name
+from modules.authors_names import COUNTER, State, our_name, unwrapped
 from modules.backbones import BACKBONES, resnet_name
 from modules.norm import EPS, Norm
 from modules.resnet import BasicBlock, Bottleneck
@@ -35,7 +35,7 @@ def load_imagenet_(body: nn.Module, path: Path, *, backbone: str, width: int) ->
     """
     absolute = next(module for module in body.modules() if isinstance(module, Norm)).absolute
     expected = body.state_dict()
-    weights = {name.removeprefix(PREFIX): tensor for name, tensor in load_weights(path).items()}
+    weights = unwrapped(load_weights(path))
     if any(name.startswith(("body.", "cls.")) for name in weights):
         raise UserError(
             f"{path} holds a segmentation network, and the body starts from ImageNet weights: name such a file with "

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from modules.authors_names import PREFIX, from_authors, to_authors
+from modules.authors_names import PREFIX, WRAPPERS, from_authors, to_authors
 from segmentation_module import SegmentationNet, form_of, heads_of, load_network
 from tests.helpers import in_form_, small_config, small_network
 from tests.properties.strategies import seeds, with_networks
@@ -37,15 +37,16 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 @with_networks
-@given(networks(), st.booleans(), st.randoms(use_true_random=False))
-def test_any_network_comes_back_bit_for_bit(drawn, prefixed: bool, random):
+@given(networks(), st.lists(st.sampled_from(WRAPPERS), max_size=3), st.randoms(use_true_random=False))
+def test_any_network_comes_back_bit_for_bit(drawn, wrappers: list[str], random):
+    """Whatever wrapped it when it was saved."""
     network, fields = drawn
     state = network.state_dict()
     authors = to_authors(state)
     assert all(name.startswith(PREFIX) and not name.startswith(2 * PREFIX) for name in authors)
     items = list(authors.items())
     random.shuffle(items)
-    file = {name if prefixed else name.removeprefix(PREFIX): tensor for name, tensor in items}
+    file = {"".join(wrappers) + name.removeprefix(PREFIX): tensor for name, tensor in items}
     heads = tuple(classifier.out_channels for classifier in network.classifiers)
     assert same(from_authors(file), state)
     assert same(to_authors(from_authors(file)), authors)
