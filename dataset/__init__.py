@@ -116,10 +116,13 @@ class TaskData:
             self.auxiliary = find_pictures(config.aux_root.absolute(), at_least=batch)
             require_same({"--aux_root": self.auxiliary.digest})
 
-    def refuse_empty(self, steps: Sequence[Step]) -> None:
-        """UserError where a set of one of `steps` has no image."""
+    def refuse_few(self, steps: Sequence[Step], *, batches: bool = False) -> None:
+        """UserError where a set of one of `steps` has no image, or, if there are to be `batches`, the training set not
+        enough for one: known now, and not when the steps before are trained."""
         for step in steps:
             refuse_empty(self.sets[step.number], step)
+            if batches:
+                require_full_batch(len(self.sets[step.number].train), self.config.batch_size, self.dist, step)
 
     @property
     def class_names(self) -> list[str]:
@@ -152,7 +155,7 @@ class TaskData:
         options |= {"rank": self.dist.rank, "world_size": self.dist.world_size}
         count = len(samples) if mixed else len(samples) + len(remembered)
         sampler = MixedSampler(count, len(remembered), **options) if mixed else TrainSampler(count, **options)
-        require_full_batch(sampler)
+        require_full_batch(count, config.batch_size, self.dist, step)
         if saliency:
             self._require_saliency([*samples, *remembered])
         lut = memory_lut = self._train_lut(step)
@@ -393,17 +396,16 @@ def make_split(spec: DatasetSpec, samples: Sequence[Sample], values: np.ndarray)
     return Split(samples, classes)
 
 
-def require_full_batch(sampler: TrainSampler) -> None:
-    """UserError unless the training set of a step fills a batch of every process."""
-    num_images, world_size, batch_size = sampler.size, sampler.world_size, sampler.batch_size
-    if num_images >= batch_size * world_size:
+def require_full_batch(num_images: int, batch_size: int, dist: Dist, step: Step) -> None:
+    """UserError unless the training set of `step` fills a batch of every process."""
+    if num_images >= batch_size * dist.world_size:
         return
-    largest = num_images // world_size
+    largest = num_images // dist.world_size
     # One image to a batch is not enough for the norms: that is no cure.
     cure = f"give --batch_size {largest} or less" if largest > 1 else "add images, or start fewer processes"
     raise UserError(
-        f"--batch_size {batch_size}: {batch_size} x {world_size} process(es) is more than the {num_images} "
-        f"training images of the step; {cure}"
+        f"--batch_size {batch_size}: {batch_size} x {dist.world_size} process(es) is more than the {num_images} "
+        f"training images of step {step}; {cure}"
     )
 
 

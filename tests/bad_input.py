@@ -344,7 +344,12 @@ BAD_INPUT = [
     BadInput(
         "a batch larger than the data",
         "--step 0 --name new --batch_size 48",
-        "--batch_size 48: ... more than the 47 training images of the step; give --batch_size 47 or less",
+        "--batch_size 48: ... more than the 47 training images of step 0; give --batch_size 47 or less",
+    ),
+    BadInput(
+        "a batch larger than a later step",
+        "--step 0 1 --name new --batch_size 10",
+        "--batch_size 10: ... more than the 9 training images of step 1; give --batch_size 9 or less",
     ),
     # The data.
     BadInput("no folder of data", "--data_root none", "no folder ... none/JPEGImages; point --data_root at ... "),

@@ -174,9 +174,9 @@ def test_an_unknown_data_set_is_refused(config: DataConfig):
 def test_a_step_without_images_is_refused(make_voc, config: DataConfig):
     tiny = make_voc(name="tiny", num_train=16, num_val=16)  # none of them leads with one of the last classes
     data = data_of(dataclasses.replace(config, data_root=tiny.root, task="19-1"))
-    data.refuse_empty(data.task.steps[:1])
+    data.refuse_few(data.task.steps[:1])
     with pytest.raises(UserError, match=r"step 1 \(classes 20\) .* no image in its"):
-        data.refuse_empty(data.task.steps)
+        data.refuse_few(data.task.steps)
 
 
 def test_the_showcase_has_many_classes_with_the_labels_after_the_last_step(voc, config: DataConfig):
