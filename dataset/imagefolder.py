@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from config import DataConfig
 from dataset.base import DatasetSpec, Sample
-from dataset.listing import IMAGE_SUFFIXES, is_picture, read_lines, require_folder
+from dataset.listing import CONTROLS, IMAGE_SUFFIXES, is_picture, read_lines, require_folder
 from dataset.splits import overlapped, select_by_class
 from dataset.transform import centre_image, crop_image
 from tasks import Facts
@@ -75,7 +75,10 @@ def _required(classes: list[ClassFolder], path: Path) -> list[ClassFolder]:
 
 def _folders(path: Path) -> list[str]:
     """Names of the folders in `path`, hidden ones left out."""
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if strange := next((name for name in names if CONTROLS.search(name)), None):
+        raise UserError(f"{path / strange}: a control character is in its name; rename it")
+    return names
 
 
 def _spec(name: str, classes: list[ClassFolder], *, is_chosen: bool) -> DatasetSpec:

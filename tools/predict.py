@@ -130,11 +130,17 @@ def classify_all(
         images = torch.stack([transform(read_image(picture.image), torch.empty(0))[0] for picture in batch])
         likely = network(normalise(images.to(device))).logits[:, :, 0, 0].softmax(1).topk(min(TOP, len(trained.labels)))
         for picture, *found in zip(batch, likely.values.tolist(), likely.indices.tolist(), strict=True):
-            lines += [(picture.image, trained.class_names[i], f"{p:.4f}") for p, i in zip(*found, strict=True)]
+            named = ((plain_cell(str(picture.image)), plain_cell(trained.class_names[i])) for i in found[1])
+            lines += [(*names, f"{p:.4f}") for names, p in zip(named, found[0], strict=True)]
     with atomic_write(options.out / "predictions.csv", "w") as file:
         csv.writer(file, lineterminator="\n").writerows([("image", "class", "probability"), *lines])
     named = f"step {trained.step} of {trained.dataset}, {len(trained.labels)} classes"
     print(f"{len(pictures)} image(s) classified by {named}: {options.out / 'predictions.csv'}")
+
+
+def plain_cell(text: str) -> str:
+    """A field of a table that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def find_pictures(paths: Iterable[Path], *, out: Path, truth: Path | None) -> list[Picture]:

@@ -1,6 +1,7 @@
 """What ends a run, or a tool, with one line instead of a traceback, and the exit code that says which."""
 
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -35,8 +36,18 @@ def one_line(error: BaseException) -> str:
 def ending(error: RunError | OSError) -> tuple[str, int]:
     """The line that says why, and the exit code; that of bad input where a file cannot be read or written."""
     if isinstance(error, OSError):
-        return f"error: {error.strerror or one_line(error)}: {error.filename or 'while writing'}", UserError.exit_code
-    return f"error: {one_line(error)}", error.exit_code
+        message = f"{error.strerror or one_line(error)}: {error.filename or 'while writing'}"
+        return f"error: {spelled_out(message)}", UserError.exit_code
+    # That of a loader process has all that led to it before the line itself.
+    message = one_line(error) if "Traceback (most recent" in str(error) else str(error).strip()
+    return f"error: {spelled_out(message)}", error.exit_code
+
+
+def spelled_out(text: str) -> str:
+    """`text` with its control characters as they are written in a program: names of files and classes may hold what a
+    terminal takes for a command, and ends of lines."""
+    kinds = ("Cc", "Cf", "Zl", "Zp")
+    return "".join(repr(letter)[1:-1] if unicodedata.category(letter) in kinds else letter for letter in text)
 
 
 def exit_code(work: Callable[[Any], int | None], options: Any) -> int:

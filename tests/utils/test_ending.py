@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers import run_processes
-from utils.errors import NonFiniteError, UserError
+from utils.errors import NonFiniteError, UserError, ending
 from utils.stopping import RESUME, Stopped, ending_of
 
 ENDINGS = [
@@ -48,3 +48,13 @@ def test_an_error_of_nccl_keeps_its_reason(tmp_path: Path):
 def said_of_nccl(rank: int, folder: Path) -> list[str]:
     texts = ["NCCL error: unhandled system error,\nsocket refused", f"NCCL {'x ' * 1000}"]
     return [ending_of(RuntimeError(text))[0] for text in texts]
+
+
+def test_what_a_terminal_would_obey_is_spelled_out():
+    """Names of files may hold anything."""
+    for error in (
+        UserError("image a\x1b[2J\nb\u202e.png is none"),
+        OSError(2, "No such file", "a\x1b[2J\nb\u202e.png"),
+    ):
+        message, code = ending(error)
+        assert r"a\x1b[2J\nb\u202e.png" in message and "\n" not in message and "\x1b" not in message and code == 2
