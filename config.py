@@ -14,7 +14,7 @@ from typing import Any, Literal
 from utils.errors import UserError
 
 LARGEST = 2**31 - 1
-"""No number of an option is larger."""
+"""No whole number of an option is larger."""
 LONGEST_NAME = 100
 """Characters of a name that goes into the names of files, with others."""
 NO_NAME = re.compile(
@@ -33,7 +33,7 @@ def option(
     positive: bool = False,
 ) -> Any:
     """A dataclass field that is also a command line option: its help text, and the values that it takes: `choices`, or
-    numbers from `least` to `most`, or `positive` ones."""
+    numbers from `least`, whole ones up to `most`, or `positive` ones."""
     bounds = {"least": least, "most": most, "positive": positive}
     return field(default=default, metadata={"help": help, "choices": choices} | bounds)
 
@@ -53,12 +53,15 @@ class Checked:
             value = getattr(self, spec.name)
             if choices and value is not None and value not in choices:
                 raise UserError(f"--{spec.name} {value}: choose from {', '.join(map(str, choices))}")
+            if isinstance(spec.default, int | float) and not isinstance(value, int | float):  # a file may say anything
+                raise TypeError(f"{spec.name} {value!r} is no number")
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int | float) and not isinstance(number, bool):
                     self.require(math.isfinite(number), spec.name, "a finite number is needed")
                     self.require(number > 0 or not bounds["positive"], spec.name, "above 0")
                     self.require(number >= bounds["least"], spec.name, f"at least {bounds['least']}")
-                    self.require(number <= bounds["most"], spec.name, f"at most {bounds['most']}")
+                    fits = number <= bounds["most"] or isinstance(number, float)
+                    self.require(fits, spec.name, f"at most {bounds['most']}")
 
     def require(self, condition: bool, name: str, allowed: str) -> None:
         """Raise UserError naming the option `name`, its value and what is allowed unless `condition` holds."""

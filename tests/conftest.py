@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ def pytest_configure() -> None:
     Such processes are forked by a server that has imported all: each would need seconds for it.
     """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, which the suite may be started with, has it ignored
     multiprocessing.set_forkserver_preload(["tests.helpers", "tests.workplace", "run", "torchvision"])
 
 
