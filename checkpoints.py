@@ -19,8 +19,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from config import ModelConfig, RunConfig, at_step, shown
-from dataset import TaskData, images_digest, scenario_of
+from dataset import TaskData, scenario_of
 from dataset.base import DatasetSpec, Sample
+from dataset.catalogue import images_digest
 from dataset.memory import Memory, read_memory
 from methods import METHODS
 from modules.authors_names import from_authors

@@ -23,8 +23,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import DataConfig
-from dataset import DATASETS, in_both, listed_twice, make_split, open_dataset, open_task, scenario_of
+from dataset import DATASETS, open_dataset, open_task, scenario_of
 from dataset.base import DatasetSpec, Sample
+from dataset.catalogue import in_both, listed_twice, make_split
 from dataset.index import map_in_threads, ranges, scan_sample
 from dataset.labels import map_labels, training_lut
 from dataset.reading import probe, read_image

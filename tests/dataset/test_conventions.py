@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from config import DataConfig
-from dataset import DATASETS, load_split
+from dataset import DATASETS
+from dataset.catalogue import load_split
 from dataset.cityscapes import RAW_IDS
 from tools import check_data
 from tools.make_shapes import make_shapes

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from config import DataConfig
-from dataset import open_dataset, open_task, select_steps
+from dataset import open_dataset, open_task
+from dataset.catalogue import select_steps
 from dataset.cityscapes import DEALING_ORDER, DEALT_AT_MOST, deal
 from dataset.splits import StepSets
 from dataset.transform import whole_image

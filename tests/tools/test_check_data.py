@@ -11,7 +11,8 @@ from PIL import Image
 
 from config import DataConfig
 from dataset import index as index_module
-from dataset import load_split, select_steps, voc
+from dataset import voc
+from dataset.catalogue import load_split, select_steps
 from dataset.index import Scan, look_at
 from dataset.splits import Split
 from metrics.pictures import GAP, HEADER, IGNORED, MARGIN
