@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import sys
 
 from tqdm import tqdm
@@ -13,19 +14,18 @@ log = logging.getLogger("rcil")
 class _AboveBars(logging.Handler):
     """Prints records above the progress bars instead of through them."""
 
-    is_heard = True
-
     def emit(self, record: logging.LogRecord) -> None:
-        if not self.is_heard or sys.stdout is None:  # it was closed before the start
+        if sys.stdout is None:  # it was closed before the start
             return
         try:
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
         except (OSError, ValueError) as error:
             # Its reader left, or its disk is full: no reason to stop a training.
-            self.is_heard = False
             with contextlib.suppress(OSError, ValueError):
                 print(f"warning: nothing more is said: standard output: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # all that follows, and what is left of this, goes nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception:
             self.handleError(record)
 

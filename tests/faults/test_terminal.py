@@ -1,6 +1,7 @@
 """Nobody listens: a terminal that is closed, a pipe whose reader left, a full disk, a terminal of ASCII."""
 
 import fcntl
+import io
 import os
 import pty
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import termios
 import time
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 
 import pytest
 
@@ -17,17 +18,11 @@ from tests.workplace import REPOSITORY, Workplace, assert_same, load
 RUN = ("--step", 0, "--no_visualize")
 
 
-def start(workplace: Workplace, *more: object, **streams: object) -> subprocess.Popen:
-    words = [sys.executable, str(REPOSITORY / "run.py"), *workplace.options(*RUN, *more)]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} | streams.pop("environment", {})
-    return subprocess.Popen(words, env=environment, cwd=workplace.folder, **streams)
-
-
 def test_a_terminal_that_is_closed_stops_the_run_and_its_state_is_saved(workplace: Workplace):
     controller, terminal = pty.openpty()
-    process = start(
-        workplace,
-        *("--epochs", 1000, "--save_minutes", 0.0001),
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / "run.py", *workplace.options(*RUN, "--epochs", 1000, "--save_minutes", 0.0001)],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
@@ -49,30 +44,26 @@ def test_a_terminal_that_is_closed_stops_the_run_and_its_state_is_saved(workplac
     assert not load(workplace.checkpoint(0))["trainer_state"]["finished"]
 
 
-@pytest.mark.parametrize("listener", ["a pipe whose reader left", "a full disk", "none"])
-def test_who_is_not_heard_goes_on(trained: Workplace, workplace: Workplace, tmp_path: Path, listener: str):
-    error = tmp_path / "error"
-    with open(error, "w") as file:
-        if listener == "none":
-            process = start(workplace, stderr=file, preexec_fn=lambda: os.close(1))
-        elif listener == "a full disk":
-            process = start(workplace, stderr=file, stdout=os.open("/dev/full", os.O_WRONLY))
-        else:
-            read, write = os.pipe()
-            os.close(read)
-            process = start(workplace, stderr=file, stdout=write)
-            os.close(write)
-        assert process.wait(120) == 0
-    said = error.read_text()
-    assert "Traceback" not in said and "Logging error" not in said
-    assert said.count("warning: nothing more is said: standard output: ") == (listener != "none"), said
+def as_heard_by(listener: str, arguments: list[str]) -> int:
+    """The run in a process of its own, whose standard output is not what it was."""
+    if listener == "a pipe whose reader left":
+        read, write = os.pipe()
+        os.close(read)
+        os.dup2(write, 1)
+    elif listener == "a full disk":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+    encoding = "ascii" if listener == "a terminal of ASCII" else "utf-8"
+    sys.stdout = None if listener == "none" else io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding)
+    return Workplace.main(arguments)
+
+
+@pytest.mark.parametrize("listener", ["a pipe whose reader left", "a full disk", "none", "a terminal of ASCII"])
+def test_who_is_not_heard_goes_on(trained: Workplace, workplace: Workplace, listener: str):
+    process = workplace.start(*RUN, main=partial(as_heard_by, listener))
+    said, error = process.communicate()
+    assert process.returncode == 0, error
+    assert "Traceback" not in error and "Logging error" not in error
+    lost = listener in ("a pipe whose reader left", "a full disk")
+    assert error.count("warning: nothing more is said: standard output: ") == lost, error
+    assert said.isascii() and ("mIoU" in said) == (listener == "a terminal of ASCII")
     assert_same(load(workplace.checkpoint(0)), load(trained.checkpoint(0)))
-
-
-def test_a_terminal_of_ascii(workplace: Workplace):
-    process = start(
-        workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, environment={"PYTHONIOENCODING": "ascii"}
-    )
-    said, error = process.communicate(timeout=120)
-    assert process.returncode == 0 and said.isascii() and b"mIoU" in said
-    assert b"Error" not in error
