@@ -1,7 +1,10 @@
 # Sourced by the other scripts: goes to the checkout, makes its .venv from REQUIREMENTS, and puts it on the PATH.
 # VENV=DIR is another folder for it. Nothing is installed if the environment is there and the list has not changed.
 # A script that was copied out of the checkout says where that is: CHECKOUT=DIR.
-cd "${CHECKOUT:-$(dirname "$0")}" && while [ ! -f requirements.txt ]; do cd ..; done
+cd "${CHECKOUT:-$(dirname "$0")}" && while [ ! -f requirements.txt ]; do
+    [ "$PWD" != / ] || { echo "error: $0 lies in no checkout; say where that is with CHECKOUT=DIR" >&2; exit 2; }
+    cd ..
+done
 REQUIREMENTS=${REQUIREMENTS:-requirements.txt}
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-python3}

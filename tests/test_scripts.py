@@ -181,3 +181,10 @@ def test_the_environment_is_made_anew_when_a_list_of_packages_changes(tmp_path: 
         with open(tmp_path / name, "a") as file:
             file.write("another\n")
         assert "setting up" in said() and said() == "", name
+
+
+def test_a_script_outside_of_the_checkout_is_told_so(tmp_path: Path):
+    words = ["sh", "-c", f". {ROOT}/scripts/setup.sh", str(tmp_path / "copied.sh")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    said = f"error: {tmp_path}/copied.sh lies in no checkout; say where that is with CHECKOUT=DIR\n"
+    assert (done.returncode, done.stderr) == (2, said)
