@@ -59,12 +59,13 @@ def pair_by_name(images: Path, masks: Path) -> list[Sample]:
         if other := of_stem.get(mask.stem):
             raise UserError(f"{other} and {mask.name} are masks of the same image; take one of them out")
         of_stem[mask.stem] = mask
+    strange = of_stem.keys() - {picture.stem for picture in pictures}
     for picture in pictures:
         if picture.stem not in of_stem:
-            alike = [mask.name for stem, mask in of_stem.items() if stem.lower().startswith(picture.stem.lower())]
+            alike = [of_stem[stem].name for stem in sorted(strange) if stem.lower().startswith(picture.stem.lower())]
             found = f", but {alike[0]}: rename it" if alike else "; put it there, or take the image out"
             raise UserError(f"image {picture} has no mask: there is no {masks / picture.stem}.png{found}")
-    if strange := of_stem.keys() - {picture.stem for picture in pictures}:
+    if strange:
         mask = of_stem[min(strange)]
         raise UserError(
             f"{len(strange)} mask(s) without image, first {mask}: there is no {images / mask.stem}.jpg; put it there, "

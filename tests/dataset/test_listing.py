@@ -51,6 +51,10 @@ FAULTS = {
         "images/c.jpg masks/C_mask.png",
         r"image .*c\.jpg has no mask: there is no .*masks/c\.png, but C_mask\.png: rename it",
     ),
+    "a mask of nearly the name that is another's": (
+        "images/c.jpg images/c2.jpg masks/c2.png",
+        r"image .*c\.jpg has no mask: there is no .*masks/c\.png; put it there, or take the image out$",
+    ),
     "two masks": ("masks/a.tif", r"a\.png and a\.tif are masks of the same image; take one of them out"),
     "two images": ("images/a.jpg", r"would share the mask a\.png; rename one of them"),
 }
