@@ -193,8 +193,8 @@ def torture(
         folder.mkdir()
         words, ended = command(folder, data, processes, *options, root=root), False
         while len(attempts) < kills and not ended:
-            # So that about 50 kills are spread over the whole run.
-            made = attempt(folder, words, chance, duration / 12)
+            # So that the kills are spread over the whole run, of which each attempt does a part only.
+            made = attempt(folder, words, chance, duration * min(4 / kills, 0.4))
             ended = made is None
             attempts += [made] if made else []
         finish(words, folder / "log")
