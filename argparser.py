@@ -6,7 +6,6 @@ set, else from the field's default; `Provenance` keeps which.
 
 import argparse
 import difflib
-import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from tasks import SETTINGS, Step, Task
 from utils.distributed import Dist
 from utils.errors import UserError
 from utils.log import log
+from utils.options import a_float, a_path
 
 GROUPS = {"run": RunConfig, "data": DataConfig, "network": ModelConfig, "optimiser": OptimConfig}
 RENAMED = {"method_name": "method"}
@@ -278,25 +278,7 @@ def _by_step(values: Sequence[Any], steps: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(typed.get(step, values[0] if step < steps[0] else values[-1]) for step in range(steps[-1] + 1))
 
 
-def _path(word: str) -> Path:
-    """Not "", which a variable of a script that was never set leaves, and which would mean the current folder."""
-    if not word.strip() or any(ord(letter) < 32 for letter in word):
-        raise argparse.ArgumentTypeError(f"{word!r} is no path; name one, or leave the option out")
-    return Path(word)
-
-
-def _float(word: str) -> float:
-    """Not nan, which passes any comparison, and not inf."""
-    try:
-        number = float(word)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{word!r} is no finite number")
-    return number
-
-
-_TYPES = {Path: _path, float: _float}
+_TYPES = {Path: a_path, float: a_float}
 """What makes a value of a word, where that is not the type itself."""
 
 

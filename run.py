@@ -27,7 +27,7 @@ from utils.distributed import Dist, barrier, init_distributed, shut_down
 from utils.log import log, setup_logging
 from utils.profiling import profiled
 from utils.random_state import derive_seed, seed_everything
-from utils.stopping import Interrupts, Stopped, Watch, ending_of, when_stopped
+from utils.stopping import Interrupts, Stopped, Watch, ending_of
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ def learn(run: Run, step: Step) -> SegmentationNet | None:
         row = run.report.row(step.number)
         log.info(f"step {step} is finished: {saved.path}" + (f", {row}" if row else ""))
         return None if row else saved.network
-    trainer = build_trainer(run, step, saved)
-    train(run, step, trainer)
-    return trainer.student
+    return train(run, step, build_trainer(run, step, saved))
 
 
 def build_trainer(run: Run, step: Step, saved: Saved | None) -> Trainer:
@@ -94,8 +92,8 @@ def build_trainer(run: Run, step: Step, saved: Saved | None) -> Trainer:
     return trainer
 
 
-def train(run: Run, step: Step, trainer: Trainer) -> None:
-    """All epochs of a step; saved whenever that is due, and at the end."""
+def train(run: Run, step: Step, trainer: Trainer) -> SegmentationNet:
+    """The network after all epochs of a step; saved whenever that is due, and at the end."""
     watch = Watch(run.interrupts, run.dist)
     run.report.begin(step.number, iteration=trainer.updates, epoch=trainer.epochs_done)
     log.info(trainer.announcement)
@@ -122,11 +120,13 @@ def train(run: Run, step: Step, trainer: Trainer) -> None:
             trainer.end_epoch()
     with run.interrupts.deferred():
         save(run, step, trainer, finished=True)
+    run.interrupts.obey()
+    return trainer.student
 
 
 def validate(run: Run, step: Step, trainer: Trainer, *, epoch: int) -> None:
     """Score the student on the validation set of the step; saved where that is stopped."""
-    with when_stopped(lambda: save(run, step, trainer, wait=False)):
+    with run.interrupts.saved(lambda: save(run, step, trainer, wait=False)):
         scores = score(run, step, trainer.student.for_inference(), run.data.val(step), "validation")
         run.report.validation(step.number, epoch, scores)
     trainer.best_score = max(trainer.best_score, scores.overall)

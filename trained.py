@@ -14,6 +14,7 @@ from segmentation_module import SegmentationNet, form_of, heads_of, load_network
 from tasks import Task, get_task
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError
+from utils.options import a_path
 
 MODEL_OPTIONS = ("backbone", "output_stride", "width", "head", "head_channels", "norm_act", "stem_activation")
 """Of those of ModelConfig, what an identity says."""
@@ -76,7 +77,7 @@ def load_trained(path: Path, *, pooling: int, foreign: dict[str, Any] | None = N
 def add_checkpoint_options(parser: Any) -> None:
     """Give an argparse `parser` what `load_named` reads: which file, and what a foreign one does not say itself."""
     usual = ModelConfig()
-    parser.add_argument("--ckpt", required=True, type=Path, metavar="FILE", help="checkpoint of a step")
+    parser.add_argument("--ckpt", required=True, type=a_path, metavar="FILE", help="checkpoint of a step")
     text = "window of the image pooling, as the run had it [%(default)s]"
     parser.add_argument("--pooling", type=int, default=usual.pooling, metavar="N", help=text)
     group = parser.add_argument_group("checkpoints of another code base", "which do not say themselves what they are")

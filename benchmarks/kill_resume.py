@@ -36,7 +36,7 @@ EXAMPLE = "HOLD"
 BEGUN = "training images, epochs"
 """What a run says when it begins to train a step."""
 
-NETWORK = "--backbone resnet26 --width 8 --head_channels 16 --no_pretrained --lr 0.001"
+NETWORK = "--backbone resnet26 --width 8 --head_channels 16 --no_pretrained --lr 0.001 0.0001"
 RUN = "--task 15-1 --overlap --step 0 1 2 --epochs 4 --crop_size 64 --num_workers 1 --name killed --date never"
 BATCH = 4  # of all processes
 MOST_SECONDS = 300

@@ -84,15 +84,18 @@ def read_history(folder: Path) -> list[History]:
         number = len(histories)
         steps = {path: path.stem.rpartition("step")[2] for path in folder.glob(f"{number}_step*.png")}
         predictions = {int(step): _read(path) for path, step in steps.items() if step.isdecimal()}
-        histories.append(History(_read(image).transpose(2, 0, 1), _read(folder / f"{number}_truth.png"), predictions))
+        truth = _read(folder / f"{number}_truth.png")
+        if any(labels.ndim != 2 or labels.dtype != np.uint8 for labels in (truth, *predictions.values())):
+            raise UserError(f"{folder} holds pictures that no run wrote; delete it, and test the run again")
+        histories.append(History(_read(image, colour=True).transpose(2, 0, 1), truth, predictions))
     return histories
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, *, colour: bool = False) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
-            return np.array(picture)
-    except OSError as error:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return np.array(picture.convert("RGB") if colour else picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is no picture of a run: {error}; delete its folder, and test the run again") from None
 
 

@@ -25,11 +25,13 @@ import numpy as np
 
 from config import RunConfig
 from metrics.scores import MIOU, TOP_1, Measure, present_mean
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 from utils.files import atomic_write
 
 NOT_SEEN, ABSENT = "x", "X"
 TOP_1_NOTE = "# top-1: the accuracy of each class, then of all images\n"
+COUNTED = ("step", "iteration", "epoch")
+"""What is a whole number in any event that has it."""
 LONGEST_STEP = 6
 """Digits of the number of a step."""
 
@@ -112,11 +114,13 @@ def read_rows(path: Path) -> list[Row]:
 def read_results(path: Path, num_first: int | None = None) -> tuple[list[Row], int]:
     """The rows of a results file, and the number of classes of step 0: those that its row knows, or `num_first`.
 
-    UserError as `read_rows`, or where that row is missing.
+    UserError as `read_rows`, or where that row is missing, or `num_first` is more than there are.
     """
     rows = read_rows(path)
-    if not num_first and rows[0].step != 0:
+    if num_first is None and rows[0].step != 0:
         raise UserError(f"{path} has no row of step 0, which tells the first step's classes; say --first N")
+    if num_first is not None and not 0 < num_first <= rows[0].num_classes:
+        raise UserError(f"--first {num_first}: from 1 to {rows[0].num_classes}, the classes of {path}")
     return rows, num_first or len(rows[0].per_class)
 
 
@@ -222,14 +226,20 @@ class Journal:
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """The events of the file, but for a last line that was cut off. UserError where it is no journal."""
+    cure, events = "move the file away, and the run writes a new one", []
     try:
         *whole, _ = path.read_text(encoding="utf-8").split("\n")
-        events = [json.loads(line) for line in whole]
-    except ValueError as error:
-        raise UserError(f"{path} is no journal of a run: {error}; move it away, and the run writes a new one") from None
-    for number, event in enumerate(events, start=1):
-        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-            raise UserError(f"{path}, line {number}: no event; move the file away, and the run writes a new one")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no journal of a run: {error}; {cure}") from None
+    for number, line in enumerate(whole, start=1):
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: {one_line(error)}; {cure}") from None
+        kind = event.get("event") if isinstance(event, dict) else None
+        if not isinstance(kind, str) or not all(isinstance(event.get(name, 0), int) for name in COUNTED):
+            raise UserError(f"{path}, line {number}: no event of a run; {cure}")
+        events.append(event)
     return events
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from metrics.results import Row
 from metrics.scores import TOP_1, Scores, present_mean
+from utils.errors import spelled_out
 
 WIDTH = 100
 MAX_NAME = 14
@@ -33,7 +34,7 @@ class Grid(NamedTuple):
     def markdown(self) -> str:
         """For a document."""
         rule = "|" + "---|" * self.left + "--:|" * (len(self.header) - self.left)
-        escaped = ([field.replace("|", r"\|") for field in row] for row in (self.header, *self.cells))
+        escaped = ([spelled_out(field).replace("|", r"\|") for field in row] for row in (self.header, *self.cells))
         header, *rows = (f"| {' | '.join(row)} |" for row in escaped)
         return "\n".join([header, rule, *rows]) + "\n"
 

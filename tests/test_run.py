@@ -219,8 +219,15 @@ def test_a_stop_in_a_validation_does_not_lose_the_epoch(
     def validation(self: Reporter, *rest: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def serialised(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)  # once more, in the middle of the saving
+        save(*arguments)
+
+    save = torch.save
+
     with monkeypatch.context() as patch:
         patch.setattr(Reporter, "validation", validation)
+        patch.setattr(torch, "save", serialised)
         assert workplace.run("--step", 0, "--no_visualize") == 143
     said = "stopped by SIGTERM: step 0 is saved at epoch 2, iteration 11; the same command resumes there\n"
     assert capsys.readouterr().err == said

@@ -30,6 +30,7 @@ from segmentation_module import SegmentationNet
 from trained import add_checkpoint_options, load_named
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError, exit_code
+from utils.options import ToolParser, a_path
 
 PICTURES, BATCH = 512, 16
 """Pictures whose features the norms of merged convolutions are measured on, at most, and how many at a time."""
@@ -103,10 +104,11 @@ def summed(sites: Sequence[ParallelConv]) -> Iterator[dict[nn.Module, list]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Write the body of a trained network under torchvision's names.")
+    parser = ToolParser(description="Write the body of a trained network under torchvision's names.")
     add_checkpoint_options(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="as pretrained/mine.pth")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="pictures, as those of the training; 512 are enough")
+    add = parser.add_argument
+    add("--out", type=a_path, required=True, metavar="FILE", help="as pretrained/mine.pth")
+    add("--images", type=a_path, metavar="DIR", help="pictures, as those of the training; 512 are enough")
     return exit_code(write_body, parser.parse_args(arguments))
 
 

@@ -35,6 +35,7 @@ from metrics.tables import MAX_NAME, images_table, in_columns, shorten
 from tasks import Task, get_task
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError, exit_code
+from utils.options import ToolParser, a_path, a_png
 
 SHAPES_MARKER = "shapes.json"
 PER_STEP = 4
@@ -240,13 +241,14 @@ def contact_sheet(spec: DatasetSpec, task: Task, sets: Sequence[StepSets]) -> Im
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Check a data set; nothing in it is changed.")
-    parser.add_argument("dataset", choices=DATASETS, metavar="DATASET", help=", ".join(DATASETS))
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of the data set")
-    parser.add_argument("--task", default="offline", metavar="T", help="task as for run.py (default: all in one step)")
-    parser.add_argument("--class_order", type=Path, metavar="FILE", help="class order as for run.py, instead of --task")
-    parser.add_argument("--scenario", metavar="S", help="overlapped (default), disjoint or partitioned")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="contact sheet (default: DATASET-TASK.png)")
+    parser = ToolParser(description="Check a data set; nothing in it is changed.")
+    add = parser.add_argument
+    add("dataset", choices=DATASETS, metavar="DATASET", help=", ".join(DATASETS))
+    add("root", type=a_path, metavar="ROOT", help="folder of the data set")
+    add("--task", default="offline", metavar="T", help="task as for run.py (default: all in one step)")
+    add("--class_order", type=a_path, metavar="FILE", help="class order as for run.py, instead of --task")
+    add("--scenario", metavar="S", help="overlapped (default), disjoint or partitioned")
+    add("--sheet", type=a_png, metavar="PNG", help="contact sheet (default: DATASET-TASK.png)")
     return exit_code(check, parser.parse_args(arguments))
 
 

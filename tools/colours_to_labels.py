@@ -28,6 +28,7 @@ from dataset.reading import LOSSY_FORMATS, probe, read_image
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError, exit_code
 from utils.files import atomic_write
+from utils.options import ToolParser, a_path
 
 BORDER_OF_VOC = (224, 224, 192)
 PUBLIC = ("voc", "ade", "cityscape")
@@ -110,11 +111,11 @@ def _palette(value_of: Mapping[Colour, int]) -> list[int]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Turn masks of colours into masks of label values.")
-    parser.add_argument("source", type=Path, metavar="COLOURED", help="folder of the masks, and folders below")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the new ones, under the same names, as PNG")
+    parser = ToolParser(description="Turn masks of colours into masks of label values.")
+    parser.add_argument("source", type=a_path, metavar="COLOURED", help="folder of the masks, and folders below")
+    parser.add_argument("out", type=a_path, metavar="OUT", help="folder of the new ones, under the same names, as PNG")
     known = parser.add_mutually_exclusive_group(required=True)
-    known.add_argument("--classes", type=Path, metavar="FILE", help="names and colours, a line each, from value 0 on")
+    known.add_argument("--classes", type=a_path, metavar="FILE", help="names and colours, a line each, from value 0 on")
     known.add_argument("--dataset", choices=PUBLIC, help="whose colours they are")
     parser.add_argument("--ignore", nargs="+", default=[], metavar="RRGGBB", help="colours that become 255")
     return exit_code(_turn_and_say, parser.parse_args(arguments))

@@ -27,6 +27,7 @@ from metrics.scores import present_mean
 from metrics.tables import Grid, shorten_middle, spread
 from utils.errors import UserError, exit_code
 from utils.files import atomic_write
+from utils.options import ToolParser, a_path, a_png
 
 MAX_NAME, MAX_COMPARED_NAME = 58, 32
 COLUMNS = {"first": "old", "later": "new", "all": "all", "average": "average"}
@@ -38,15 +39,15 @@ Run = tuple[list[Row], dict[str, float]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Compare runs of one task, or methods over seeds, in percent.")
+    parser = ToolParser(description="Compare runs of one task, or methods over seeds, in percent.")
     text = "DATE_DATASET_TASK_NAME.csv; or folders, one per seed, with results/*.csv"
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=text)
+    parser.add_argument("paths", nargs="+", type=a_path, metavar="PATH", help=text)
     parser.add_argument("--first", type=int, metavar="N", help="classes of step 0, background included [from its row]")
     text = "sum up each file by itself, under its whole name and without differences; they may be of several tasks"
     parser.add_argument("--each", action="store_true", help=text)
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table in Markdown")
+    parser.add_argument("--markdown", type=a_path, metavar="FILE", help="also write the table in Markdown")
     parser.add_argument("--latex", action="store_true", help="print the table for a paper (booktabs)")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="also draw mIoU over steps into this file")
+    parser.add_argument("--png", type=a_png, metavar="FILE", help="also draw mIoU over steps into this file")
     parser.add_argument("--title", default="", help="of the picture")
     return exit_code(compare, parser.parse_args(arguments))
 

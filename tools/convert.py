@@ -23,6 +23,7 @@ from tasks import get_task
 from trained import TrainedNetwork, add_checkpoint_options, load_named
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError, exit_code
+from utils.options import ToolParser, a_path
 
 ENTRIES = ("epoch", "model_state", "optimizer_state", "scheduler_state", "best_score", "trainer_state")
 """Of a checkpoint of the authors' code (SPEC 9)."""
@@ -148,11 +149,11 @@ def describe(trained: TrainedNetwork, raw: Checkpoint, identity: Identity) -> No
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Convert checkpoints of RCIL's authors, PLOP and MiB, and back.")
+    parser = ToolParser(description="Convert checkpoints of RCIL's authors, PLOP and MiB, and back.")
     add_checkpoint_options(parser)
     add = parser.add_argument
     add("--to", required=True, choices=("ours", "authors"), help="form that is wanted")
-    add("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write")
+    add("--out", type=a_path, required=True, metavar="FILE", help="checkpoint to write")
     add("--overwrite", action="store_true", help="though it is there already")
     add("--step", type=int, metavar="N", help="step, where domains arrive: weights do not say it")
     add("--scenario", metavar="NAME", help="which images served a step; without it runs of any scenario take the file")

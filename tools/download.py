@@ -3,7 +3,6 @@
 A file is used if its checksum is right, and a folder holds all of a data set or nothing. See the pages beside the data.
 """
 
-import argparse
 import csv
 import hashlib
 import os
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.constants import voc_palette
 from utils.errors import UserError
+from utils.options import ToolParser, a_path
 
 
 class Published(NamedTuple):
@@ -192,10 +192,10 @@ def download(dataset: str, folder: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 2 after an error that is the user's to fix, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(description="Fetch a data set or ImageNet weights.")
+    parser = ToolParser(description="Fetch a data set or ImageNet weights.")
     commands = parser.add_subparsers(dest="what", required=True)
     for name in DATA:
-        commands.add_parser(name).add_argument("folder", type=Path)
+        commands.add_parser(name).add_argument("folder", type=a_path)
     weights = [name for name, published in PUBLISHED.items() if ".pth" in published.file]
     commands.add_parser("weights").add_argument("names", nargs="+", choices=weights, metavar="NAME")
     options = parser.parse_args(arguments)

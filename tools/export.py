@@ -34,6 +34,7 @@ from trained import add_checkpoint_options, load_named
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
 from utils.errors import RunError, UserError, exit_code
 from utils.files import atomic_path
+from utils.options import ToolParser, a_path
 
 Exported = Callable[[Tensor], Tensor]
 """A network read back from its file: images to logits, on the CPU."""
@@ -162,9 +163,9 @@ def require(package: str) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Export the merged network of a step.")
+    parser = ToolParser(description="Export the merged network of a step.")
     add_checkpoint_options(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
+    parser.add_argument("--out", type=a_path, required=True, metavar="DIR", help="folder for the files")
     parser.add_argument("--form", nargs="+", choices=FORMS, default=list(FORMS), help="what to write [all]")
     return exit_code(export, parser.parse_args(arguments))
 

@@ -6,7 +6,6 @@ published runs, which come from a network that was trained on labelled objects; 
 Maps that are there stay as they are.
 """
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from dataset.index import map_in_threads
 from dataset.reading import read_image
 from utils.errors import UserError, exit_code
 from utils.files import atomic_write
+from utils.options import ToolParser, a_path
 
 
 def make_saliency(root: Path, dataset: str) -> int:
@@ -52,8 +52,8 @@ def _draw(root: Path, image: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Draw a saliency map for each training image of a data set.")
-    parser.add_argument("root", type=Path, help="folder of the data set")
+    parser = ToolParser(description="Draw a saliency map for each training image of a data set.")
+    parser.add_argument("root", type=a_path, help="folder of the data set")
     parser.add_argument("--dataset", choices=DATASETS, default="voc", help="its layout (default: voc)")
     return exit_code(_draw_and_say, vars(parser.parse_args(arguments)))
 

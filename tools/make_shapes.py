@@ -25,12 +25,15 @@ if __package__ in (None, ""):  # run as a script: the project's root is not on t
 from tools.shapes.draw import draw_picture
 from tools.shapes.layout import LAYOUTS, write_lists, write_picture
 from utils.errors import UserError, exit_code
+from utils.options import ToolParser, a_float, a_path
 
 GENERATOR = 2
 """Version of the pictures. Raise it whenever a change of the code changes a pixel."""
 MARKER = "shapes.json"
 UNSAID = {"layout": "voc", "company": 1.0}
 """What a marker leaves out: it is older than these options."""
+LARGEST = 4096
+"""Side of a picture, in pixels."""
 SPLITS = ("train", "val")
 IMAGES_PER_WORKER = 64
 """Below this a further process costs more to start than it saves."""
@@ -60,8 +63,9 @@ def make_shapes(
     workers = os.cpu_count() or 1 if workers is None else workers
     numbers = {"train": train, "val": val, "size": size, "seed": seed}
     for name, value in (numbers | {"workers": workers}).items():
-        if value < (least := {"size": 32, "seed": 0}.get(name, 1)):
-            raise UserError(f"--{name} {value}: at least {least}")
+        least, most = {"size": (32, LARGEST), "seed": (0, 2**32 - 1)}.get(name, (1, 10**6))
+        if not least <= value <= most:
+            raise UserError(f"--{name} {value}: {least} to {most}")
     options = {"layout": layout, "company": float(company), "generator": GENERATOR} | numbers
     root = Path(root).resolve()
     if _is_complete(root, options):
@@ -119,12 +123,12 @@ def _draw_one(root: Path, options: dict[str, Any], job: tuple[str, int]) -> None
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description="Draw the shapes data set in the layout of a real one, or in a plain one.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--root", default="data/shapes", help="folder to write")
+    add("--root", type=a_path, default="data/shapes", help="folder to write")
     text = "voc: 20 classes, all seen in 24 images of either split; ade: 150, in 150 images; cityscapes: 19, in 20 "
     text += "images, and every city in 18; folder: those of voc in images/, masks/ and classes.txt; "
     text += "imagefolder: a folder of pictures for each of these classes"
@@ -133,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--val", type=int, default=400, help="validation images, in any layout")
     add("--size", type=int, default=112, help="side of the images, in pixels")
     add("--seed", type=int, default=0, help="another seed draws other images")
-    add("--company", type=float, default=1.0, help="0: one class on each picture; 1: as usual")
+    add("--company", type=a_float, default=1.0, help="0: one class on each picture; 1: as usual")
     add("--workers", type=int, default=os.cpu_count(), help="processes")
     return exit_code(_draw_and_say, vars(parser.parse_args(arguments)))
 

@@ -41,6 +41,7 @@ from utils.constants import voc_palette
 from utils.errors import UserError, exit_code
 from utils.files import atomic_write
 from utils.optim import in_fp32
+from utils.options import ToolParser, a_path
 
 TOP = 5
 """Classes that are named of a whole image."""
@@ -296,12 +297,12 @@ def find_device(name: str | None) -> torch.device:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Label images with a trained network, from its checkpoint alone.")
+    parser = ToolParser(description="Label images with a trained network, from its checkpoint alone.")
     add = parser.add_argument
-    add("images", nargs="+", type=Path, metavar="IMAGE|DIR", help="images, or folders of them")
+    add("images", nargs="+", type=a_path, metavar="IMAGE|DIR", help="images, or folders of them")
     add_checkpoint_options(parser)
-    add("--out", type=Path, default=Path("predictions"), metavar="DIR", help="[%(default)s]")
-    add("--truth", type=Path, metavar="DIR", help="masks NAME.png, to be shown beside the prediction")
+    add("--out", type=a_path, default=Path("predictions"), metavar="DIR", help="[%(default)s]")
+    add("--truth", type=a_path, metavar="DIR", help="masks NAME.png, to be shown beside the prediction")
     add("--confidence", action="store_true", help="draw the largest softmax probability, too")
     add("--tile", type=int, metavar="N", help="label tiles of N pixels, for large images [whole images]")
     add("--overlap", type=int, metavar="M", help="pixels that tiles share at least [a quarter of --tile]")

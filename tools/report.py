@@ -9,6 +9,7 @@ table. Published figures of the same setting stand beside yours.
 
 import argparse
 import base64
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from config import LONGEST_NAME
 from metrics.figures import INK, curve, curve_groups, heat, heat_map, save_figure
 from metrics.pictures import draw_strip, save_picture
 from metrics.results import Row, class_matrix, forgetting
@@ -28,18 +30,19 @@ from tools.compare import short_names
 from tools.reporting.runs import Run, published, read_run, require_one_task
 from utils.errors import exit_code
 from utils.files import atomic_write
+from utils.options import ToolParser, a_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Report one run, or several of one task.")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results/DATE_DATASET_TASK_NAME.csv")
-    parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder [report]")
+    parser = ToolParser(description="Report one run, or several of one task.")
+    parser.add_argument("files", nargs="+", type=a_path, metavar="FILE", help="results/DATE_DATASET_TASK_NAME.csv")
+    parser.add_argument("--out", type=a_path, default=Path("report"), metavar="DIR", help="folder [report]")
     parser.add_argument("--title", default="", help="of the page")
     parser.add_argument("--first", type=int, metavar="N", help="classes of step 0, background included [from its row]")
     parser.add_argument("--no_published", action="store_true", help="leave out published figures of the same setting")
     text = "also write the curves for TensorBoard, a folder per run, under the tags of run.py"
-    parser.add_argument("--tensorboard", type=Path, metavar="DIR", help=text)
+    parser.add_argument("--tensorboard", type=a_path, metavar="DIR", help=text)
     return exit_code(report, parser.parse_args(arguments))
 
 
@@ -66,7 +69,7 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
     pictures = [out / "curves.png"]
     curve(pictures[0], {name: [rows] for name, rows in curves.items()}, first.num_first, title, references)
     for run in runs:
-        pictures.append(out / f"heatmap_{run.name.replace('/', '_')}.png")
+        pictures.append(out / f"heatmap_{file_name(run.name)}.png")
         write_heat_map(pictures[-1], run)
     if histories := {run.name: run.samples for run in runs if run.samples}:
         pictures.append(out / "strip.png")
@@ -85,6 +88,7 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
         "base64": lambda path: base64.b64encode(path.read_bytes()).decode(),
         "heat": heat,
         "percent": percent,
+        "configuration": configuration_grid,
     }
     texts = [out / name for name in ("report.html", "report.md")]
     for path in texts:
@@ -92,8 +96,13 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
             file.write(templates.get_template(f"{path.name}.j2").render(contents).encode())
     if options.tensorboard:
         for name, rows in curves.items():
-            write_curves(options.tensorboard / name, rows, first.num_first)
+            write_curves(options.tensorboard / file_name(name), rows, first.num_first)
     return texts + pictures
+
+
+def file_name(name: str) -> str:
+    """That of a run as a part of a path: a journal may say anything."""
+    return re.sub(r"[^\w ,.=-]|^\.+", "_", name)[:LONGEST_NAME]
 
 
 def summary_grid(runs: Sequence[Run]) -> Grid:
@@ -116,6 +125,11 @@ def forgetting_grid(runs: Sequence[Run]) -> Grid:
         if not np.isnan(fallen).all():
             cells.append([name, str(step), *(percent(value, 1) for value in fallen)])
     return Grid(["class", "arrives in step", *(run.name for run in runs)], cells, left=1)
+
+
+def configuration_grid(run: Run) -> Grid:
+    """A row per option."""
+    return Grid(["option", run.name], [[str(word) for word in pair] for pair in run.config.items()], left=2)
 
 
 def write_heat_map(path: Path, run: Run) -> None:

@@ -1,5 +1,6 @@
 """When a run saves, stops or ends: signals, the clock, what the other processes say, and the last line of a run."""
 
+import math
 import os
 import re
 import signal
@@ -25,6 +26,9 @@ LONGEST = 300
 LOST_CONTACT = re.compile("Dist[A-Za-z]*Error|gloo/transport|peer")
 """In an error of torch.distributed: another process no longer answers."""
 RESUME = "the same command resumes from the last checkpoint"
+ECHO = 3.0
+"""Seconds in which further signals are the same request: a terminal or a scheduler tells torchrun and its processes,
+torchrun tells the processes once more, and people press Ctrl-C twice."""
 HANGUP = getattr(signal, "SIGHUP", None)
 SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, HANGUP)))
 """Ctrl-C; a scheduler, or torchrun, that wants the machine back; Slurm's warning before it does; a terminal that is
@@ -46,10 +50,14 @@ class Stopped(BaseException):
 
 
 class Interrupts:
-    """While it is entered, a signal raises Stopped at once; within `deferred` the first one is kept in `pending`."""
+    """While it is entered, a signal raises Stopped at once; within `deferred` the first one is kept in `pending`.
+
+    What follows within ECHO seconds says nothing new. What comes later is in a hurry, and raises Stopped at once.
+    """
 
     def __init__(self) -> None:
         self.pending = 0
+        self._first = -math.inf
         self._deferred = False
         self._before: dict[int, object] = {}
         self._terminals: list[int] = []
@@ -66,19 +74,34 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let the block see to `pending` itself: Stopped at its end if it has not. A second signal stops at once.
+        """Let the block see to `pending` itself, or what follows it: `obey`, `saved`, or another such block.
 
         An exception leaves signals deferred: the run ends then, and is to say why undisturbed.
         """
         self._deferred = True
         yield
         self._deferred = False
+
+    def obey(self) -> None:
+        """Raises Stopped where a signal is pending."""
         if self.pending:
             raise Stopped(self.pending)
+
+    @contextmanager
+    def saved(self, save: Callable[[], str]) -> Iterator[None]:
+        """Where the block is stopped, by what is pending, too, `save` is called, and says how far the run came."""
+        try:
+            self.obey()
+            yield
+        except Stopped as stop:
+            raise Stopped(stop.signum, save()) from None
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if signum == HANGUP:
             self._leave_terminal()
+        if time.monotonic() - self._first < ECHO:
+            return
+        self._first = time.monotonic()
         if not self._deferred or self.pending:
             raise Stopped(signum)
         self.pending = signum
@@ -89,15 +112,6 @@ class Interrupts:
         for stream in self._terminals:
             os.dup2(nowhere, stream)
         os.close(nowhere)
-
-
-@contextmanager
-def when_stopped(save: Callable[[], str]) -> Iterator[None]:
-    """Where the block is stopped, `save` is called, and says how far the run came."""
-    try:
-        yield
-    except Stopped as stop:
-        raise Stopped(stop.signum, save()) from None
 
 
 def ignore_in_worker(worker: int) -> None:

@@ -110,6 +110,7 @@ def test_a_stop_of_one_saves_in_all_processes_at_the_same_iteration(
     processes = start_two(workplace, *RUN)
     workplace.wait_for(processes[0], workplace.checkpoint(0))
     terminate(processes[1].pid)
+    terminate(processes[1].pid)  # as torchrun does, after whoever told it and its processes
     codes, said = ends_of(processes)
     assert codes == [143, 143]
     line = r"stopped by SIGTERM: step 0 is saved at epoch \d, iteration \d+; the same command resumes there\n"

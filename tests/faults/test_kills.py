@@ -52,11 +52,17 @@ def test_a_loader_process_that_dies_ends_the_run_and_is_named(workplace: Workpla
 
 @pytest.mark.parametrize("launcher", ["terminal", "scheduler"])
 def test_a_stop_of_all_processes_leaves_nothing_half_written(trained: Workplace, workplace: Workplace, launcher: str):
-    """Loader processes get the signal, too: from a terminal Ctrl-C, from a scheduler or torchrun SIGTERM."""
+    """Twice, and loader processes get it, too: Ctrl-C from a terminal, SIGTERM from a scheduler or torchrun."""
     options = ["--step", 0, "--num_workers", 1, "--no_visualize"]
     signum = {"terminal": signal.SIGINT, "scheduler": signal.SIGTERM}[launcher]
     process = workplace.start(*options, "--save_minutes", 0.0001)
-    _, err = workplace.end(process, workplace.checkpoint(0), lambda number: os.killpg(number, signum))
+
+    def stop(group: int) -> None:
+        os.killpg(group, signum)
+        time.sleep(0.01)  # two signals of a kind that wait are one
+        os.killpg(group, signum)
+
+    _, err = workplace.end(process, workplace.checkpoint(0), stop)
     assert process.returncode == 128 + signum
     assert err.startswith(f"stopped by {signum.name}: step 0 is saved at epoch ") and err.count("\n") == 1
     assert not half_written(workplace.folder)

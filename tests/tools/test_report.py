@@ -178,7 +178,7 @@ def test_curves_for_tensorboard(tmp_path: Path):
             "not a results file",
         ),
         (lambda folder: with_journal(folder, '{"event": "run", "class_names": ["cat"]}\n'), "of another run"),
-        (lambda folder: with_journal(folder, "a diary\n"), "is no journal"),
+        (lambda folder: with_journal(folder, "a diary\n"), "jsonl, line 1: Expecting value"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -7,13 +7,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dataset import DATASETS
 from dataset.voc import voc_palette
 from metrics.pictures import History, read_history
 from metrics.results import Row, figures, read_journal, read_results
 from tasks import Step, get_task
 from trained import built_in
-from utils.errors import UserError
+from utils.errors import UserError, spelled_out
 
 PUBLISHED = Path(__file__).with_name("published")
 """Results tables of RCIL's authors, and the figures of their paper (arXiv 2203.05402)."""
@@ -34,7 +36,7 @@ class Run:
     num_first: int  # classes of step 0, background included
     class_names: list[str]  # in order of arrival
     arrival: list[int]  # the step that brought each class
-    palette: Any  # colours of the classes, as draw_strip takes them
+    palette: np.ndarray  # (up to 256,3) uint8, colours in label order
     config: dict[str, Any]  # option -> value; empty without a journal
     samples: list[History]
 
@@ -58,13 +60,15 @@ def read_run(path: Path, num_first: int | None = None) -> Run:
         known = [0, num_first, *(len(row.per_class) for row in rows if row.step > 0), count]
         names, per_step = [f"class {label}" for label in range(count)], [b - a for a, b in pairwise(known)]
     try:
-        names = [str(name) for name in about.get("class_names") or names]
+        names = [spelled_out(str(name)) for name in about.get("class_names") or names]
         per_step = about.get("classes_per_step") or per_step
-        arrival = [step for step, classes in enumerate(per_step) for _ in range(classes)]
-        if not len(names) == len(arrival) == count:
-            raise ValueError(f"{len(names)} classes, the table {count}")
+        if not len(names) == sum(per_step) == count or min(per_step) < 0:
+            raise ValueError(f"{len(names)} classes, {sum(per_step)} that arrive, and the table has {count}")
+        palette = np.array(about.get("palette") or voc_palette(256), np.uint8)
+        if palette.ndim != 2 or palette.shape[1] != 3 or len(palette) > 256:
+            raise ValueError("its palette is none")
         return Run(
-            name=str(about["name"]),
+            name=spelled_out(str(about["name"])),
             path=path,
             dataset=str(about["dataset"]),
             task=last.task.name if last else str(about["task"]),
@@ -72,12 +76,12 @@ def read_run(path: Path, num_first: int | None = None) -> Run:
             rows=rows,
             num_first=num_first,
             class_names=names,
-            arrival=arrival,
-            palette=about.get("palette") or voc_palette(256),
+            arrival=[step for step, classes in enumerate(per_step) for _ in range(classes)],
+            palette=palette,
             config=dict(about.get("config", {})),
             samples=read_history(path.parent / about["samples"]) if "samples" in about else [],
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{journal} is of another run than {path}: {error}; move it away") from None
 
 
