@@ -30,6 +30,7 @@ from tasks import Step
 from utils.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
 from utils.distributed import Dist, barrier, require_same, require_shared, told_by_main
 from utils.errors import UserError
+from utils.files import digest_of
 from utils.log import log
 
 SCHEMA = 2
@@ -218,7 +219,7 @@ class CheckpointStore:
         if self.config.model.no_pretrained:
             return None
         with contextlib.suppress(UserError):
-            return hashlib.sha256(find_pretrained(self.config.model).read_bytes()).hexdigest()[:16]
+            return digest_of(find_pretrained(self.config.model)).hexdigest()[:16]
         return None
 
     def _read(self, path: Path, step: Step) -> Saved:

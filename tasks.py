@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from utils.errors import UserError
+from utils.files import read_text
 
 ORDERS_FOLDER = Path(__file__).parent / "data"
 
@@ -183,11 +184,7 @@ def read_class_order(facts: Facts, path: Path, class_names: Sequence[str]) -> Ta
     """
     if facts.kind == "domain":
         raise UserError(f"--class_order {path}: {facts.dataset} learns domains, not classes; use --task")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text"
-        raise UserError(f"--class_order {path} cannot be read ({reason}); give a text file, a line a step") from error
+    lines = read_text(path, "give a text file, a line a step", named=f"--class_order {path}").splitlines()
     steps: list[list[int]] = []
     for number, line in enumerate(lines, 1):
         words = [word.strip() for word in line.split("#")[0].split(",")]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dataset.base import Sample
 from utils.errors import UserError
+from utils.files import read_text
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif")
 OTHER_SUFFIXES = (".heic", ".heif", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw", ".exr", ".dcm", ".eps")
@@ -76,13 +77,7 @@ def pair_by_name(images: Path, masks: Path) -> list[Sample]:
 
 def read_lines(path: Path, advice: str) -> list[str]:
     """The lines of a text file in UTF-8. UserError, with `advice` at its end, where `path` is none."""
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise UserError(f"{path} cannot be read (no regular file); {advice}")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text"
-        raise UserError(f"{path} cannot be read ({reason}); {advice}") from error
+    lines = read_text(path, advice).splitlines()
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_LINE:
             raise UserError(f"{path}, line {number}: {len(line)} characters, {LONGEST_LINE} are allowed; {advice}")

@@ -13,6 +13,7 @@ written so that reading gives the same float.
 
 import csv
 import glob
+import io
 import json
 import math
 import time
@@ -26,7 +27,7 @@ import numpy as np
 from config import RunConfig
 from metrics.scores import MIOU, TOP_1, Measure, present_mean
 from utils.errors import UserError, one_line
-from utils.files import atomic_write
+from utils.files import atomic_write, read_text
 
 NOT_SEEN, ABSENT = "x", "X"
 TOP_1_NOTE = "# top-1: the accuracy of each class, then of all images\n"
@@ -86,14 +87,12 @@ def rows_to_extend(path: Path, num_classes: int) -> list[Row]:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a results file, by step. UserError if there is no such file or it is not one of results."""
+    text = read_text(path, "name a results file, DATE_DATASET_TASK_NAME.csv")
     try:
-        with open(path, newline="", encoding="ascii") as file:
-            numbered = list(enumerate(csv.reader(file), start=1))
-            lines = [(number, fields) for number, fields in numbered if fields and not fields[0].startswith("#")]
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; name a results file, DATE_DATASET_TASK_NAME.csv") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a results file: it is not plain text of comma-separated values") from error
+        numbered = list(enumerate(csv.reader(io.StringIO(text, newline="")), start=1))
+    except csv.Error as error:
+        raise UserError(f"{path} is not a results file: {error}") from error
+    lines = [(number, fields) for number, fields in numbered if fields and not fields[0].startswith("#")]
     if not lines:
         raise UserError(f"{path} is empty: a results file has a row a step, step,IoU_0,...,mIoU")
     notes = [fields[0] for _, fields in numbered if fields and fields[0].startswith("#")]
@@ -227,10 +226,7 @@ class Journal:
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """The events of the file, but for a last line that was cut off. UserError where it is no journal."""
     cure, events = "move the file away, and the run writes a new one", []
-    try:
-        *whole, _ = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no journal of a run: {error}; {cure}") from None
+    *whole, _ = read_text(path, cure).split("\n")
     for number, line in enumerate(whole, start=1):
         try:
             event = json.loads(line)

@@ -8,7 +8,6 @@ labels per step into one picture. Exit code: 0 all is well, 1 problems, each nam
 """
 
 import argparse
-import hashlib
 import sys
 import textwrap
 from collections import Counter
@@ -35,6 +34,7 @@ from metrics.tables import MAX_NAME, images_table, in_columns, shorten
 from tasks import Task, get_task
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError, exit_code
+from utils.files import digest_of
 from utils.options import ToolParser, a_path, a_png
 
 SHAPES_MARKER = "shapes.json"
@@ -149,11 +149,11 @@ def copies(train: Sequence[Sample], val: Sequence[Sample]) -> list[str]:
     sizes = {sample.bytes for sample in val if sample.bytes}
     trained: dict[bytes, Path] = {}
     for sample in (sample for sample in train if sample.bytes in sizes):
-        trained.setdefault(hashlib.sha256(sample.image.read_bytes()).digest(), sample.image)
+        trained.setdefault(digest_of(sample.image).digest(), sample.image)
     sizes, places = {path.stat().st_size for path in trained.values()}, {sample.place for sample in train}
     problems = []
     for sample in (sample for sample in val if sample.bytes and sample.bytes[0] in sizes):
-        other = trained.get(hashlib.sha256(sample.image.read_bytes()).digest())
+        other = trained.get(digest_of(sample.image).digest())
         if other and sample.place not in places:
             problems.append(f"image {sample.image} is a copy of the training image {other}")
     return problems

@@ -12,7 +12,6 @@ scripts/compare.sh writes for the steps after the first, since methods share tha
 """
 
 import argparse
-import csv
 import math
 import sys
 from collections import Counter
@@ -26,7 +25,7 @@ from metrics.results import Row, figures, read_results
 from metrics.scores import present_mean
 from metrics.tables import Grid, shorten_middle, spread
 from utils.errors import UserError, exit_code
-from utils.files import atomic_write
+from utils.files import atomic_write, read_text
 from utils.options import ToolParser, a_path, a_png
 
 MAX_NAME, MAX_COMPARED_NAME = 58, 32
@@ -102,8 +101,13 @@ def read_seeds(folders: Sequence[Path], num_first: int | None = None) -> dict[st
         if not paths:
             raise UserError(f"{folder}/results holds no results file; name the folders that scripts/compare.sh wrote")
         minutes, file = Counter(), folder / "minutes.csv"
-        for name, value in csv.reader(file.read_text().splitlines() if file.is_file() else []):
-            minutes[name] += float(value)  # a run that was cut off has several parts
+        lines = read_text(file, "delete it").splitlines() if file.is_file() else []
+        for number, line in enumerate(lines, start=1):
+            name, _, value = line.rpartition(",")
+            try:
+                minutes[name] += float(value)  # a run that was cut off has several parts
+            except ValueError:
+                raise UserError(f"{file}, line {number}: {value!r} is no number; a line is METHOD,MINUTES") from None
         for path in paths:
             rows, first = read_results(path, num_first)
             name = path.stem.split("_", 3)[-1]

@@ -17,6 +17,8 @@ from utils.files import atomic_write
 ARCHIVE = b"PK\x03\x04"
 DEEPEST, MOST = 30, 1_000_000
 """Containers in each other, and in all, in a file to trust."""
+LONGEST_REASON = 200
+"""Characters of a library's message that are shown."""
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -107,7 +109,7 @@ def _load(path: Path) -> Any:
             f"{path} is damaged, or holds more than tensors and plain values and could run code: it is not read"
         ) from None
     except Exception as error:  # a file that was cut off makes torch raise nearly anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:LONGEST_REASON]
         raise UserError(f"{path} cannot be read as a checkpoint ({reason})") from None
     _require_dense(content, path)
     return content

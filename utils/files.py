@@ -1,6 +1,7 @@
-"""Files that are whole or absent."""
+"""Files that are written whole or not at all, and read within bounds."""
 
 import contextlib
+import hashlib
 import os
 import socket
 import tempfile
@@ -8,9 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from utils.errors import UserError
 
 DAY = 24 * 60 * 60
+LARGEST_TEXT = 2**28
+"""Bytes. No list, table or journal has more; a file that holds nothing but holes may have more than the memory."""
 
 
 @contextmanager
@@ -59,6 +64,29 @@ def to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_text(path: Path, advice: str, named: str = "") -> str:
+    """What a text file in UTF-8 says. UserError, with `advice` at its end, where `path`, which is `named`, is none."""
+    named = named or str(path)
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UserError(f"{named} cannot be read (no regular file); {advice}")
+        if (size := path.stat().st_size) > LARGEST_TEXT:
+            raise UserError(f"{named} cannot be read (no text has {size:,} bytes); {advice}")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise UserError(f"{named} cannot be read ({reason}); {advice}") from error
+
+
+def digest_of(path: Path) -> Any:
+    """SHA-256 of what is in a file, of any size."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest
 
 
 def _remove_left_behind(path: Path, start: str) -> None:

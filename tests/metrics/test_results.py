@@ -126,7 +126,7 @@ def test_a_malformed_file_is_told_in_one_line(tmp_path):
         ("0,0.5,x\n", "'x' is neither"),
         ("0,x,x,0.5\n", "no class was seen"),
         ("0,0.5,0.5\n0,0.5,0.5\n", "two rows of the same step"),
-        ("0,0.5,µ\n", "not plain text"),
+        ("0,0.5,µ\n", "is neither a fraction"),
         ("9" * 5000 + ",0.5,0.5\n", f"line 1: '{'9' * 40}'... is no step"),
         (f"0,{'fish' * 1000},0.5\n", f"'{'fish' * 10}'... is neither"),
     ):

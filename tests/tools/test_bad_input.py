@@ -71,7 +71,7 @@ PATHS = [
     Bad("colours_to_labels pictures '' --dataset voc", "argument OUT: '' is no path"),
     Bad(f"compare {TABLE} --png curve.pdf", "argument --png: 'curve.pdf' is to be a PNG"),
     Bad(f"compare {TABLE} --markdown ''", "argument --markdown: '' is no path"),
-    Bad("compare none.csv", "none.csv: No such file or directory; name a results file"),
+    Bad("compare none.csv", "none.csv cannot be read (No such file or directory); name a results file"),
     Bad(f"report {TABLE} --out words", "File exists: words"),
     Bad(f"report {TABLE} --tensorboard ''", "argument --tensorboard: '' is no path"),
     Bad(f"report {TABLE} {TABLE}", "results/2022-01-01_voc_15-1_tiny.csv is named twice"),
@@ -126,7 +126,8 @@ def test_a_tool_says_what_is_wrong(place: Path, row: Bad, capfd: pytest.CaptureF
         ("0,0.5,x,0.5\n-1,0.5,x,0.5\n", "line 2: '-1' is no step"),
         ("0,x,0.5,0.5\n", "line 1: a figure after 'x', though classes come in order"),
         ("0,0.5,x,0.5\n0,0.6,x,0.6\n", "two rows of the same step"),
-        ("0,0.5,x,\u20ac\n", "is not a results file: it is not plain text"),
+        ("0,0.5,x,\u20ac\n", "line 1: '\u20ac' is neither a fraction"),
+        ("0,0.5," + "x" * 200_000 + "\n", "is not a results file: field larger than field limit"),
     ],
 )
 def test_a_malformed_table_is_named_with_its_line(
@@ -134,6 +135,36 @@ def test_a_malformed_table_is_named_with_its_line(
 ):
     (place / OTHER).write_text(content)
     require_one_line(f"{tool} {OTHER}", f"{OTHER} ... {line}", capfd)
+
+
+def test_a_malformed_table_of_minutes_is_named_with_its_line(place: Path, capfd: pytest.CaptureFixture):
+    Path("minutes.csv").write_text("tiny,1.5\ntiny,\n")
+    require_one_line("compare .", "minutes.csv, line 2: '' is no number; a line is METHOD,MINUTES", capfd)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compare huge",
+        "report other.csv",
+        "check_data voc voc --class_order huge",
+        "colours_to_labels pictures labels --classes huge",
+        "predict huge.png --ckpt checkpoints/15-1-voc_tiny_0.pth",
+        "predict picture.png --ckpt huge",
+    ],
+)
+def test_a_file_of_holes_that_is_larger_than_the_memory(place: Path, command: str, capfd: pytest.CaptureFixture):
+    with open("huge", "wb") as file:
+        file.truncate(2**41)
+    Path("huge.png").symlink_to("huge")
+    shutil.copy(TABLE, "other.csv")
+    Path("other.jsonl").symlink_to("huge")
+    content = {path: path.stat().st_size for path in place.rglob("*")}
+    name, *words = shlex.split(command)
+    assert importlib.import_module(f"tools.{name}").main(words) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and "cannot be read" in said, said
+    assert {path: path.stat().st_size for path in place.rglob("*")} == content
 
 
 JOURNALS = {

@@ -175,7 +175,7 @@ def test_curves_for_tensorboard(tmp_path: Path):
         ),
         (
             lambda folder: [*write_published(folder, OVERLAPPED), written(folder / "b.csv", "\xff")],
-            "not a results file",
+            "cannot be read (no text)",
         ),
         (lambda folder: with_journal(folder, '{"event": "run", "class_names": ["cat"]}\n'), "of another run"),
         (lambda folder: with_journal(folder, "a diary\n"), "jsonl, line 1: Expecting value"),
