@@ -194,3 +194,27 @@ def test_a_first_step_of_other_imagenet_weights_is_noticed(
     error = capfd.readouterr().err
     assert re.search(r"is a finished step 0 with other options: --pretrained \w+ then and \w+ now; ", error)
     assert error.count("\n") == 1 and workplace.files() == before
+
+
+def test_the_page_lists_all_that_may_change():
+    """Every option is a setting, a part of the identity, or decides which images a step has; or it is in the list."""
+    noticed = {*settings(""), *identity("", 0), *option_names(OptimConfig), *option_names(parse([]).config.method)}
+    noticed |= {
+        "method_name",
+        "class_list",
+        "class_order",
+        "overlap",
+        "test_on_val",
+        "cross_val",
+        "aux_root",
+    }  # by images
+    asked = {"name", "step", "test", "resume", "pretrained"}  # which run, and what of it; what is in the file counts
+    page = (Path(__file__).parents[1] / "docs" / "RESUMING.md").read_text()
+    told = page.partition("What may change without it:")[2].partition("All else is refused.")[0]
+    listed = set(re.findall(r"`--(\w+)`", told))
+    every = {name for config in (RunConfig, DataConfig, ModelConfig) for name in option_names(config)}
+    assert listed == every - noticed - asked
+
+
+def option_names(config: object) -> set[str]:
+    return {spec.name for spec in option_fields(config if isinstance(config, type) else type(config))}

@@ -172,7 +172,7 @@ def draw(path: Path) -> None:
         axes.add_patch(FancyArrowPatch(path=line, **style))
     for room in height:
         x, y = at[room]
-        name = room + ("/" if (ROOT / room).is_dir() else ".py")
+        name = room + (".py" if (ROOT / f"{room}.py").is_file() else "/")
         corner, size = (x - 1.1, y - 0.3), (2.2, 0.6)
         axes.add_patch(FancyBboxPatch(corner, *size, boxstyle="round,pad=0.06", fc=ROOM, ec=INK, zorder=2))
         axes.text(x, y, name, ha="center", va="center", fontsize=11, color=INK, zorder=3)
@@ -216,8 +216,10 @@ def names_of(node: ast.AST) -> set[str]:
 
 def summary(room: str) -> str:
     """The first sentence of what a room says of itself."""
-    path = ROOT / room / "__init__.py" if (ROOT / room).is_dir() else ROOT / f"{room}.py"
-    docstring = ast.get_docstring(ast.parse(path.read_text())) if path.is_file() else None
+    docstring = None
+    for path in (ROOT / f"{room}.py", ROOT / room / "__init__.py"):  # checkpoints/ of a run is no room
+        if path.is_file() and docstring is None:
+            docstring = ast.get_docstring(ast.parse(path.read_text()))
     return (docstring or PACKAGES[room]).split("\n\n")[0].replace("\n", " ")
 
 
