@@ -63,7 +63,8 @@ class DatasetSpec:
     domain_names: tuple[str, ...] = ()  # where domains arrive
     label_values: frozenset[int]  # what a mask file may hold; each is below 256
     class_of: tuple[int, ...] = tuple(range(256))  # class id, or 255, of each of the 256 label values
-    list_samples: Callable[[Path, str], list[Sample]]  # (root, "train" | "val"); UserError where folders lack
+    splits: Callable[[Path], tuple[str, ...]] = lambda root: ("train", "val")  # and "test" where that is not "val"
+    list_samples: Callable[[Path, str], list[Sample]]  # (root, one of them); UserError where folders lack
     doubts: Callable[[np.ndarray], str | None] = binary_doubt  # label values by image -> what speaks against the masks
     list_faults: Callable[[Path, str], list[str]] = lambda root, split: []  # the same; what is wrong with the folders
     train_transform: Callable[[DataConfig], Transform] = crop_and_scale

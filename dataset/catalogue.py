@@ -1,7 +1,7 @@
 """The samples of a data set as they lie on the disk: listed, indexed, doubted, and dealt out to the steps of a task."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,18 @@ def select_steps(config: DataConfig, spec: DatasetSpec, task: Task) -> list[Step
         val_on_trainset=config.val_on_trainset,
         cross_val=config.cross_val,
     )
-    train, val = (load_split(spec, root_of(config, spec), name) for name in ("train", "val"))
-    if shared := in_both(train.samples, val.samples):
+    root = root_of(config, spec)
+    splits = {name: load_split(spec, root, name) for name in spec.splits(root)}
+    shared = in_both({name: split.samples for name, split in splits.items()})
+    if shared:
         raise UserError(f"{shared[0]}{f' (and {len(shared) - 1} more)' if len(shared) > 1 else ''}; take it out of one")
-    return [spec.select(train, val, step, rules) for step in task.steps]
+    return select_sets(spec, splits, task, rules)
+
+
+def select_sets(spec: DatasetSpec, splits: Mapping[str, Split], task: Task, rules: SplitRules) -> list[StepSets]:
+    """The sets of every step, from the splits by name."""
+    train, val, *test = splits.values()
+    return [spec.select(train, val, step, rules, **({"test": test[0]} if test else {})) for step in task.steps]
 
 
 def root_of(config: DataConfig, spec: DatasetSpec) -> Path:
@@ -65,16 +73,17 @@ def load_split(spec: DatasetSpec, root: Path, name: str) -> Split:
     return make_split(spec, samples, index.values)
 
 
-def in_both(train: Sequence[Sample], val: Sequence[Sample]) -> list[str]:
-    """Problems: validation images that are training images, by name or by a link to the same file."""
+def in_both(splits: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """Problems: images to score that are training images, by name or by a link to the same file."""
+    train, *scored = splits.values()
     trained = {sample.place: sample.image for sample in train if sample.place}
-    pairs = [(sample.image, trained[sample.place]) for sample in val if sample.place in trained]
-    return [
-        f"image {path} is listed for training and for validation"
-        if path == other
-        else f"image {path} and the training image {other} are the same file"
-        for path, other in pairs
-    ]
+    problems = []
+    for sample in (sample for samples in scored for sample in samples if sample.place in trained):
+        other = trained[sample.place]
+        same = f"image {sample.image} and the training image {other} are the same file"
+        listed = f"image {sample.image} is listed for training and for validation"
+        problems.append(listed if sample.image == other else same)
+    return problems
 
 
 def listed_twice(samples: Sequence[Sample], name: str) -> list[str]:

@@ -1,7 +1,7 @@
 """A data set of one's own: images/, masks/ and classes.txt in one folder, no code.
 
-images/{train,val}/NAME.jpg      any name, any usual image format
-masks/{train,val}/NAME.png       one channel of label values; 255 is ignored
+images/{train,val,test}/NAME.jpg any name, any usual image format; without test, val is tested
+masks/{train,val,test}/NAME.png  one channel of label values; 255 is ignored
 classes.txt                      line i names label value i - 1, so that the first line is the background; the name
                                  may be followed by its colour, as #rrggbb or as three numbers
 """
@@ -38,15 +38,23 @@ def spec(config: DataConfig) -> DatasetSpec:
         class_names=names,
         palette=palette,
         label_values=frozenset((*range(len(names)), IGNORE_INDEX)),
+        splits=splits,
         list_samples=list_samples,
     )
 
 
+def splits(root: Path) -> tuple[str, ...]:
+    """Images of a test split are tested, where there is one."""
+    has_test = (root / "images" / "test").exists() or (root / "masks" / "test").exists()
+    return ("train", "val", "test") if has_test else ("train", "val")
+
+
 def list_samples(root: Path, split: str) -> list[Sample]:
-    """Samples of `split`, "train" or "val", by name. UserError where a folder lacks or is empty."""
+    """Samples of `split` by name. UserError where a folder lacks or is empty."""
     images, masks = root / "images" / split, root / "masks" / split
     for folder in (images, masks):
-        require_folder(folder, f"{root} needs images/train, images/val, masks/train and masks/val")
+        needed = ", ".join(f"images/{name} and masks/{name}" for name in splits(root))
+        require_folder(folder, f"{root} needs {needed}")
     return pair_by_name(images, masks)
 
 

@@ -95,14 +95,21 @@ SCENARIOS: dict[str, Scenario] = {"overlapped": overlapped, "disjoint": disjoint
 
 
 def select_by_class(
-    train: Split, val: Split, step: Step, rules: SplitRules, *, scenarios: Mapping[str, Scenario] = SCENARIOS
+    train: Split,
+    val: Split,
+    step: Step,
+    rules: SplitRules,
+    *,
+    test: Split | None = None,
+    scenarios: Mapping[str, Scenario] = SCENARIOS,
 ) -> StepSets:
     """The sets of a class-incremental step.
 
-    Training: what the scenario says. Validation: as overlapped, from the val split. Test: val images that show a
-    class seen so far. The other rules change where validation and test images come from.
+    Training: what the scenario says. Validation: as overlapped, from the val split. Test: images of the test split, or
+    of val where there is none, that show a class seen so far. The other rules change where validation and test images
+    come from.
     """
-    test = val
+    test = val if test is None else test
     if rules.test_on_val:
         kept, held_out = shuffled_parts(len(train.samples))
         train, test = train.take(kept), train.take(held_out)
@@ -149,7 +156,7 @@ def refuse_empty(sets: StepSets, step: Step) -> None:
     cure = {
         "train": "add images to the training split, choose another --task, or another --scenario",
         "val": "add images to the val split, or give --val_on_trainset or --cross_val",
-        "test": "add images to the val split, or choose another --task",
+        "test": "add images to the split that is tested, or choose another --task",
     }
     for name, samples in sets._asdict().items():
         if not samples:

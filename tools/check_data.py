@@ -11,7 +11,7 @@ import argparse
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from config import DataConfig
 from dataset import DATASETS, open_dataset, open_task, scenario_of
 from dataset.base import DatasetSpec, Sample
-from dataset.catalogue import in_both, listed_twice, make_split
+from dataset.catalogue import in_both, listed_twice, make_split, select_sets
 from dataset.index import map_in_threads, ranges, scan_sample
 from dataset.labels import map_labels, training_lut
 from dataset.reading import probe, read_image
@@ -77,18 +77,20 @@ def check(options: argparse.Namespace) -> int:
     spec = open_dataset(config)
     task = open_task(config, spec)
     root = options.root.absolute()
-    train, val = (survey(spec, root, name) for name in ("train", "val"))
-    print_files(spec, train, val)
+    surveys = {name: survey(spec, root, name) for name in spec.splits(root)}
+    splits = {name: of_split.split for name, of_split in surveys.items()}
+    print_files(spec, surveys)
     rules = SplitRules(scenario=scenario_of(config, spec))
-    sets = [spec.select(train.split, val.split, step, rules) for step in task.steps]
+    sets = select_sets(spec, splits, task, rules)
     arriving, counts = [spec.arriving(step) for step in task.steps], [tuple(map(len, of_step)) for of_step in sets]
     title = f"{spec.name} {task.name}, {rules.scenario}: images per step"
-    print(f"{images_table(arriving, counts, title)}\n\n{classes_table(spec, task, train, val)}\n")
-    problems = train.problems + val.problems + inconsistencies(spec, task, train, val, sets)
+    print(f"{images_table(arriving, counts, title)}\n\n{classes_table(spec, task, surveys)}\n")
+    problems = [problem for of_split in surveys.values() for problem in of_split.problems]
+    problems += inconsistencies(spec, task, surveys, sets)
     if (root / SHAPES_MARKER).is_file():
         print("drawn by tools/make_shapes.py: not compared with the published numbers")
     else:
-        problems += against_published(spec, train.split, val.split)
+        problems += against_published(spec, splits["train"], splits["val"])
     if any(of_step.train for of_step in sets):
         name = options.class_order.stem if options.class_order else options.task
         sheet = options.sheet or Path(f"{options.dataset}-{name}.png")
@@ -130,12 +132,13 @@ def examine(sample: Sample, label_values: frozenset[int]) -> Finding:
     return Finding(sample, counts, kinds, list(dict.fromkeys(problems)))
 
 
-def inconsistencies(spec: DatasetSpec, task: Task, train: Survey, val: Survey, sets: Sequence[StepSets]) -> list[str]:
-    """Images that serve both splits, classes that no training mask shows, steps with nothing to train or test on."""
-    samples = [[finding.sample for finding in of_split.findings] for of_split in (train, val)]
-    problems = in_both(*samples) + copies(*samples)
-    expected = {spec.class_of[value] for value in spec.label_values} - {IGNORE_INDEX}
-    if missing := sorted(label for label in expected if not train.split.classes[:, label].any()):
+def inconsistencies(
+    spec: DatasetSpec, task: Task, surveys: Mapping[str, Survey], sets: Sequence[StepSets]
+) -> list[str]:
+    """Images that train and score, classes that no training mask shows, steps with nothing to train or test on."""
+    samples = {name: [finding.sample for finding in of_split.findings] for name, of_split in surveys.items()}
+    problems = in_both(samples) + copies(samples)
+    if missing := sorted(unseen(spec, surveys) - ({0} if spec.facts.has_background else set())):
         named = ", ".join(f"{label} ({spec.class_names[label]})" for label in missing)
         problems.append(f"no training image shows class {named}")
     for step, of_step in enumerate(sets):
@@ -144,15 +147,22 @@ def inconsistencies(spec: DatasetSpec, task: Task, train: Survey, val: Survey, s
     return problems
 
 
-def copies(train: Sequence[Sample], val: Sequence[Sample]) -> list[str]:
-    """Problems: validation images with the same bytes as a training image of another name."""
-    sizes = {sample.bytes for sample in val if sample.bytes}
+def unseen(spec: DatasetSpec, surveys: Mapping[str, Survey]) -> set[int]:
+    """Classes that no training mask shows."""
+    expected = {spec.class_of[value] for value in spec.label_values} - {IGNORE_INDEX}
+    return {label for label in expected if not surveys["train"].split.classes[:, label].any()}
+
+
+def copies(splits: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """Problems: images to score with the same bytes as a training image of another name."""
+    train, scored = splits["train"], [sample for name in splits if name != "train" for sample in splits[name]]
+    sizes = {sample.bytes for sample in scored if sample.bytes}
     trained: dict[bytes, Path] = {}
     for sample in (sample for sample in train if sample.bytes in sizes):
         trained.setdefault(digest_of(sample.image).digest(), sample.image)
     sizes, places = {path.stat().st_size for path in trained.values()}, {sample.place for sample in train}
     problems = []
-    for sample in (sample for sample in val if sample.bytes and sample.bytes[0] in sizes):
+    for sample in (sample for sample in scored if sample.bytes and sample.bytes[0] in sizes):
         other = trained.get(digest_of(sample.image).digest())
         if other and sample.place not in places:
             problems.append(f"image {sample.image} is a copy of the training image {other}")
@@ -180,11 +190,13 @@ def against_published(spec: DatasetSpec, train: Split, val: Split) -> list[str]:
     return problems
 
 
-def print_files(spec: DatasetSpec, train: Survey, val: Survey) -> None:
+def print_files(spec: DatasetSpec, surveys: Mapping[str, Survey]) -> None:
     """How many files there are, and of what kinds, sizes and label values."""
-    findings = train.findings + val.findings
+    findings = [finding for of_split in surveys.values() for finding in of_split.findings]
     masks = " with masks" if findings[0].sample.mask else ""
-    print(f"{spec.name}: {len(train.findings):,} training and {len(val.findings):,} validation images{masks}")
+    titles = {"train": "training", "val": "validation", "test": "test"}
+    counts = [f"{len(of_split.findings):,} {titles[name]}" for name, of_split in surveys.items()]
+    print(f"{spec.name}: {', '.join(counts[:-1])} and {counts[-1]} images{masks}")
     named = Counter(path.parent for finding in findings for path in set(finding.sample.files))
     there, used = Counter(), Counter()
     for folder in filter(Path.is_dir, sorted(named)):
@@ -200,14 +212,18 @@ def print_files(spec: DatasetSpec, train: Survey, val: Survey) -> None:
     if len(sizes) > 4:
         shown.append(f"{len(sizes) - 4} others {sum(count for _, count in sizes[4:]):,}")
     print("  sizes: " + ", ".join(shown))
-    values = np.flatnonzero(train.counts.any(axis=0) | val.counts.any(axis=0))
-    print(f"  label values: {ranges(values.tolist())}\n")
+    values = np.flatnonzero(np.any([of_split.counts.any(axis=0) for of_split in surveys.values()], axis=0))
+    print(f"  label values: {ranges(values.tolist())}")
+    if spec.facts.has_background and 0 in unseen(spec, surveys):
+        print(f"  note: no mask shows class 0, {spec.class_names[0]}: it stays unused, and has no figure")
+    print()
 
 
-def classes_table(spec: DatasetSpec, task: Task, train: Survey, val: Survey) -> str:
+def classes_table(spec: DatasetSpec, task: Task, surveys: Mapping[str, Survey]) -> str:
     """Pixels of each class, as percent of all that have one, and the images that show it, in columns."""
+    train = surveys["train"]
     pixels = np.bincount(spec.class_of, weights=train.counts.sum(axis=0), minlength=256)
-    images = [of_split.split.classes.sum(axis=0) for of_split in (train, val)]
+    images = [of_split.split.classes.sum(axis=0) for of_split in surveys.values()]
     # Where domains arrive, all classes are there from step 0 on.
     labels = [(step, label) for step in task.steps for label in step.arriving if step.classes_arrive]
     labels = labels or [(task.step(0), label) for label in task.step(0).order]
@@ -216,11 +232,12 @@ def classes_table(spec: DatasetSpec, task: Task, train: Survey, val: Survey) -> 
     total = int(sum(pixels[label] for _, label in labels))
     cells = [
         f"{step.number:>2}  {name:<{width}} {100 * pixels[label] / max(1, total):6.2f}%"
-        f"{images[0][label]:>7,} {images[1][label]:>6,}"
+        f"{images[0][label]:>7,}" + "".join(f" {of_split[label]:>6,}" for of_split in images[1:])
         for name, (step, label) in zip(names, labels, strict=True)
     ]
     what = "labelled training pixels" if train.findings[0].sample.mask else "training images"
-    title = f"step, class, percent of {total:,} {what}, training and validation images that show it"
+    splits = "training, validation and test" if len(images) > 2 else "training and validation"
+    title = f"step, class, percent of {total:,} {what}, {splits} images that show it"
     return "\n".join([title, *in_columns(cells)])
 
 

@@ -17,13 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
 from scipy.io import loadmat
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.constants import voc_palette
+from utils.constants import IGNORE_INDEX, voc_palette
 from utils.errors import UserError
 from utils.options import ToolParser, a_path
 
@@ -33,12 +34,18 @@ class Published(NamedTuple):
 
     name: str  # NAME_URL is the variable that takes the place of its sources
     file: str
-    checksum: str  # ALGORITHM:HEX; of torchvision's files the first 8 digits, which are in the name of the file
+    checksum: str  # ALGORITHM:HEX; of torchvision's files the first 8 digits, which are in the name of the file. None:
+    # it is packed anew for who asks, and what is in it is checked
     sources: str  # addresses to try in turn; none: it wants an account, and is fetched by hand
 
 
 with open(Path(__file__).with_suffix(".csv"), newline="") as table:
     PUBLISHED = {row["name"]: Published(**row) for row in csv.DictReader(table)}
+
+
+CAMVID_CLASSES = Path(__file__).parents[1] / "data" / "camvid_classes.txt"
+CAMVID_LABELS = "decea4aace1404bb60884cd2f00b87d7f273b611cb74a53de4e11006d062a518"
+"""SHA-256 of all names and labels of CamVid, split by split and in their order."""
 
 
 def fetch(published: Published, folder: Path) -> Path:
@@ -88,6 +95,8 @@ def _receive(source: str, part: Path) -> str:
 
 def _fault(path: Path, checksum: str) -> str:
     """How the checksum of a file differs from this one; "" where it does not."""
+    if not checksum:
+        return ""
     algorithm, _, expected = checksum.partition(":")
     digest = hashlib.new(algorithm)
     with open(path, "rb") as file:
@@ -144,7 +153,32 @@ def unpack_voc(root: Path, devkit: Path, sbd: Path) -> None:
         (root / f"list/{split}.txt").write_text("".join(lines))
 
 
-# Name in tools/check_data.py -> archives, what unpacks them into an empty folder, what is kept of it, and the images.
+def unpack_camvid(root: Path, archive: Path) -> None:
+    """The folder layout, with a folder of test images. Label 0 is no class: 11, of what nobody labelled, becomes 255,
+    and each other label, from the sky's 0 on, one more. UserError: the labels are not those that were published."""
+    untar(archive, root, "--strip-components=1", "--wildcards", "*/CamVid/*")
+    digest = hashlib.sha256()
+    names, colours = zip(*(line.split() for line in CAMVID_CLASSES.read_text().splitlines()), strict=True)
+    palette = b"".join(bytes.fromhex(colour[1:]) for colour in colours)
+    for split in ("train", "val", "test"):
+        masks = root / "masks" / split
+        masks.mkdir(parents=True)
+        (root / "images").mkdir(exist_ok=True)
+        (root / "CamVid" / split).rename(root / "images" / split)
+        for path in sorted((root / "CamVid" / f"{split}annot").iterdir()):
+            published = np.array(Image.open(path))
+            labels = np.where(published == len(names) - 1, IGNORE_INDEX, published + 1).astype(np.uint8)
+            mask = Image.fromarray(labels)
+            mask.putpalette(palette.ljust(3 * 256, b"\0"))  # of fewer colours PIL keeps fewer bits
+            mask.save(masks / path.name)
+            written = np.array(Image.open(masks / path.name))
+            digest.update(f"{split}/{path.stem} {written.shape}".encode() + written.tobytes())
+    if digest.hexdigest() != CAMVID_LABELS:
+        raise UserError(f"{archive} has other labels than CamVid's: name another source in CAMVID_URL")
+    shutil.copy(CAMVID_CLASSES, root / "classes.txt")
+
+
+# Name -> archives, what unpacks them into an empty folder, what is kept of it, and the images.
 DATA = {
     "voc": ("voc sbd", unpack_voc, "JPEGImages SegmentationClass SegmentationClassAug ImageSets list", "JPEGImages/*"),
     "ade": ("ade", partial(unpack_zips, ".*"), "ADEChallengeData2016", "ADEChallengeData2016/images/*/*"),
@@ -154,7 +188,10 @@ DATA = {
         "gtFine leftImg8bit",
         "leftImg8bit/*/*/*",
     ),
+    "camvid": ("camvid", unpack_camvid, "images masks classes.txt", "images/*/*"),
 }
+LAYOUTS = {"camvid": "folder"}
+"""What a data set is to tools/check_data.py, where that has another name."""
 
 
 def download(dataset: str, folder: Path) -> int:
@@ -174,7 +211,13 @@ def download(dataset: str, folder: Path) -> int:
         shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed
         try:
             staging.mkdir()
-            unpack(staging, *paths)
+            try:
+                unpack(staging, *paths)
+            except UserError:
+                for archive, path in zip(archives, paths, strict=True):
+                    if not archive.checksum:  # it may have been cut off
+                        path.unlink()
+                raise
             os.sync()  # else a power cut could leave empty files behind names that are in place
             staging.rename(unpacked)
         finally:
@@ -209,7 +252,8 @@ def main(arguments: list[str] | None = None) -> int:
                     print(f"{path}: whole; train from it with: --backbone {name.split('_')[0]} --pretrained {path}")
             else:
                 print(f"{folder}: {download(options.what, folder)} images")
-                print(f"next: sh scripts/check_data.sh {options.what} {shlex.quote(str(folder))}")
+                layout = LAYOUTS.get(options.what, options.what)
+                print(f"next: sh scripts/check_data.sh {layout} {shlex.quote(str(folder))}")
     except (UserError, OSError) as error:
         busy = f"another download into {folder} is under way: wait for it, or stop it"
         print(f"download: {busy if isinstance(error, Timeout) else error}", file=sys.stderr)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from config import DataConfig
+from dataset import open_dataset, open_task
+from dataset.catalogue import select_steps
 from dataset.folder import list_samples, read_classes, spec
+from dataset.splits import StepSets
 from dataset.voc import voc_palette
 from tests.dataset.random_sets import random_folder
 from utils.errors import UserError
@@ -94,7 +97,7 @@ def test_what_is_missing_is_named(tmp_path: Path):
     with pytest.raises(UserError, match=r"val001\.jpeg and val001\.png would share the mask val001\.png; rename"):
         list_samples(tmp_path, "val")
     shutil.rmtree(tmp_path / "masks" / "val")
-    with pytest.raises(UserError, match=r"no folder .*masks/val; .* needs images/train, images/val, masks/train"):
+    with pytest.raises(UserError, match=r"no folder .*masks/val; .* needs images/train and masks/train, images/val"):
         list_samples(tmp_path, "val")
     for path in (tmp_path / "images" / "train").iterdir():
         path.unlink()
@@ -103,3 +106,26 @@ def test_what_is_missing_is_named(tmp_path: Path):
     (tmp_path / "classes.txt").unlink()
     with pytest.raises(UserError, match=r"classes\.txt cannot be read \(No such file.*\); it names the classes"):
         spec(DataConfig(data_root=tmp_path))
+
+
+def test_a_test_split_is_tested_where_there_is_one(tmp_path: Path):
+    data = random_folder(tmp_path, 0)
+    config = DataConfig(dataset="folder", data_root=tmp_path, task="offline", overlap=True)
+
+    def sets() -> StepSets:
+        found = open_dataset(config)
+        [of_step] = select_steps(config, found, open_task(config, found))
+        return of_step
+
+    assert sets().test == sets().val and {sample.image.stem for sample in sets().test} <= {*data.val}
+    for part in ("images", "masks"):
+        shutil.copytree(tmp_path / part / "val", tmp_path / part / "test")
+    assert {sample.image.parent.name for sample in sets().test} == {"test"}
+    assert {sample.image.parent.name for sample in sets().val} == {"val"}
+    for part in ("images", "masks"):
+        (tmp_path / part / "test" / "leak.png").symlink_to(tmp_path / part / "train" / "train000.png")
+    with pytest.raises(UserError, match=r"image .*/test/.* and the training image .* are the same file; take it out"):
+        sets()
+    shutil.rmtree(tmp_path / "masks" / "test")
+    with pytest.raises(UserError, match=r"no folder .*masks/test; .* needs .*images/test and masks/test"):
+        sets()

