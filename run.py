@@ -185,7 +185,7 @@ def open_run(parsed: Parsed, dist: Dist, interrupts: Interrupts) -> Run:
     config, spec, task = parsed.config, parsed.spec, parsed.task
     data = TaskData(config.data, spec, task, seed=config.random_seed, dist=dist)
     data.refuse_few(parsed.steps, batches=not (config.test or config.method.mem_size))
-    report = build_report(config, task, data.class_names, data.palette, data.scenario, dist)
+    report = build_report(config, task, data, dist)
     report.images([spec.arriving(step) for step in task.steps], [tuple(map(len, s)) for s in data.sets], data.scenario)
     return Run(config, data, CheckpointStore(config, data, parsed.steps, dist), report, interrupts, dist)
 

@@ -14,7 +14,7 @@ from config import DataConfig
 from dataset import ade, cityscapes, folder, imagefolder, voc
 from dataset.auxiliary import PictureDataset, find_pictures
 from dataset.base import DatasetSpec, Sample, StepDataset
-from dataset.catalogue import images_digest, root_of, scenario_of, select_steps
+from dataset.catalogue import are_published, images_digest, root_of, scenario_of, select_steps
 from dataset.labels import seen_lut, training_lut
 from dataset.memory import Memory, MemoryRule, name_of
 from dataset.sampler import DrawSampler, EvalBatchSampler, MixedSampler, TrainSampler
@@ -120,6 +120,11 @@ class TaskData:
     def class_names(self) -> list[str]:
         """Of all classes of the task, in the order of arrival."""
         return [self.spec.class_names[label] for label in self.task.steps[-1].order]
+
+    @property
+    def are_published(self) -> bool:
+        """Whether these are the pictures that published figures are about."""
+        return are_published(self.spec, self.root)
 
     @property
     def palette(self) -> list[tuple[int, int, int]]:

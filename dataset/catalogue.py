@@ -14,6 +14,9 @@ from tasks import Task
 from utils.checkpoint import fingerprint_of
 from utils.errors import UserError
 
+SHAPES_MARKER = "shapes.json"
+"""What tools/make_shapes.py leaves in a data set that it drew."""
+
 
 def scenario_of(config: DataConfig, spec: DatasetSpec) -> str:
     """Which images serve a step: what the options say where the data set leaves a choice."""
@@ -48,6 +51,13 @@ def select_sets(spec: DatasetSpec, splits: Mapping[str, Split], task: Task, rule
 def root_of(config: DataConfig, spec: DatasetSpec) -> Path:
     """Where the data set lies: absolute, so that its index is the same whatever folder the run was started from."""
     return (config.data_root or Path("data") / spec.folder).absolute()
+
+
+def are_published(spec: DatasetSpec, root: Path) -> bool:
+    """Whether these are the pictures that published figures are about: a complete copy, and none that was drawn."""
+    if spec.num_images is None or (root / SHAPES_MARKER).is_file():
+        return False
+    return tuple(len(spec.list_samples(root, name)) for name in ("train", "val")) == spec.num_images
 
 
 def images_digest(samples: Sequence[Sample], *, with_bytes: bool = True) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, wraps
 from os.path import relpath
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -202,22 +202,30 @@ class Reporter:
             log.info(f"pictures     {path.parent}")
 
 
-def build_report(
-    config: RunConfig, task: Task, class_names: Sequence[str], palette: Sequence, scenario: str, dist: Dist
-) -> Reporter:
+class Data(Protocol):
+    """What a report says of the data of a run."""
+
+    class_names: Sequence[str]  # in order of arrival, as the palette
+    palette: Sequence
+    scenario: str
+    are_published: bool  # the pictures that published figures are about
+
+
+def build_report(config: RunConfig, task: Task, data: Data, dist: Dist) -> Reporter:
     """The reporter of a run. UserError where results table or journal are of another one."""
     return Reporter(
         folder=config.logdir / f"{task.name}-{task.dataset}" / config.name,
         results=results_of(config, task.dataset, task.name),
-        class_names=class_names,
-        palette=palette,
+        class_names=data.class_names,
+        palette=data.palette,
         num_first=task.step(0).num_seen,
         is_main=dist.is_main,
         note=MIB_NOTE if config.data.label_protocol == "mib" else "",
         about={
             "dataset": task.dataset,
             "task": task.name,
-            "scenario": scenario,
+            "scenario": data.scenario,
+            "published_pictures": data.are_published,
             "name": config.name,
             "method": config.method_name,
             "classes_per_step": task.steps[-1].classes_per_head,

@@ -645,7 +645,7 @@ BAD_INPUT = [
     BadInput(
         "a journal that is none",
         "--step 0 --test",
-        "... is no journal of a run: ...; move it away, and the run writes a new one",
+        "results/2022-01-01_voc_15-1_tiny.jsonl, line 1: Expecting value ...; move the file away, and ... ",
         put("results/2022-01-01_voc_15-1_tiny.jsonl", "a diary\n"),
     ),
     *(

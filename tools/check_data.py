@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from config import DataConfig
 from dataset import DATASETS, open_dataset, open_task, scenario_of
 from dataset.base import DatasetSpec, Sample
-from dataset.catalogue import in_both, listed_twice, make_split, select_sets
+from dataset.catalogue import SHAPES_MARKER, in_both, listed_twice, make_split, select_sets
 from dataset.index import map_in_threads, ranges, scan_sample
 from dataset.labels import map_labels, training_lut
 from dataset.reading import probe, read_image
@@ -37,7 +37,6 @@ from utils.errors import UserError, exit_code
 from utils.files import digest_of
 from utils.options import ToolParser, a_path, a_png
 
-SHAPES_MARKER = "shapes.json"
 PER_STEP = 4
 """Images of the contact sheet."""
 SHEET_SIDE = 150

@@ -28,7 +28,7 @@ from metrics.results import Row, class_matrix, forgetting
 from metrics.tables import Grid, percent
 from tools.compare import short_names
 from tools.reporting.runs import Run, published, read_run, require_one_task
-from utils.errors import exit_code
+from utils.errors import UserError, exit_code
 from utils.files import atomic_write
 from utils.options import ToolParser, a_path
 
@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(options: argparse.Namespace) -> None:
     """Read the runs, write all files of the report, and print their paths, that of the page first."""
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"--out {options.out} is a file; name a folder")
     runs = [read_run(path, options.first) for path in options.files]
     require_one_task(runs)
     if len({run.name for run in runs}) < len(runs):
@@ -62,8 +64,15 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
     out, first = options.out, runs[0]
     setting = first.dataset, first.task, first.scenario
     authors, finals = ({}, {}) if options.no_published else published(*setting)
+    theirs = [rows for rows in authors.values() if any(rows == run.rows for run in runs)]
+    if unlike := [run for run in runs if not run.of_published_pictures and run.rows not in theirs]:
+        # Drawn pictures lie in the layout of VOC, too: figures of others would mean nothing beside theirs.
+        if finals:
+            fault = f"no journal says that {unlike[0].path} is of the published pictures"
+            print(f"published figures are left out: {fault}", file=sys.stderr)
+        authors, finals = {}, {}
     # A report of the authors' own runs shows each once.
-    references = {name: rows for name, rows in authors.items() if all(rows != run.rows for run in runs)}
+    references = {name: rows for name, rows in authors.items() if rows not in theirs}
     title = options.title or " ".join(filter(None, setting)) or "Report"
     curves = {run.name: run.rows for run in runs} | references
     pictures = [out / "curves.png"]

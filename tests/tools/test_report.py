@@ -109,6 +109,21 @@ def test_a_report_has_all_its_files(reports: dict[str, Path]):
     assert "| crop_size | 64 |" in text and "![strip](strip.png)" in text and "| tiny | 1 |" in text
 
 
+def test_published_figures_stand_beside_runs_of_published_pictures_alone(
+    reports: dict[str, Path], trained: Workplace, tmp_path: Path
+):
+    """Drawn pictures lie in the layout of VOC, and a table without journal may be of any."""
+    told = {name: "## Published" in (reports[name] / "report.md").read_text() for name in reports}
+    assert told == {"one": True, "ten": False, "own": False}
+    shutil.copytree(trained.results().parent, tmp_path / "results")
+    table = tmp_path / "results" / trained.results().name
+    journal = table.with_suffix(".jsonl")
+    assert '"published_pictures": false' in journal.read_text()
+    journal.write_text(journal.read_text().replace('"published_pictures": false', '"published_pictures": true'))
+    assert main([str(table), "--out", str(tmp_path / "report")]) == 0
+    assert "## Published" in (tmp_path / "report" / "report.md").read_text()
+
+
 def test_a_page_asks_for_nothing_but_itself(reports: dict[str, Path]):
     for folder in reports.values():
         page = (folder / "report.html").read_text()

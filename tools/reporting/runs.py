@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Run:
     palette: np.ndarray  # (up to 256,3) uint8, colours in label order
     config: dict[str, Any]  # option -> value; empty without a journal
     samples: list[History]
+    of_published_pictures: bool  # as far as its journal says
 
     @property
     def figures(self) -> dict[str, float]:
@@ -80,6 +82,7 @@ def read_run(path: Path, num_first: int | None = None) -> Run:
             palette=palette,
             config=dict(about.get("config", {})),
             samples=read_history(path.parent / about["samples"]) if "samples" in about else [],
+            of_published_pictures=about.get("published_pictures") is True,
         )
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{journal} is of another run than {path}: {error}; move it away") from None
@@ -119,18 +122,29 @@ def _last_step(dataset: str, task: str, num_classes: int) -> Step | None:
     return last if last and len(last.order) == num_classes else None
 
 
+def finals(of: str = "final") -> dict[str, dict[str, float]]:
+    """mIoU after the last step as it was published, in percent, by setting and method: in RCIL's paper, or
+    "elsewhere", of networks that are not RCIL's."""
+    return json.loads((PUBLISHED / "finals.json").read_text())[of]
+
+
+@cache
+def authors_runs() -> list[Run]:
+    """The runs that RCIL's authors published, from the oldest on."""
+    return [read_run(path) for path in sorted(PUBLISHED.glob("*.csv"))]
+
+
 def published(dataset: str, task: str, scenario: str) -> tuple[dict[str, list[Row]], dict[str, float]]:
     """What was published of a setting: the runs of RCIL's authors, by name and date, and mIoU after the last step by
     method, fractions of 1. No scenario: that of the task, if all figures are of one."""
-    finals = json.loads((PUBLISHED / "finals.json").read_text())["final"]
+    of_settings = finals()
 
     def setting_of(dataset: str, task: str, scenario: str) -> str:
-        found = [setting for setting in finals if setting.startswith(f"{dataset} {task} {scenario}")]
+        found = [setting for setting in of_settings if setting.startswith(f"{dataset} {task} {scenario}")]
         return found[0] if not scenario and len(found) == 1 else f"{dataset} {task} {scenario}"
 
     wanted = setting_of(dataset, task, scenario)
-    runs = [read_run(path) for path in sorted(PUBLISHED.glob("*.csv"))]
-    found = [run for run in runs if setting_of(run.dataset, run.task, run.scenario) == wanted]
+    found = [run for run in authors_runs() if setting_of(run.dataset, run.task, run.scenario) == wanted]
     names = [f"RCIL, authors, {run.path.name.partition('_')[0]}" for run in found]
     rows = {name: run.rows for name, run in zip(names, found, strict=True)}
-    return rows, {method: percent / 100 for method, percent in finals.get(wanted, {}).items()}
+    return rows, {method: percent / 100 for method, percent in of_settings.get(wanted, {}).items()}

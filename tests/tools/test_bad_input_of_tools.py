@@ -72,7 +72,7 @@ PATHS = [
     Bad(f"compare {TABLE} --png curve.pdf", "argument --png: 'curve.pdf' is to be a PNG"),
     Bad(f"compare {TABLE} --markdown ''", "argument --markdown: '' is no path"),
     Bad("compare none.csv", "none.csv cannot be read (No such file or directory); name a results file"),
-    Bad(f"report {TABLE} --out words", "File exists: words"),
+    Bad(f"report {TABLE} --out words", "--out words is a file; name a folder"),
     Bad(f"report {TABLE} --tensorboard ''", "argument --tensorboard: '' is no path"),
     Bad(f"report {TABLE} {TABLE}", "results/2022-01-01_voc_15-1_tiny.csv is named twice"),
     Bad("make_saliency none", "none"),
