@@ -303,3 +303,23 @@ def test_validation_images_that_are_training_images_are_named(root: Path, capsys
     assert said.count(" are the same file") == 2 and said.count(" is a copy of ") == 1
     with pytest.raises(UserError, match=r"image .* and the training image .* are the same file \(and 1 more\); take"):
         select_steps(DataConfig(dataset="voc", data_root=root), voc.SPEC, task_of("voc", "15-1"))
+
+
+def test_data_without_a_background_are_sound_and_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """As CamVid: label 0 stays unused. The pictures of a test split are read, too."""
+    root, rng = tmp_path / "streets", np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for folder in ("images", "masks"):
+            (root / folder / split).mkdir(parents=True)
+        for number in range(3):
+            image, mask = rng.integers(0, 256, (20, 20, 3)), rng.integers(1, 4, (20, 20))
+            Image.fromarray(image.astype(np.uint8)).save(root / "images" / split / f"{number}.png")
+            Image.fromarray(mask.astype(np.uint8)).save(root / "masks" / split / f"{number}.png")
+    (root / "classes.txt").write_text("none\nsky\nroad\ntree\n")
+    assert check(root, dataset="folder") == 0
+    said = capsys.readouterr().out
+    assert "folder: 3 training, 3 validation and 3 test images with masks\n" in said
+    assert "  note: no mask shows class 0, none: it stays unused, and has no figure\n" in said
+    (root / "images" / "test" / "1.png").write_bytes((root / "images" / "train" / "2.png").read_bytes())
+    assert check(root, dataset="folder") == 1
+    assert "test/1.png is a copy of the training image" in capsys.readouterr().out
