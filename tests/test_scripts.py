@@ -188,3 +188,25 @@ def test_a_script_outside_of_the_checkout_is_told_so(tmp_path: Path):
     done = subprocess.run(words, capture_output=True, text=True, timeout=20)
     said = f"error: {tmp_path}/copied.sh lies in no checkout; say where that is with CHECKOUT=DIR\n"
     assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_a_body_is_trained_and_written(tmp_path: Path):
+    """The checkpoint that is made a body is the one that run.py writes."""
+    done = launch(tmp_path, ROOT / "scripts/body.sh", "--epochs", "3", DATA="mine", NAME="small")
+    train, _, write = done.stdout.partition("python\ntools/body.py\n")
+    program, entry, *arguments = train.splitlines()
+    assert (done.returncode, done.stderr, program, entry) == (0, "", "python", "run.py")
+    root = tmp_path / "mine"
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+    arguments[arguments.index("mine")] = str(root)
+    parsed = parse(arguments)
+    assert (parsed.config.model.backbone, parsed.config.model.width, parsed.config.optim.epochs) == (
+        "resnet26",
+        32,
+        (3,),
+    )
+    assert len(parsed.steps) == 1 and parsed.steps[0].num_seen == 2
+    checkpoint = parsed.config.checkpoint / f"offline-imagefolder_{parsed.config.name}_0.pth"
+    assert write.splitlines() == ["--ckpt", str(checkpoint), "--out", "pretrained/small.safetensors"]

@@ -29,6 +29,7 @@ from tests.workplace import DATE, StopAt, Workplace, assert_same, load
 from tools import body, check_data, convert, predict
 from tools.make_shapes import make_shapes
 from train import evaluate
+from utils.checkpoint import load_weights
 from utils.distributed import Dist, world_size
 from utils.errors import UserError
 
@@ -292,6 +293,13 @@ def test_a_body_starts_another_network(pictures: Path, tmp_path: Path, method: s
     trained.load_state_dict({n.removeprefix("body."): t for n, t in state.items() if n.startswith("body.")})
     images = torch.randn(2, 3, 32, 32)
     assert largest_difference(plain.eval()(images)["layer4"], trained.eval()(images)["layer4"]) < 1e-4
+    half = tmp_path / "body.safetensors"
+    assert body.main([*words[:3], str(half), "--images", str(pictures / "train")]) == 0
+    assert half.stat().st_size < 0.6 * out.stat().st_size
+    rounded = load_weights(half)
+    assert rounded.keys() == weights.keys() and all(tensor.dtype == torch.float32 for tensor in rounded.values())
+    assert all(torch.equal(rounded[name], tensor.half().float()) for name, tensor in weights.items())
+    out = half if branches == 2 else out
     voc = workplace.options("--dataset", "imagefolder", "--task", "3-2", *TINY, "--pretrained", out, "--step", 0)
     voc = [word for word in voc if word not in ("--no_pretrained", "--overlap")]
     assert workplace.main([*voc, "--name", "other", "--method", "FT", "--no_visualize"]) == 0

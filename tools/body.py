@@ -28,7 +28,7 @@ from modules.norm import EPS, Norm
 from modules.parallel_conv import ParallelConv
 from segmentation_module import SegmentationNet
 from trained import add_checkpoint_options, load_named
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import SAFETENSORS, save_checkpoint, save_weights
 from utils.errors import UserError, exit_code
 from utils.options import ToolParser, a_path
 
@@ -49,8 +49,13 @@ def write_body(options: argparse.Namespace) -> None:
         give_norms_(network, pictures_in(options.images, crop), trained.identity["norm_act"])
     absolute = network.body.stem.norm.absolute
     state = torchvision_from_body(network.body.state_dict(), absolute=absolute)
-    save_checkpoint(options.out, state)
     how = "its branches merged" if merged else "as trained"
+    if options.out.suffix == SAFETENSORS:
+        about = {name: str(trained.identity[name]) for name in ("backbone", "width", "dataset", "norm_act")}
+        save_weights(options.out, state, about | {"classes": str(len(trained.class_names))})
+        how += ", in half precision"
+    else:
+        save_checkpoint(options.out, state)
     print(f"{options.out}: {len(state)} tensors of the body of {options.ckpt}, {how}")
 
 
@@ -107,7 +112,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = ToolParser(description="Write the body of a trained network under torchvision's names.")
     add_checkpoint_options(parser)
     add = parser.add_argument
-    add("--out", type=a_path, required=True, metavar="FILE", help="as pretrained/mine.pth")
+    add(
+        "--out",
+        type=a_path,
+        required=True,
+        metavar="FILE",
+        help="as pretrained/mine.pth; .safetensors: halved",
+    )
     add("--images", type=a_path, metavar="DIR", help="pictures, as those of the training; 512 are enough")
     return exit_code(write_body, parser.parse_args(arguments))
 

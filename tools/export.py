@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,7 +43,7 @@ Exported = Callable[[Tensor], Tensor]
 FORMS = {
     "onnx": (".onnx", ("onnx", "onnxscript", "onnxruntime")),
     "program": (".pt2", ()),
-    "weights": (".safetensors", ("safetensors",)),
+    "weights": (".safetensors", ()),
 }
 """Suffix of each form, and the packages that it needs."""
 MIN_SIDE = 32
@@ -89,7 +90,7 @@ def export(options: argparse.Namespace) -> None:
         with atomic_path(path) as temporary:
             if form == "weights":
                 weights = {name: tensor.contiguous() for name, tensor in trained.saved.merged().state_dict().items()}
-                require("safetensors.torch").save_file(weights, temporary, metadata)
+                save_file(weights, temporary, metadata)
                 said = "the merged weights, bit for bit"
             else:
                 write = write_onnx if form == "onnx" else write_program

@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.files import atomic_write
+from utils.files import atomic_path, atomic_write
 
 ARCHIVE = b"PK\x03\x04"
 DEEPEST, MOST = 30, 1_000_000
 """Containers in each other, and in all, in a file to trust."""
+SAFETENSORS = ".safetensors"
 LONGEST_REASON = 200
 """Characters of a library's message that are shown."""
 
@@ -51,9 +54,10 @@ def load_checkpoint(path: Path, what: str) -> dict[str, Any]:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The weights in a file of ImageNet weights: a state dict, or a dict that holds one as `state_dict`.
 
+    Or safetensors, where those of half precision become float32.
     Raises UserError as `load_checkpoint` does.
     """
-    weights = _load(path)
+    weights = _load_safetensors(path) if path.suffix == SAFETENSORS else _load(path)
     if isinstance(weights, dict):
         weights = weights.get("state_dict", weights.get("model_state", weights))
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
@@ -86,6 +90,22 @@ def _spelled(value: Any) -> Iterator[Any]:
         yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     else:
         yield f"{value!r},".encode()
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Write safetensors in half precision, with facts `about` them."""
+    half = {name: (t.half() if t.is_floating_point() else t).contiguous() for name, t in weights.items()}
+    with atomic_path(path) as temporary:
+        save_file(half, temporary, dict(about))
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or f"{error}".splitlines()[0][:LONGEST_REASON]
+        raise UserError(f"{path} cannot be read as safetensors ({reason})") from None
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
 
 
 def _numpy_numbers() -> list[Any]:

@@ -16,7 +16,7 @@ from dataset.listing import LONGEST_LINE, read_lines
 from dataset.reading import count_labels, image_size, read_image, read_mask
 from metrics.results import read_journal, read_rows
 from tests.properties.strategies import seeds
-from utils.checkpoint import fingerprint_of, load_checkpoint, load_weights, save_checkpoint
+from utils.checkpoint import fingerprint_of, load_checkpoint, load_weights, save_checkpoint, save_weights
 from utils.errors import UserError
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -31,6 +31,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "size of an image": image_size,
     "checkpoint": lambda path: load_checkpoint(path, "a checkpoint"),
     "weights": load_weights,
+    "safetensors": lambda path: load_weights(path.rename(path.with_suffix(".safetensors"))),
 }
 BEGINNINGS = (
     b"",
@@ -65,11 +66,13 @@ def test_any_bytes_are_taken_or_refused_in_one_line(file: Path, reader: str, beg
     require_right_or_refused(READERS[reader], file)
 
 
-@pytest.mark.parametrize("reader", ["mask", "image", "checkpoint"])
+@pytest.mark.parametrize("reader", ["mask", "image", "checkpoint", "safetensors"])
 @given(st.data())
 def test_a_changed_file_is_taken_or_refused_in_one_line(file: Path, reader: str, data: st.DataObject):
     if reader == "checkpoint":
         save_checkpoint(file, {"model_state": {"a": torch.arange(6.0)}, "trainer_state": {"b": [1, 2]}})
+    elif reader == "safetensors":
+        save_weights(file, {"a": torch.arange(6.0), "b": torch.tensor(3)}, {"backbone": "resnet26"})
     else:
         Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10)).save(file, format="PNG")
     content = bytearray(file.read_bytes())

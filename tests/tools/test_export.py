@@ -201,9 +201,14 @@ def test_a_network_that_gives_other_numbers_is_not_kept(step: Path, capsys, monk
 
 
 def test_a_missing_package_is_named_before_anything_is_written(step: Path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    code, error = run(capsys, "--ckpt", step, "--out", step.parent / "out")
-    assert code == 2 and "safetensors is not installed: pip install -r requirements-export.txt" in error
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    code = export.main(["--ckpt", str(step), "--out", str(step.parent / "out")])
+    error = capsys.readouterr().err
+    assert (
+        code == 2
+        and error.count("\n") == 1
+        and "onnxscript is not installed: pip install -r requirements-export.txt" in error
+    )
     assert list(step.parent.iterdir()) == [step]
 
 
