@@ -1,5 +1,6 @@
 """Diagrams, made with matplotlib's objects alone: no pyplot, hence no global state and nothing to close."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -22,14 +23,18 @@ MAX_NAMED = 60
 COLOURMAP, DARK_FROM = "YlGnBu", 173 / 256
 """From that value on, white text has a greater contrast than black, as WCAG measures it."""
 INK, FAINT, REFERENCE = "#24292f", "#d0d7de", "#8b949e"
-COLOURS = [
-    *("#0969da", "#d1442f", "#1a7f37", "#8250df", "#bf8700"),
-    *("#0a7d8c", "#bf3989", "#57606a", "#7c3f00", "#4c4fd6"),
-]
-"""Of the runs, in their order; told apart by colour-blind readers through the markers too."""
+COLOURS = ("#881100", "#0077cc", "#007744", "#aa6600", "#880088", "#24292f", "#0000ff", "#227777")
+"""Told apart with and without red and green cones, and dark enough for text on white: searched for, and tested."""
 MARKERS = "os^Dv*PhX<"
+OF_METHODS = (
+    *("RCIL", "PLOP", "MiB", "LWF", "ILT", "FT", "EWC", "LGKD", "SDR", "UCD", "EWF", "SSUL", "DKD", "STAR", "CFSSeg"),
+    *("ST", "LWF-MC", "RW", "PI", "SSUL-M", "DKD-M", "STAR-M", "joint"),
+)
+"""In this order the methods have their colours and markers, the same in each diagram; what is none comes after them."""
 LABEL_GAP = 5.5
 """Least distance of the labels at the ends of the lines, in points of mIoU."""
+MOST_NAMED = int(100 / LABEL_GAP)
+"""Runs whose names fit at the ends; more have a legend."""
 
 Group = tuple[str, Callable[[Row], float]]
 """What a panel of `curve` is called, and which figure of a row it shows."""
@@ -94,7 +99,7 @@ def curve(
 
     A run is the rows of one seed, or of several that have the same steps: then the line is their mean, in a band from
     the lowest to the highest; runs that are `references` are grey and dashed. Panels: see `curve_groups`; `num_first`
-    classes, background included, are of step 0.
+    classes, background included, are of step 0. In the last one names stand at the ends of the lines.
     """
     first = next(iter(seeds_by_run.values()))[0][0]
     groups = curve_groups(num_first, first.num_classes)
@@ -102,9 +107,10 @@ def curve(
     figure.get_layout_engine().set(wspace=0.06)
     panels = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
     for axes, group in zip(panels, groups, strict=True):
-        draw_panel(axes, group, seeds_by_run, references)
+        named = axes is panels[-1] and 1 < len(seeds_by_run) <= MOST_NAMED
+        draw_panel(axes, group, seeds_by_run, references, named=named)
     panels[0].set_ylabel(f"{first.measure.overall} in percent", color=INK)
-    if len(seeds_by_run) > 1:
+    if len(seeds_by_run) > MOST_NAMED:
         handles = panels[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=min(len(seeds_by_run), 6), frameon=False)
     if title:
@@ -124,25 +130,43 @@ def curve_groups(num_first: int, num_classes: int) -> list[Group]:
     return [every] if num_first == num_classes else [first, later, every]
 
 
+def places(runs: Sequence[str]) -> list[int]:
+    """Where each run stands in the order of colours and markers: a run that is called as a method, or after it as
+    RCIL-nocube, at that of the method; a second one of the method, and any other, behind them all."""
+    found: list[int] = []
+    for run in runs:
+        named = [method for method in OF_METHODS if re.fullmatch(rf"{re.escape(method)}(\W.*|_.*)?", run)]
+        place = OF_METHODS.index(max(named, key=len)) if named else len(OF_METHODS)
+        while place in found:
+            place = max(place + 1, len(OF_METHODS))
+        found.append(place)
+    return found
+
+
 def draw_panel(
-    axes: Axes, group: Group, seeds_by_run: Mapping[str, Sequence[Sequence[Row]]], references: Collection[str] = ()
+    axes: Axes,
+    group: Group,
+    seeds_by_run: Mapping[str, Sequence[Sequence[Row]]],
+    references: Collection[str] = (),
+    *,
+    named: bool = False,
 ) -> None:
-    """One diagram of `curve`: a line per run and its last value beside its end."""
+    """One diagram of `curve`: a line per run and its last value beside its end, and its name where they are `named`."""
     name, figure_of = group
-    ends: list[tuple[float, int, str]] = []
-    for index, (run, seeds) in enumerate(seeds_by_run.items()):
+    ends: list[tuple[float, int, str, str]] = []
+    for (run, seeds), place in zip(seeds_by_run.items(), places(list(seeds_by_run)), strict=True):
         steps = [row.step for row in seeds[0]]
         values = 100 * np.array([[figure_of(row) for row in rows] for rows in seeds])
-        usual = {"color": COLOURS[index % len(COLOURS)], "linewidth": 2, "markersize": 5}
-        if index >= len(COLOURS):  # colours and markers begin anew
+        usual = {"color": COLOURS[place % len(COLOURS)], "linewidth": 2, "markersize": 5}
+        if place // len(COLOURS) % 2:  # the colours have begun anew
             usual |= {"linestyle": ":", "markerfacecolor": "white"}
         grey = {"color": REFERENCE, "linewidth": 1.2, "markersize": 3, "linestyle": "--"}
         style = grey if run in references else usual
-        axes.plot(steps, values.mean(0), label=run, marker=MARKERS[index % len(MARKERS)], clip_on=False, **style)
+        axes.plot(steps, values.mean(0), label=run, marker=MARKERS[place % len(MARKERS)], clip_on=False, **style)
         if len(values) > 1:
             axes.fill_between(steps, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0)
         if not np.isnan(values[:, -1].mean()):
-            ends.append((values[:, -1].mean(), steps[-1], style["color"]))
+            ends.append((values[:, -1].mean(), steps[-1], style["color"], shorten(run, 28) if named else ""))
     axes.set_title(name, color=INK, fontsize=10, loc="left")
     axes.set_xlabel("step", color=INK)
     axes.set(ylim=(0, 100), yticks=range(0, 101, 20), axisbelow=True)
@@ -151,10 +175,27 @@ def draw_panel(
     axes.tick_params(length=0, colors=INK)
     axes.spines[["left", "top", "right"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
-    place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
-    height = -np.inf
-    for above, (value, step, colour) in zip(reversed(range(len(ends))), sorted(ends), strict=True):
-        height = max(value, height + LABEL_GAP)
-        # What would grow out of the panel goes down instead, so that all panels keep their height.
-        at = step, min(height, 100 - above * LABEL_GAP)
-        axes.annotate(f"{value:.1f}", at, fontsize=9, fontweight="bold", color=colour, **place)
+    beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+    ends.sort()
+    for height, (value, step, colour, run) in zip(apart([end[0] for end in ends]), ends, strict=True):
+        label = f"{value:.1f}  {run}".rstrip()
+        axes.annotate(label, (step, height), fontsize=9, fontweight="bold", color=colour, **beside)
+
+
+def apart(values: Sequence[float]) -> list[float]:
+    """Heights for labels of ascending `values`, near them and inside the panel: those that would meet stand around
+    their mean, LABEL_GAP from each other."""
+    groups: list[list[float]] = []
+    for value in values:
+        groups.append([value])
+        while len(groups) > 1 and heights_of(groups[-1])[0] - heights_of(groups[-2])[-1] < LABEL_GAP:
+            last = groups.pop()
+            groups[-1] += last
+    return [height for group in groups for height in heights_of(group)]
+
+
+def heights_of(group: Sequence[float]) -> list[float]:
+    """Where the labels of a group stand."""
+    half = LABEL_GAP * (len(group) - 1) / 2
+    middle = min(max(sum(group) / len(group), half), max(100 - half, half))
+    return [middle - half + LABEL_GAP * number for number in range(len(group))]

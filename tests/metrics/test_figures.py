@@ -5,12 +5,26 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from metrics.figures import confusion_figure, curve, curve_groups, draw_panel
+from methods import METHODS
+from metrics.figures import (
+    COLOURS,
+    LABEL_GAP,
+    OF_METHODS,
+    apart,
+    confusion_figure,
+    curve,
+    curve_groups,
+    draw_panel,
+    places,
+)
 from metrics.results import Row
 from tests.published import RUNS
 
@@ -63,12 +77,56 @@ def test_no_text_of_a_panel_lies_on_another():
         assert wide <= 1 or high <= 4
 
 
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=18))
+def test_labels_stand_in_their_order_apart_and_inside_the_panel(values: list[float]):
+    values = sorted(values)
+    heights = apart(values)
+    assert all(high - low >= LABEL_GAP - 1e-6 for low, high in pairwise(heights))
+    assert heights[0] >= -1e-6 and heights[-1] <= 100 + 1e-6
+    if all(high - low >= LABEL_GAP for low, high in pairwise(values)):
+        assert heights == pytest.approx(values)
+
+
 def test_no_two_runs_look_alike():
-    """Twenty runs: the second ten have the colours of the first."""
     axes = Figure().add_subplot()
-    draw_panel(axes, curve_groups(21, 21)[0], {str(number): [ROWS] for number in range(20)})
+    runs = [*METHODS, *(f"{number}" for number in range(10)), "RCIL-nocube"]
+    draw_panel(axes, curve_groups(21, 21)[0], {run: [ROWS] for run in runs})
     looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines]
-    assert len(set(looks)) == 20
+    assert len(set(looks)) == len(runs)
+
+
+def test_a_method_looks_the_same_in_each_diagram():
+    """Also under the name of a run of it; a second run of it looks like none."""
+    assert {*METHODS} <= {*OF_METHODS}
+    alone = {method: places([method])[0] for method in METHODS}
+    assert places(["mine", *METHODS])[1:] == list(alone.values()) and len({*alone.values()}) == len(METHODS)
+    assert places(["RCIL_overlap", "SSUL-M-seed1", "LWF-MC"]) == [alone["RCIL"], alone["SSUL-M"], alone["LWF-MC"]]
+    assert places(["RCIL", "RCIL-nocube", "MiBother"]) == [alone["RCIL"], len(OF_METHODS), len(OF_METHODS) + 1]
+
+
+def seen_by(colour: str, loss: str) -> np.ndarray:
+    """L, a, b of a colour as one sees it who lacks a kind of cone (Vienot, Brettel and Mollon 1999, and CIE 1976)."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    if loss:
+        lms = np.array([[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]])
+        lacks = {
+            "red": [[0, 2.02344, -2.52581], [0, 1, 0], [0, 0, 1]],
+            "green": [[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]],
+        }
+        linear = np.clip(np.linalg.inv(lms) @ np.array(lacks[loss]) @ lms @ linear, 0, 1)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
+    f = np.cbrt(xyz / [0.9505, 1.0, 1.089])
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("loss", ["", "red", "green"])
+def test_colours_are_told_apart_and_read_on_white(loss: str):
+    seen = [seen_by(colour, loss) for colour in COLOURS]
+    assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 25
+    for lightness, *_ in seen:
+        luminance = ((lightness + 16) / 116) ** 3
+        assert loss or 1.05 / (luminance + 0.05) >= 4.5  # of WCAG, for text
 
 
 def test_names_are_no_formulas(tmp_path):
