@@ -21,9 +21,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metrics.figures import curve
-from metrics.results import Row, figures, read_results
+from metrics.results import Row, figures
 from metrics.scores import present_mean
 from metrics.tables import Grid, shorten_middle, spread
+from tools.reporting.runs import Run as Read
+from tools.reporting.runs import read_run, require_same_kind
 from utils.errors import UserError, exit_code
 from utils.files import atomic_write, read_text
 from utils.options import ToolParser, a_path, a_png
@@ -68,12 +70,11 @@ def compare(options: argparse.Namespace) -> None:
 
 def read_files(options: argparse.Namespace) -> dict[str, list[Run]]:
     """The run of each file, by short name, or by whole name with `--each`. UserError unless they fit together."""
-    results = [read_results(path, options.first) for path in options.paths]
-    kinds = [(rows[0].num_classes, first) for rows, first in results]
-    for path, kind in zip(options.paths, kinds, strict=True):
-        if kind != kinds[0] and (options.png or not options.each):
-            found, wanted = ("{} classes, {} in step 0".format(*of_run) for of_run in (kind, kinds[0]))
-            raise UserError(f"{path} has {found}, and {options.paths[0]} {wanted}: compare runs of one task")
+    found = [read_run(path, options.first) for path in options.paths]
+    for run in found:
+        if options.png or not options.each:
+            require_same_kind(run, found[0])
+    results = [(run.rows, run.num_first) for run in found]
     names = [path.stem for path in options.paths] if options.each else short_names(options.paths)
     return {name: [(rows, figures(rows, first))] for name, (rows, first) in zip(names, results, strict=True)}
 
@@ -92,8 +93,10 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 def read_seeds(folders: Sequence[Path], num_first: int | None = None) -> dict[str, list[Run]]:
     """The runs by method, one a seed; best last.
 
-    UserError where a folder has no results, or where a run has not come to the last step of the others.
+    UserError where a folder has no results, or where a run is of another kind than the first, or has not come to the
+    last step of the others.
     """
+    first: Read | None = None
     runs: dict[str, list[Run]] = {}
     last_steps: dict[Path, int] = {}
     for folder in folders:
@@ -109,11 +112,13 @@ def read_seeds(folders: Sequence[Path], num_first: int | None = None) -> dict[st
             except ValueError:
                 raise UserError(f"{file}, line {number}: {value!r} is no number; a line is METHOD,MINUTES") from None
         for path in paths:
-            rows, first = read_results(path, num_first)
+            read = read_run(path, num_first)
+            first = first or read
+            require_same_kind(read, first)
             name = path.stem.split("_", 3)[-1]
-            last_steps[path] = rows[-1].step
-            found = figures(rows, first) | {"minutes": minutes.get(name, float("nan"))}
-            runs.setdefault(name, []).append((rows, found))
+            last_steps[path] = read.rows[-1].step
+            found = figures(read.rows, read.num_first) | {"minutes": minutes.get(name, float("nan"))}
+            runs.setdefault(name, []).append((read.rows, found))
     for path, step in last_steps.items():
         if step != max(last_steps.values()):
             raise UserError(f"{path} ends at step {step}, others at step {max(last_steps.values())}: finish it first")

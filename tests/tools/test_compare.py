@@ -1,5 +1,6 @@
 """tools/compare.py: the tables say what the results files say, and are refused where runs do not fit together."""
 
+import json
 import statistics
 import subprocess
 import sys
@@ -222,3 +223,35 @@ def test_a_file_for_a_paper(published, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrrr}" and lines[-1] == r"\end{tabular}"
     assert lines[4].endswith(r"5 & 71.54 & 22.53 & 59.87 & 69.83 \\") and r"15-5s\_RCIL" in lines[4]
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"scenario": "disjoint"}, "scenario disjoint, and"),
+        ({"task": "10-5"}, "task 10-5, and"),
+        ({"class_names": [f"name {n}" for n in range(21)]}, "another order of the classes than"),
+        ({"config": {"label_protocol": "mib"}}, "label protocol mib, and"),
+        ({"config": {"label_protocol": "plop"}, "published_pictures": True}, "another set of pictures than"),
+    ],
+)
+def test_figures_that_mean_something_else_are_refused_or_stand_apart(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture, about: dict, said: str
+):
+    """As journals say; `--each` sets them apart."""
+    tables = [published.with_name(f"2026-01-0{number}_voc_15-1_a.csv") for number in (1, 2)]
+    usual = {"event": "run", "dataset": "voc", "task": "15-1", "scenario": "overlapped", "name": "a"}
+    usual |= {"config": {"label_protocol": "plop"}, "published_pictures": False}
+    for table, more in zip(tables, ({}, about), strict=True):
+        table.write_bytes(published.read_bytes())
+        table.with_suffix(".jsonl").write_text(json.dumps(usual | more) + "\n")
+    assert main([*map(str, tables)]) == 2
+    error = capsys.readouterr().err
+    assert f"{tables[1]} is of {said} {tables[0]}" in error and error.count("\n") == 1
+    assert main(["--each", *map(str, tables)]) == 0
+    folders = [tmp_path / f"seed{number}" for number in (1, 2)]
+    for folder, table in zip(folders, tables, strict=True):
+        (folder / "results").mkdir(parents=True)
+        for path in (table, table.with_suffix(".jsonl")):
+            path.rename(folder / "results" / path.name)
+    assert main([*map(str, folders)]) == 2 and said in capsys.readouterr().err

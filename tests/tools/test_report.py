@@ -178,10 +178,10 @@ def test_curves_for_tensorboard(tmp_path: Path):
         (lambda folder: [folder / "none.csv"], "No such file"),
         (lambda folder: [written(folder / "a.csv", "")], "is empty"),
         (lambda folder: [written(folder / "a.csv", "step,IoU\n")], "a row is step,IoU_0"),
-        (lambda folder: write_published(folder, OVERLAPPED, "2022-10-04_ade_100-50_RCIL"), "report runs of one task"),
+        (lambda folder: write_published(folder, OVERLAPPED, "2022-10-04_ade_100-50_RCIL"), "of data set ade, and"),
         (
             lambda folder: write_published(folder, OVERLAPPED, "2022-08-26_voc_10-1_RCIL_overlap"),
-            "voc 10-1, 21 ",
+            "is of task 10-1, and",
         ),
         (lambda folder: write_published(folder, OVERLAPPED) * 2, "is named twice"),
         (

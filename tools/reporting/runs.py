@@ -43,6 +43,22 @@ class Run:
     of_published_pictures: bool  # as far as its journal says
 
     @property
+    def kind(self) -> dict[str, Any]:
+        """What must be the same in runs that are compared, by name; None where nothing says it."""
+        named = not self.class_names[0].startswith("class ")
+        return {
+            "data set": self.dataset or None,
+            "task": self.task or None,
+            "number of classes": self.rows[0].num_classes,
+            "number of classes in step 0": self.num_first,
+            "scenario": self.scenario or None,
+            "order of the classes": self.class_names if named else None,
+            "label protocol": self.config.get("label_protocol"),
+            "set of pictures": self.of_published_pictures if self.config else None,
+            "measure": self.rows[0].measure.overall,
+        }
+
+    @property
     def figures(self) -> dict[str, float]:
         """What papers report, by title, as fractions of 1; NaN for what there is not."""
         found = figures(self.rows, self.num_first)
@@ -91,13 +107,19 @@ def read_run(path: Path, num_first: int | None = None) -> Run:
 def require_one_task(runs: Sequence[Run]) -> None:
     """UserError unless the runs can be compared."""
     files = [run.path.resolve() for run in runs]
-    kinds = [(run.dataset, run.task, run.rows[0].num_classes, run.num_first) for run in runs]
-    told = ["{} {}, {} classes, {} in step 0".format(*kind) for kind in kinds]
-    for run, file, said in zip(runs, files, told, strict=True):
-        if said != told[0]:
-            raise UserError(f"{run.path} is of {said}; {runs[0].path} of {told[0]}: report runs of one task")
+    for run, file in zip(runs, files, strict=True):
+        require_same_kind(run, runs[0])
         if files.count(file) > 1:
             raise UserError(f"{run.path} is named twice: name each run once")
+
+
+def require_same_kind(run: Run, first: Run) -> None:
+    """UserError unless the figures of both runs mean the same, as far as tables and journals say."""
+    for name, mine, others in zip(first.kind, run.kind.values(), first.kind.values(), strict=True):
+        if mine != others and None not in (mine, others):
+            both = f"{name} {mine}, and {first.path} of {others}"
+            said = both if isinstance(mine, str) or type(mine) is int else f"another {name} than {first.path}"
+            raise UserError(f"{run.path} is of {said}: compare runs of one task, scenario, order and label protocol")
 
 
 def _named(stem: str) -> dict[str, str]:
