@@ -214,7 +214,7 @@ def print_files(spec: DatasetSpec, surveys: Mapping[str, Survey]) -> None:
     values = np.flatnonzero(np.any([of_split.counts.any(axis=0) for of_split in surveys.values()], axis=0))
     print(f"  label values: {ranges(values.tolist())}")
     if spec.facts.has_background and 0 in unseen(spec, surveys):
-        print(f"  note: no mask shows class 0, {spec.class_names[0]}: it stays unused, and has no figure")
+        print(f"  note: no mask shows class 0, {spec.class_names[0]}: it stands for classes to come alone")
     print()
 
 

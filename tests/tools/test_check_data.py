@@ -319,7 +319,7 @@ def test_data_without_a_background_are_sound_and_it_is_told(tmp_path: Path, caps
     assert check(root, dataset="folder") == 0
     said = capsys.readouterr().out
     assert "folder: 3 training, 3 validation and 3 test images with masks\n" in said
-    assert "  note: no mask shows class 0, none: it stays unused, and has no figure\n" in said
+    assert "  note: no mask shows class 0, none: it stands for classes to come alone\n" in said
     (root / "images" / "test" / "1.png").write_bytes((root / "images" / "train" / "2.png").read_bytes())
     assert check(root, dataset="folder") == 1
     assert "test/1.png is a copy of the training image" in capsys.readouterr().out

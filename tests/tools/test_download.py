@@ -377,6 +377,7 @@ def test_a_full_disk_while_fetching_keeps_what_came(server, offer, folder: Path,
     ("command", "given"),
     [
         ("data/download_voc.sh", "voc data/voc"),
+        ("data/download_camvid.sh street", "camvid {here}/street"),
         ("data/download_ade.sh 'my data'", "ade {here}/my data"),
         ("data/download_cityscapes.sh /my/city", "cityscapes_domain /my/city"),
         ("data/download_cityscapes.sh --help", "cityscapes_domain --help"),
