@@ -26,9 +26,9 @@ LONGEST = 300
 LOST_CONTACT = re.compile("Dist[A-Za-z]*Error|gloo/transport|peer")
 """In an error of torch.distributed: another process no longer answers."""
 RESUME = "the same command resumes from the last checkpoint"
-ECHO = 3.0
+ECHO = 10.0
 """Seconds in which further signals are the same request: a terminal or a scheduler tells torchrun and its processes,
-torchrun tells the processes once more, and people press Ctrl-C twice."""
+torchrun, which may be slow where the machine is busy, tells the processes once more, and people press Ctrl-C twice."""
 HANGUP = getattr(signal, "SIGHUP", None)
 SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, HANGUP)))
 """Ctrl-C; a scheduler, or torchrun, that wants the machine back; Slurm's warning before it does; a terminal that is
