@@ -64,15 +64,15 @@ def write(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
     out, first = options.out, runs[0]
     setting = first.dataset, first.task, first.scenario
     authors, finals = ({}, {}) if options.no_published else published(*setting)
-    theirs = [rows for rows in authors.values() if any(rows == run.rows for run in runs)]
-    if unlike := [run for run in runs if not run.of_published_pictures and run.rows not in theirs]:
-        # Drawn pictures lie in the layout of VOC, too: figures of others would mean nothing beside theirs.
+    shown = [rows for rows in authors.values() if any(rows == run.rows for run in runs)]
+    if unlike := [run for run in runs if not run.of_published_pictures and run.rows not in shown]:
+        # Drawn pictures lie in the layout of VOC, too: figures of others would mean nothing beside published ones.
         if finals:
             fault = f"no journal says that {unlike[0].path} is of the published pictures"
             print(f"published figures are left out: {fault}", file=sys.stderr)
         authors, finals = {}, {}
     # A report of the authors' own runs shows each once.
-    references = {name: rows for name, rows in authors.items() if rows not in theirs}
+    references = {name: rows for name, rows in authors.items() if rows not in shown}
     title = options.title or " ".join(filter(None, setting)) or "Report"
     curves = {run.name: run.rows for run in runs} | references
     pictures = [out / "curves.png"]

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -82,8 +82,9 @@ def find(method: str, dataset: str, task: str, scenario: str | None) -> Row:
     of_task = [row for row in rows() if (row.dataset, row.task) == (dataset, task)]
     fits = [row for row in of_task if row.method == method and scenario in (None, row.scenario)]
     if len(fits) != 1:
-        known = sorted({f"{row.dataset} {row.task} {row.scenario}" for row in rows()})
-        near = [str(row) for row in of_task if row.method == method] or [f"{method} of " + ", ".join(known)]
+        of_method = [row for row in rows() if row.method == method]
+        near = [str(row) for row in of_method if row in of_task] or list(map(str, of_method))
+        near = near or sorted({row.method for row in rows()})
         asked = " ".join(filter(None, (method, dataset, task, scenario)))
         raise UserError(f"{asked}: no one published row; choose from {'; '.join(near)}")
     return fits[0]
@@ -114,7 +115,7 @@ def require_of(run: Run, row: Row) -> None:
             raise UserError(f"{run.path} is of other pictures than the published ones, or of a part of them")
         if run.config.get("label_protocol") != DataConfig.label_protocol:
             raise UserError(f"{run.path} learnt labels as MiB's code makes them, and its figures are no others' equal")
-        if other := deviations(run.config, row):
+        if other := deviations(run, row):
             raise UserError(f"{run.path} has other settings than were published: {', '.join(other)}")
     last = get_task(parse(options(row)).spec.facts, row.task).num_steps - 1
     if [step.step for step in run.rows] != [*range(last + 1)]:
@@ -127,12 +128,21 @@ def options(row: Row) -> list[str]:
     return ["--method", row.method, "--dataset", row.dataset, "--task", row.task, *scenario]
 
 
-def deviations(config: dict[str, Any], row: Row) -> list[str]:
-    """Settings of a run that are not those of the row: what, its value, and the published one."""
+def deviations(run: Run, row: Row) -> list[str]:
+    """Settings of a run that are not those of the row: what, its value, and the published one. The batch is that of
+    all processes."""
+    config = dict(run.config)
+    if "batch_size" in config:
+        config["batch_size"] = config["batch_size"] * config.get("accumulate", 1) * run.processes
     parsed = parse(options(row)).config
     usual = options_of(parsed)
     parts = (OptimConfig, ModelConfig, type(parsed.method))
-    compared = {"crop_size", *(spec.name for part in parts for spec in option_fields(part))} - {*NOT_COMPARED}
+    compared = {
+        "crop_size",
+        "batch_size",
+        "data_masking",
+        *(spec.name for part in parts for spec in option_fields(part)),
+    } - {*NOT_COMPARED}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in usual.items()}
     found = [name for name in sorted(compared & config.keys()) if config[name] != plain[name]]
     return [f"--{name} {config[name]} (published: {plain[name]})" for name in found]
@@ -142,12 +152,12 @@ def judge(runs: Sequence[Run], row: Row) -> tuple[Grid, str]:
     """A line a step that was published, the final one last, and the verdict on that."""
     allowed = tolerance(len(runs))
     here = np.mean([[100 * step.overall for step in run.rows] for run in runs], axis=0)
-    steps = [(str(step), value, theirs) for step, (value, theirs) in enumerate(zip(here, row.steps, strict=False))]
+    steps = [(str(step), value, target) for step, (value, target) in enumerate(zip(here, row.steps, strict=False))]
     cells, verdict = [], ""
-    for name, value, theirs in [*steps, ("final", here[-1], row.final)]:
-        difference = value - theirs
+    for name, value, target in [*steps, ("final", here[-1], row.final)]:
+        difference = value - target
         verdict = "reproduced" if abs(difference) <= allowed else "below" if difference < 0 else "above"
-        cells.append([name, f"{value:.2f}", f"{theirs:.2f}", f"{difference:+.2f}", verdict])
+        cells.append([name, f"{value:.2f}", f"{target:.2f}", f"{difference:+.2f}", verdict])
     return Grid(["step", "here", "published", "difference", "verdict"], cells, left=1), verdict
 
 
@@ -211,7 +221,7 @@ def reproduce(asked: argparse.Namespace) -> int:
     for run in runs:
         require_of(run, row)
         if not run.config:
-            print(f"no journal beside {run.path}: its pictures and settings are taken for the published ones")
+            print(f"no journal beside {run.path}: its method, pictures and settings are taken for the published ones")
     grid, verdict = judge(runs, row)
     print(f"{grid}\n\n{row}: {verdict}, within {tolerance(len(runs)):.2f} points\n")
     report([*map(str, paths), "--out", str(asked.out)])

@@ -101,6 +101,7 @@ def wrong(change: Callable[[Path], object]) -> Callable[[Path], list[str]]:
         (wrong(lambda table: journal_of(table, config=("--method", "MiB"))), "is of method MiB, not RCIL"),
         (wrong(lambda table: journal_of(table, published_pictures=False)), "is of other pictures"),
         (wrong(lambda table: journal_of(table, config=("--label_protocol", "mib"))), "learnt labels as MiB's code"),
+        (wrong(lambda table: journal_of(table, processes=2)), "--batch_size 48 (published: 24)"),
         (
             wrong(lambda table: journal_of(table, config=("--lr", "0.1", "--crop_size", "96"))),
             "has other settings than were published: --crop_size 96 (published: 512), --lr [0.1",
@@ -120,6 +121,13 @@ def test_a_run_with_the_published_settings_is_taken(tmp_path: Path, capsys: pyte
     journal_of(table)
     assert main([*ROW, "--results", str(table), "--out", str(tmp_path / "report")]) == 0
     assert "no journal beside" not in capsys.readouterr().out
+    journal_of(table, processes=4, config=("--batch_size", "6"))  # the batch of all processes counts
+    assert main([*ROW, "--results", str(table), "--out", str(tmp_path / "report")]) == 0
+    journal_of(table)
+    said = json.loads(table.with_suffix(".jsonl").read_text())
+    said["config"] = {"method": "RCIL", "label_protocol": "plop"}  # of another version, which told less
+    table.with_suffix(".jsonl").write_text(json.dumps(said) + "\n")
+    assert main([*ROW, "--results", str(table), "--out", str(tmp_path / "report")]) == 0
 
 
 def test_it_trains_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):

@@ -41,6 +41,7 @@ class Run:
     config: dict[str, Any]  # option -> value; empty without a journal
     samples: list[History]
     of_published_pictures: bool  # as far as its journal says
+    processes: int  # that trained it; each has its own batch
 
     @property
     def kind(self) -> dict[str, Any]:
@@ -99,6 +100,7 @@ def read_run(path: Path, num_first: int | None = None) -> Run:
             config=dict(about.get("config", {})),
             samples=read_history(path.parent / about["samples"]) if "samples" in about else [],
             of_published_pictures=about.get("published_pictures") is True,
+            processes=int(about.get("processes", 1)),
         )
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{journal} is of another run than {path}: {error}; move it away") from None
