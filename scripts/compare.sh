@@ -1,5 +1,5 @@
 #!/bin/sh
-# Methods side by side on the shapes data set: sh scripts/compare.sh ["[NAME=]METHOD [@RUN] [OPTION ...]" ...]
+# Methods side by side, on the shapes data set unless you name another: sh scripts/compare.sh ["[NAME=]METHOD [@RUN] [OPTION ...]" ...]
 # Each word is a run:
 #   MiB                             all steps of MiB; the run is called MiB
 #   "MiB-100=MiB --loss_kd 100"     a run MiB-100, with an option of its own
@@ -8,11 +8,12 @@
 # Without words all methods run; those whose step 0 is the same as that of FT take FT's.
 # The same command resumes what was cut off. What is finished is not run again.
 #   SEEDS="42 43 44"   seeds             OUT=compare   folder of all files
-#   TASK=15-1          X-Y of the 20 classes, overlapped
-#   LAST=5             last step that runs (default: that of the task)
+#   TASK=15-1          X-Y, overlapped; or offline, all classes at once; or FILE.txt, as for --class_order
+#   LAST=5             last step that runs (default: that of the task; an imagefolder needs it)
 #   OPTIONS=""         more options of run.py for all methods, as "--branches 2", "--test_on_val", "--crop_size 128"
 #   DATA=data/shapes   the data set; it is drawn if it is not there
-#   DATASET=voc        what it is to run.py, as imagefolder; then LAST, and in OPTIONS the network, are needed
+#   DATASET=voc        what it is to run.py, as folder or imagefolder
+#   PRETRAINED=FILE    weights of the body to start from (default: none, from scratch)
 #   FIRST="--lr 0.05 --warmup 30 --epochs 4"   options of step 0
 #   LATER="--lr 0.005 --epochs 2"              options of the later steps (default: these, and those of the method)
 . "$(dirname "$0")/setup.sh"
@@ -25,14 +26,28 @@ TASK=${TASK:-15-1}
 FIRST=${FIRST:---lr 0.05 --warmup 30 --epochs 4}
 [ $# -gt 0 ] || set -- FT "LWF @FT" "ILT @FT" "MiB @FT" "PLOP @FT" LWF-MC EWC RW PI RCIL \
     "LGKD @FT" "EWF @FT" "UCD @FT" "ST @FT" SDR DKD "DKD-M @DKD" STAR "STAR-M @STAR" CFSSeg SSUL "SSUL-M @SSUL"
-case $TASK in # bash would run what stands in brackets, in the sum below
-    *[!0-9-]* | [0-]* | *- | *--* | *-0*)
-        echo "error: TASK=$TASK: X-Y of the 20 classes is needed, as TASK=15-1" >&2
+order=--task
+case $TASK in
+    offline) LAST=0 ;;
+    *.txt)
+        [ -f "$TASK" ] || { echo "error: TASK=$TASK: no such file" >&2; exit 2; }
+        order=--class_order
+        LAST=${LAST:-$(($(grep -c '^[^#]*[^# ]' "$TASK") - 1))}
+        ;;
+    *[!0-9-]* | [0-]* | *- | *--* | *-0*) # bash would run what stands in brackets, in the sum below
+        echo "error: TASK=$TASK: X-Y of the classes is needed, as TASK=15-1; or offline, or a file of an order, FILE.txt" >&2
         exit 2
         ;;
+    *)
+        classes=20
+        [ "$DATASET" != folder ] || classes=$(($(grep -c . "$DATA/classes.txt") - 1))
+        LAST=${LAST:-$(((classes - ${TASK%-*}) / ${TASK#*-}))}
+        ;;
 esac
-LAST=${LAST:-$(((20 - ${TASK%-*}) / ${TASK#*-}))}
-[ "$DATASET" != voc ] || OPTIONS="--scenario overlapped ${OPTIONS:-}"
+[ "$DATASET" = imagefolder ] || OPTIONS="--scenario overlapped ${OPTIONS:-}"
+[ -n "${PRETRAINED:-}" ] && scratch= || scratch=--no_pretrained
+task=$(basename "$TASK" .txt)
+data=$(basename "$DATA")
 
 select_run() { # SEED "[NAME=]METHOD [@RUN] [OPTION ...]": the run that the functions below are about
     seed=$1 method=${2%% *} options=${2#"${2%% *}"} first=
@@ -46,11 +61,11 @@ select_run() { # SEED "[NAME=]METHOD [@RUN] [OPTION ...]": the run that the func
             ;;
     esac
     folder=$OUT/seed$seed
-    step_ckpt=$folder/checkpoints/$TASK-${DATASET}_${first}_0.pth
+    step_ckpt=$folder/checkpoints/$task-${DATASET}_${first}_0.pth
 }
 
 is_finished() {
-    [ "$(grep -v '^#' "$folder/results/shapes_${DATASET}_${TASK}_$name.csv" 2>/dev/null | wc -l)" -gt "$LAST" ]
+    [ "$(grep -v '^#' "$folder/results/${data}_${DATASET}_${task}_$name.csv" 2>/dev/null | wc -l)" -gt "$LAST" ]
 }
 
 rates() { # factors on the rate of its step 0: that is not one of a body alone here
@@ -83,9 +98,9 @@ later() { # the options of its later steps
 
 run() { # OPTION ...
     python run.py --method "$method" --name "$name" --random_seed "$seed" \
-        --dataset "$DATASET" --data_root "$DATA" --task "$TASK" \
-        --backbone resnet26 --width 32 --head_channels 128 --no_pretrained \
-        --crop_size 96 --batch_size 16 --num_workers 0 --val_interval 100 --date shapes \
+        --dataset "$DATASET" --data_root "$DATA" $order "$TASK" \
+        --backbone resnet26 --width 32 --head_channels 128 $scratch ${PRETRAINED:+--pretrained "$PRETRAINED"} \
+        --crop_size 96 --batch_size 16 --num_workers 0 --val_interval 100 --date "$data" \
         --checkpoint "$folder/checkpoints" --logdir "$folder/logs" --results_dir "$folder/results" \
         $OPTIONS ${first:+--step_ckpt "$step_ckpt"} "$@" || exit
 }
@@ -111,6 +126,7 @@ for seed in $SEEDS; do
         if is_finished; then continue; fi
         # The last of two values counts: a run's own schedule is that of its later steps.
         run --step 0 $(rates) $options $FIRST
+        [ "$LAST" -gt 0 ] || continue
         start=$(date +%s) # after step 0, which some methods train and others take
         run --step $(seq "$LAST") $(later) $options
         echo "$name,$(awk "BEGIN { print ($(date +%s) - $start) / 60 }")" >> "$folder/minutes.csv"
@@ -119,4 +135,4 @@ done
 folders=
 for seed in $SEEDS; do folders="$folders $OUT/seed$seed"; done
 echo
-python tools/compare.py $folders --markdown "$OUT/table.md" --png "$OUT/curves.png" --title "$(basename "$DATA"), $TASK"
+python tools/compare.py $folders --markdown "$OUT/table.md" --png "$OUT/curves.png" --title "$data, $task"

@@ -68,8 +68,8 @@ def test_all_methods_run_with_all_seeds_in_two_parts(tmp_path: Path):
 def test_what_is_finished_is_left_alone_and_what_is_not_is_resumed(tmp_path: Path):
     results = tmp_path / "out" / "seed1" / "results"
     results.mkdir(parents=True)
-    (results / "shapes_voc_15-1_FT.csv").write_text("# a note\n" + "a row\n" * 6)
-    (results / "shapes_voc_15-1_MiB.csv").write_text("# a note\n" + "a row\n" * 5)
+    (results / f"{tmp_path.name}_voc_15-1_FT.csv").write_text("# a note\n" + "a row\n" * 6)
+    (results / f"{tmp_path.name}_voc_15-1_MiB.csv").write_text("# a note\n" + "a row\n" * 5)
     *runs, _ = compare(tmp_path, "FT @gone", "MiB", SEEDS="1", OPTIONS="--branches 2", LATER="--lr 1")
     assert len(runs) == 2 and all("--method MiB" in line and "--branches 2 --step" in line for line in runs)
     assert runs[1].endswith("--step 1 2 3 4 5 --lr 1")
@@ -104,6 +104,25 @@ def test_a_first_step_that_is_not_there_is_said_before_anything_runs(runs: list[
     assert f"--step_ckpt {path} " in "".join(compare(tmp_path, *runs, SEEDS="1"))
 
 
+def test_the_task_may_be_a_file_and_the_pictures_a_folder_with_classes_of_its_own(tmp_path: Path):
+    (tmp_path / "classes.txt").write_text("\n".join(["background", *"abcdefghijk"]))
+    order = tmp_path / "mine.txt"
+    order.write_text("# first\na, b, c\n\nd, e, f, g # then\nh, i, j, k\n")
+    settings = {"SEEDS": "1", "DATASET": "folder", "PRETRAINED": "a body.safetensors"}
+    (tmp_path / "out" / "seed1").mkdir(parents=True)
+    for task, name, last in (("5-3", "5-3", 2), ("6-1", "6-1", 5), (str(order), "mine", 2)):
+        first, later, _, _, _ = compare(tmp_path, "FT", "MiB @FT", TASK=task, **settings)
+        assert f"--scenario overlapped --step {' '.join(map(str, range(1, last + 1)))} " in later
+        for line in (first, later):
+            parsed = parse(shlex.split(line.replace("a body", "'a body'"))[1:])
+            assert (parsed.task.name, parsed.task.num_steps, parsed.spec.name) == (name, last + 1, "folder")
+            assert (
+                parsed.config.model.pretrained == Path("a body.safetensors") and not parsed.config.model.no_pretrained
+            )
+    [joint, _] = compare(tmp_path, "joint=FT", TASK="offline", **settings)
+    assert "--task offline" in joint and "--step 0 " in joint
+
+
 def test_a_first_step_that_is_taken_is_scored_and_not_trained(tmp_path: Path, shapes: Path):
     small = "--width 8 --head_channels 16 --crop_size 64 --batch_size 4 --epochs 1 --no_visualize"
     settings = {"SEEDS": "1", "LAST": "1", "DATA": str(shapes), "OPTIONS": small, "FIRST": "--lr 0.001"}
@@ -114,7 +133,8 @@ def test_a_first_step_that_is_taken_is_scored_and_not_trained(tmp_path: Path, sh
     assert [Workplace.main(line.split()[1:]) for line in lwf] == [0, 0]
     assert make_table(table.split(" --title")[0].split()[1:]) == 0
     folder = tmp_path / "out" / "seed1"
-    tables = [(folder / "results" / f"shapes_voc_15-1_{name}.csv").read_text().splitlines() for name in ("FT", "LWF")]
+    names = [f"{shapes.name}_voc_15-1_{name}.csv" for name in ("FT", "LWF")]
+    tables = [(folder / "results" / name).read_text().splitlines() for name in names]
     assert tables[0][0] == tables[1][0] and [len(table) for table in tables] == [2, 2]
     assert {path.name for path in (folder / "checkpoints").glob("*.pth")} == {
         f"15-1-voc_{name}.pth" for name in ("FT_0", "FT_1", "LWF_1")
@@ -130,7 +150,7 @@ def test_the_demo_compares_rcil_and_ft_on_one_network_and_ends_with_a_report(tmp
     first = "--step_ckpt demo/seed5/checkpoints/15-1-voc_RCIL_0.pth "
     assert all("--branches 2" in line and first in line for line in runs[2:])
     assert "--checkpoint demo/seed5/checkpoints" in runs[0] and "demo/seed5" in table
-    assert report.startswith("tools/report.py") and report.count("demo/seed5/results/shapes_voc_15-1_") == 2
+    assert report.startswith("tools/report.py") and report.count(f"demo/seed5/results/{tmp_path.name}_voc_15-1_") == 2
     assert "--ckpt demo/seed5/checkpoints/15-1-voc_RCIL_5.pth" in predict
 
 

@@ -68,7 +68,8 @@ def imported(path: Path) -> set[str]:
 def import_all(modules: list[str], folder: Path) -> str:
     """What importing `modules`, which lie in `folder`, does besides."""
     paths = [folder.joinpath(*name.split(".")) for name in modules]
-    files = [path / "__init__.py" if path.is_dir() else path.with_suffix(".py") for path in paths]
+    # checkpoints/ of a run is no package: the module is checkpoints.py.
+    files = [package if (package := path / "__init__.py").is_file() else path.with_suffix(".py") for path in paths]
     own = {name.split(".")[0] for name in modules}
     others = {name for file in files for name in imported(file) if name.split(".")[0] not in own}
     # Without -B it would write its own .pyc files.
