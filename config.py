@@ -145,7 +145,8 @@ class ModelConfig(Checked):
         16, "input pixels per feature pixel; 32 for whole images alone", choices=(8, 16, 32)
     )
     pretrained: Path | None = option(
-        None, "ImageNet weights of the body (default: pretrained/BACKBONE_NORM.pth.tar, else pretrained/BACKBONE*.pth)"
+        None,
+        "weights of the body (default: pretrained/BACKBONE_NORM.pth.tar, BACKBONEwWIDTH.safetensors, BACKBONE*.pth)",
     )
     no_pretrained: bool = option(False, "train the body from scratch")
     norm_act: str = option("iabn_sync", "norm", choices=("iabn_sync", "iabn", "abn", "std"))

@@ -297,12 +297,15 @@ def find_pretrained(config: ModelConfig) -> Path:
         raise UserError(f"--pretrained {config.pretrained}: no such file")
     folder = Path("pretrained")
     usual = folder / f"{config.backbone}_{config.norm_act}.pth.tar"
-    found = [usual] if usual.is_file() else sorted(folder.glob(f"{config.backbone}[-_.]*pth*"))
-    whole = [path for path in found if path.suffix != ".part"]  # a download under way has that
+    ours = folder / f"{config.backbone}w{config.width}.safetensors"
+    others = sorted(folder.glob(f"{config.backbone}[-_.]*pth*"))
+    whole = [
+        path for path in (usual, ours, *others) if path.is_file() and path.suffix != ".part"
+    ]  # a download under way
     if not whole:
         raise UserError(
-            f"no ImageNet weights for {config.backbone} in {folder}/: neither {usual.name} nor torchvision's "
-            f"{config.backbone}-*.pth; {cure(config.backbone, config.width)}"
+            f"no weights for {config.backbone} of width {config.width} in {folder}/: neither {usual.name}, {ours.name} "
+            f"nor torchvision's {config.backbone}-*.pth; {cure(config.backbone, config.width)}"
         )
     return whole[0]
 

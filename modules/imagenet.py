@@ -53,8 +53,8 @@ def load_imagenet_(body: nn.Module, path: Path, *, backbone: str, width: int) ->
     body.load_state_dict({name: state[name.replace("_new.", ".")] for name in expected})
 
     torchvision = OF_TORCHVISION in weights
-    source = f"{'torchvision' if torchvision else 'InPlace-ABN'}, norms scale by {SCALES[not torchvision]}"
-    text = f"body: {len(state)} of {len(state)} tensors from {path} (ImageNet weights of {source})"
+    source = f"{'torchvision' if torchvision else 'InPlace-ABN'}'s, norms scale by {SCALES[not torchvision]}"
+    text = f"body: {len(state)} of {len(state)} tensors from {path} (named as {source})"
     if absolute == torchvision:
         text += f", converted to scale by {SCALES[absolute]}, the function unchanged"
     log.info(text + (", classifier left out" if any("fc." in name for name in weights) else ""))

@@ -8,5 +8,5 @@ DATA=${DATA:-data/tiny}
 NAME=${NAME:-resnet26w32}
 python run.py --dataset imagefolder --data_root "$DATA" --task offline --method FT --backbone resnet26 --width 32 \
     --crop_size 64 --resize_size 64 --batch_size 128 --epochs 12 --lr 0.1 --warmup 400 --no_pretrained --opt_level O0 \
-    --name "$NAME" --checkpoint checkpoints/body --results_dir results/body --logdir logs/body "$@" &&
+    --results_dir results/body --logdir logs/body "$@" --name "$NAME" --checkpoint checkpoints/body &&
     exec python tools/body.py --ckpt "checkpoints/body/offline-imagefolder_${NAME}_0.pth" --out "pretrained/$NAME.safetensors"

@@ -110,7 +110,9 @@ def test_pretrained_files_are_found_by_name(tmp_path, monkeypatch):
         find_pretrained(config)
     folder = tmp_path / "pretrained"
     folder.mkdir()
-    for name in ("resnet50-11ad3fa6.pth", "resnet50_iabn_sync.pth.tar"):
+    (folder / "resnet50w16.safetensors").touch()  # of another width
+    own = f"resnet50w{config.width}.safetensors"
+    for name in ("resnet50-11ad3fa6.pth", own, "resnet50_iabn_sync.pth.tar"):
         (folder / name).touch()
         assert find_pretrained(config).name == name
     with pytest.raises(UserError, match="nowhere"):

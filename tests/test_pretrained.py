@@ -1,5 +1,6 @@
 """ImageNet weights into a body: every tensor arrives and is counted, and what does not fit ends in one line."""
 
+import hashlib
 import logging
 import re
 from pathlib import Path
@@ -9,6 +10,8 @@ import torch
 import torchvision
 from torch import nn
 
+from config import ModelConfig
+from metrics.results import read_journal
 from modules import norm as norm_module
 from modules.authors_names import to_authors
 from modules.backbones import BACKBONES
@@ -22,6 +25,7 @@ from utils.errors import UserError
 from utils.log import log
 
 State = dict[str, torch.Tensor]
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def test_a_file_of_inplace_abn_arrives_whole(tmp_path: Path, said: pytest.LogCap
     count = len(source.state_dict())
     assert count == 5 * (1 + 3 * 8 + 4)
     assert said.messages == [
-        f"body: {count} of {count} tensors from {path} (ImageNet weights of InPlace-ABN, "
+        f"body: {count} of {count} tensors from {path} (named as InPlace-ABN's, "
         "norms scale by |gamma| + eps), classifier left out"
     ]
 
@@ -116,7 +120,7 @@ def test_a_file_of_torchvision_arrives_whole_and_is_the_same_function(
         body = build_first_student(config, branches=branches, classes_per_head=(3,)).body.eval()
         converted = ", converted to scale by |gamma| + eps, the function unchanged" if norm.startswith("iabn") else ""
         assert said.messages[-1] == (
-            f"body: {count} of {count} tensors from {path} (ImageNet weights of torchvision, norms scale by gamma)"
+            f"body: {count} of {count} tensors from {path} (named as torchvision's, norms scale by gamma)"
             f"{converted}, classifier left out"
         )
         norms = [module for module in body.modules() if isinstance(module, Norm)]
@@ -246,7 +250,21 @@ def test_half_a_download_is_no_file_to_start_from(tmp_path: Path, monkeypatch: p
     (tmp_path / "pretrained").mkdir()
     (tmp_path / "pretrained" / "resnet101-63fe2227.pth.part").touch()
     (tmp_path / "pretrained" / "resnet101_iabn_sync.pth.tar.part").touch()
-    with pytest.raises(UserError, match=r"no ImageNet weights .*: neither .*download\.sh resnet101_iabn_sync, name a"):
+    with pytest.raises(UserError, match=r"no weights .*: neither .*download\.sh resnet101_iabn_sync, name a"):
         find_pretrained(small_config(backbone="resnet101", width=64))
     with pytest.raises(UserError, match=r"\*\.pth; name a file"):
         find_pretrained(small_config(backbone="resnet101", width=32))
+
+
+def test_the_body_that_comes_with_the_project_is_the_one_of_its_page(said: pytest.LogCaptureFixture):
+    page = (PRETRAINED / "README.md").read_text()
+    file = PRETRAINED / "resnet26w32.safetensors"
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in page and file.stat().st_size < 10 * 10**6
+    *_, test = read_journal(file.with_suffix(".jsonl"))
+    assert test["event"] == "test" and f"{100 * test['top_1']:.2f} % as trained" in page
+    network = ModelConfig(backbone="resnet26", width=32, head_channels=16)
+    assert find_pretrained(network).samefile(file)
+    body = build_first_student(network, branches=2, classes_per_head=(3,)).body
+    assert "body: 145 of 145 tensors" in said.messages[-1]
+    norms = [module for module in body.modules() if isinstance(module, Norm)]
+    assert norms and all(norm.running_mean.any() and norm.weight.std() > 0 for norm in norms)
