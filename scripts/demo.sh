@@ -1,10 +1,13 @@
 #!/bin/sh
 # The whole system on the shapes data set, on two CPU cores: sh scripts/demo.sh
 # Task 15-1 overlapped, all 6 steps, with the same code as for Pascal VOC: RCIL, and from its first step, on the same
-# two-branch network, FT, which forgets. The last command writes a report for the browser, with pictures of what both
+# two-branch network, FT, which forgets. Both start from the small body of pretrained/, which has seen real pictures;
+# PRETRAINED= starts from scratch. The last command writes a report for the browser, with pictures of what both
 # still know after each step. SEED=43 takes another seed, VENV=DIR another environment.
 # The same command resumes what was cut off. What is finished is not run again: delete demo/ for that.
 seed=${SEED:-42}
+export PRETRAINED="${PRETRAINED-pretrained/resnet26w32.safetensors}"
+echo "the body starts from ${PRETRAINED:-scratch}"
 OUT=demo SEEDS=$seed sh "$(dirname "$0")/compare.sh" RCIL "FT @RCIL --branches 2" || exit
 . "$(dirname "$0")/setup.sh"
 results=demo/seed$seed/results/$(basename "${DATA:-data/shapes}")_voc_15-1

@@ -145,7 +145,11 @@ def test_a_first_step_that_is_taken_is_scored_and_not_trained(tmp_path: Path, sh
 
 def test_the_demo_compares_rcil_and_ft_on_one_network_and_ends_with_a_report(tmp_path: Path):
     done = start(tmp_path, "scripts/demo.sh", SEED="5")
-    *runs, table, report, _, predict = filter(None, done.stdout.splitlines())
+    start_of, *runs, table, report, _, predict = filter(None, done.stdout.splitlines())
+    body = "pretrained/resnet26w32.safetensors"
+    assert start_of.endswith(f" {body}") and all(f"--pretrained {body} " in line for line in runs)
+    scratch = start(tmp_path, "scripts/demo.sh", SEED="5", PRETRAINED="").stdout
+    assert scratch.startswith("the body starts from scratch\n") and scratch.count("--no_pretrained ") == len(runs)
     assert [line.split()[2] for line in runs[::2]] == ["RCIL", "FT"] and all("--random_seed 5" in line for line in runs)
     first = "--step_ckpt demo/seed5/checkpoints/15-1-voc_RCIL_0.pth "
     assert all("--branches 2" in line and first in line for line in runs[2:])
