@@ -12,7 +12,7 @@ from dataset import BUILT_IN, DATASETS
 from dataset.base import DatasetSpec
 from segmentation_module import SegmentationNet, form_of, heads_of, load_network, sizes_of
 from tasks import Task, get_task
-from utils.constants import IGNORE_INDEX
+from utils.constants import IGNORE_INDEX, voc_palette
 from utils.errors import UserError
 from utils.options import a_path
 
@@ -37,6 +37,19 @@ class TrainedNetwork:
     def network(self) -> SegmentationNet:
         """Ready for inference: one convolution per site."""
         return self.saved.for_inference()
+
+    @cached_property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """RGB by class id: those of the data set, of one's own those of VOC."""
+        spec = built_in(self.dataset)
+        return spec.palette if spec else voc_palette(256)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """256 names, by class id."""
+        spec = built_in(self.dataset)
+        known = dict(enumerate(spec.class_names) if spec else zip(self.labels, self.class_names, strict=True))
+        return tuple(known.get(label, f"class {label}") for label in range(256))
 
 
 def built_in(dataset: str) -> DatasetSpec | None:

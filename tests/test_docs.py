@@ -4,6 +4,8 @@ import importlib
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,15 @@ def test_the_commands_of_tools_run(line: str, own_files: Path, monkeypatch: pyte
     if tool == "export":
         filled += ["--form", "weights"]  # the others, which take longer, have tests of their own
     assert importlib.import_module(f"tools.{tool}").main(list(filter(None, filled))) == 0
+
+
+def test_the_lines_for_a_notebook_run(own_files: Path):
+    [lines] = re.findall(r"```python\n(import torch\n\nnetwork = .*?)```", README, re.DOTALL)
+    lines = lines.replace("CHECKOUT", str(ROOT)).replace("PICTURE", "picture.jpg")
+    shown = (
+        "assert result.overlay.size and network(network.transform('picture.jpg')).shape[1] == len(network.class_names)"
+    )
+    subprocess.run([sys.executable, "-c", lines + shown], cwd=own_files, check=True)
 
 
 def test_the_figure_is_drawn(tmp_path: Path):

@@ -57,7 +57,9 @@ def test_links_and_pictures_are_there(target: str):
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     monkeypatch.chdir(tmp_path)
-    Path("example_of_the_readme.py").write_text(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1])
+    Path("example_of_the_readme.py").write_text(
+        re.search(r"```python\n(.*?)```", README.split("## The parts")[1], re.DOTALL)[1]
+    )
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("example_of_the_readme")
     output = capsys.readouterr().out

@@ -20,7 +20,8 @@ from segmentation_module import SegmentationNet, load_network
 from tests.helpers import SPECS, small_config, task_of
 from tests.networks import save_network
 from tests.workplace import Workplace, load
-from tools.predict import main, predict
+from tiles import predict
+from tools.predict import main
 from utils.checkpoint import save_checkpoint
 
 LATER, STEP = "--task 15-5s_b", 3

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tools.predict import predict, spans
+from tiles import predict, spans
 
 MIX = torch.randn(5, 3, generator=torch.Generator().manual_seed(3)) / 50
 

@@ -1,0 +1,16 @@
+"""Entry points of torch.hub.
+
+network = torch.hub.load("FOLDER OF THE CHECKOUT", "rcil", source="local", checkpoint="FILE")
+network.predict("photo.jpg")
+"""
+
+import os
+
+import segmenter
+
+dependencies = ["torch", "torchvision", "numpy", "PIL", "matplotlib", "tqdm", "safetensors", "jinja2"]
+
+
+def rcil(checkpoint: str | os.PathLike, pooling: int = segmenter.ModelConfig.pooling) -> segmenter.Segmenter:
+    """The merged network of a step, of any method, from its checkpoint FILE: see segmenter.py."""
+    return segmenter.load_segmenter(checkpoint, pooling=pooling)
