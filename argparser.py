@@ -25,6 +25,7 @@ from utils.distributed import Dist
 from utils.errors import UserError
 from utils.log import log
 from utils.options import a_float, a_path
+from utils.versions import PrintVersions
 
 GROUPS = {"run": RunConfig, "data": DataConfig, "network": ModelConfig, "optimiser": OptimConfig}
 RENAMED = {"method_name": "method"}
@@ -166,6 +167,8 @@ def build_parser(
         f"method {_typed_as(method, own)}; --method NAME, --dataset and --task before --help show others.",
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+    text = "print the versions of what matters, for a bug report"
+    parser.add_argument("--version", action=PrintVersions, nargs=0, help=text)
     known: set[str] = set()
     groups = method_groups(_typed_as(method, own), own) + [(title, config, None) for title, config in GROUPS.items()]
     for title, config, names in groups:

@@ -1,9 +1,11 @@
 """The command line: what users' scripts type today is understood, and what is not meant for a run is refused."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from argparser import Parsed, build_parser, parse
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields
@@ -76,7 +78,7 @@ def test_every_field_is_an_option_and_the_help_has_those_of_the_method_alone():
     assert {f"--{name}" for name in everything} <= known
     for method, own in fields.items():
         text = build_parser(*method.split(" --base ")).format_help()
-        shown = set(re.findall(r"^  --(\w+)", text, re.MULTILINE)) - {"local_rank"}
+        shown = set(re.findall(r"^  --(\w+)", text, re.MULTILINE)) - {"version"}
         assert shown == (COMMON - {"method_name"} | {"method"} | own), method
 
 
@@ -278,3 +280,17 @@ def test_the_preset_of_the_features_goes_with_their_kind():
     assert "spatial_factors" not in read(line).provenance.preset
     assert read(f"{line} --pod cube").config.method.spatial_factors == (5e-6, 5e-7)
     assert read(f"{line} --pod local").config.method.pod_factor == 1e-3
+
+
+def test_the_versions_are_those_that_a_bug_report_needs(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as ending:
+        parse(["--method", "MiB", "--version"])
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert ending.value.code == 0 and said["torch"] == torch.__version__.split("+")[0]
+    root = Path(__file__).parents[1]
+    [cited] = re.findall(r"^version: (.+)$", (root / "CITATION.cff").read_text(), re.MULTILINE)
+    assert said["rcil"].split(",")[0] == cited
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    head = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    assert not head or re.fullmatch(r".+, commit \w+(-dirty)?", said["rcil"])
+    assert not head or head.startswith(said["rcil"].split()[-1].removesuffix("-dirty"))
