@@ -1,6 +1,7 @@
 """The launchers hand the right method, task, setting and batch to run.py, and further options on."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -181,6 +182,32 @@ def test_the_environment_is_made_anew_when_a_list_of_packages_changes(tmp_path: 
         with open(tmp_path / name, "a") as file:
             file.write("another\n")
         assert "setting up" in said() and said() == "", name
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-data.txt"])
+def test_torch_may_come_without_cuda(tmp_path: Path, name: str):
+    """First, from an index that has no other builds; what needs no torch does not ask for it."""
+    for path in (*ROOT.glob("requirements*.txt"), ROOT / "scripts/setup.sh"):
+        (tmp_path / path.name).write_text(path.read_text())
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$2" != venv ] || { mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; }\necho "$@"\n')
+    python.chmod(0o755)
+    variables = os.environ | {"CHECKOUT": str(tmp_path), "VENV": "a venv", "PYTHON": str(python), "REQUIREMENTS": name}
+    pip = "-m pip install --quiet --disable-pip-version-check"
+
+    def installs(**more: str) -> list[str]:
+        shutil.rmtree(tmp_path / "a venv", ignore_errors=True)
+        words = ["sh", "-c", f". {tmp_path}/setup.sh"]
+        done = subprocess.run(words, env=variables | more, check=True, capture_output=True, text=True)
+        return [line for line in done.stdout.splitlines() if line.startswith(pip)]
+
+    whole = f"{pip} -r {name}"
+    assert installs(TORCH="") == [whole]
+    versions = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch")]
+    for index in ("https://download.pytorch.org/whl/cpu", "file:///mirror"):
+        mirror = {"TORCH_INDEX": index} if index.startswith("file") else {}
+        of_torch = [] if "data" in name else [f"{pip} --index-url {index} {' '.join(versions)}"]
+        assert installs(TORCH="cpu", **mirror) == [*of_torch, whole]
 
 
 def test_a_script_outside_of_the_checkout_is_told_so(tmp_path: Path):
