@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from config import DataConfig, ModelConfig, OptimConfig, RunConfig, option_fields, shown
+from config_file import read_config
 from dataset import DATASETS, open_dataset, open_task, scenario_of
 from dataset.base import DatasetSpec
 from methods import METHODS, config_of, configs_of, preset
@@ -33,6 +34,8 @@ TABLES = {"dataset": DATASETS, "method": METHODS, "backbone": BACKBONES}
 """Options that take a name of a table; the help lists them."""
 USUAL = {"method": "RCIL", "dataset": DataConfig.dataset, "task": DataConfig.task}
 """What is meant where nothing is typed."""
+CONTRADICT = ({"task", "class_order"}, {"overlap", "scenario"}, {"pretrained", "no_pretrained"})
+"""Options that say the same, or the opposite."""
 
 
 class Provenance(NamedTuple):
@@ -73,9 +76,14 @@ def parse(arguments: Sequence[str]) -> Parsed:
     if unknown:
         raise UserError(_unknown(unknown[0], parser))
     typed = vars(namespace)
-    local_rank = typed.pop("local_rank", None)
-    method_name, typed, notes = read_authors_spelling(typed.pop("method", USUAL["method"]), typed)
+    local_rank, path = typed.pop("local_rank", None), typed.pop("config", None)
+    of_file = _fitting(read_config(path, parser), typed) if path else {}
+    usual = of_file.pop("method", USUAL["method"])
+    method_name, typed, notes = read_authors_spelling(typed.pop("method", usual), typed)
     method = _named("method", method_name)
+    by_hand, typed = set(typed), of_file | typed
+    if path:
+        notes.append(f"what is not typed is that of {path}")
     data = DataConfig(**_of(DataConfig, typed))
     if "task" in typed and "class_order" in typed:
         raise UserError("--task and --class_order both say which classes come when; give one")
@@ -93,7 +101,7 @@ def parse(arguments: Sequence[str]) -> Parsed:
         notes.append(f"--overlap has no effect: {spec.name} deals out its images {spec.scenarios[0]}")
     steps = _steps(typed.get("step", ("all",)), task)
     for name in ("lr", "epochs"):
-        if name in typed:
+        if name in by_hand:
             typed[name] = _by_step(typed[name], steps)
     own = config_of(method_name, typed.get("base"))
     published = preset(own, data.dataset, task.name, typed.get("pod", own.pod))
@@ -112,9 +120,18 @@ def parse(arguments: Sequence[str]) -> Parsed:
         method_name=method_name,
         **_of(RunConfig, values),
     )
-    by_hand = {name: value for name, value in typed.items() if name in vars(namespace)}
+    shown_as_typed = {name: value for name, value in typed.items() if name in vars(namespace)}
     steps = tuple(map(task.step, steps))
-    return Parsed(config, spec, task, steps, Provenance(by_hand, of_preset, notes), local_rank)
+    return Parsed(config, spec, task, steps, Provenance(shown_as_typed, of_preset, notes), local_rank)
+
+
+def _fitting(of_file: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a file of options stands beside those that were typed: without what these contradict, and without the
+    options of its method where another is typed."""
+    dropped = {name for names in CONTRADICT for name in names if typed.keys() & names}
+    if typed.get("method", of_file.get("method")) != of_file.get("method"):
+        dropped |= of_file.keys() - {"method"} - set().union(*map(_names, GROUPS.values()))
+    return {name: value for name, value in of_file.items() if name not in dropped}
 
 
 def require_served(method: type[Method], name: str, task: Task, head: str) -> None:
@@ -167,6 +184,8 @@ def build_parser(
         f"method {_typed_as(method, own)}; --method NAME, --dataset and --task before --help show others.",
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+    text = "file of options, as a run writes it beside its results; what is typed wins"
+    parser.add_argument("--config", type=a_path, metavar="FILE", help=text)
     text = "print the versions of what matters, for a bug report"
     parser.add_argument("--version", action=PrintVersions, nargs=0, help=text)
     known: set[str] = set()

@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from config import RunConfig, options_of
+from config_file import write_config
 from metrics.pictures import DrawnSample, draw_samples, draw_strip, read_history, save_picture, save_samples
 from metrics.results import Journal, Row, plain, read_journal, read_rows, results_of, rows_to_extend, write_row
 from metrics.scores import Scores, present_mean
@@ -111,6 +112,7 @@ class Reporter:
     def begin(self, step: int, *, iteration: int, epoch: int) -> None:
         """The training of `step` begins, or resumes after so many iterations and validated epochs: what was told of
         later ones will be told again."""
+        write_config(self.results.with_suffix(".yaml"), plain(self.about["config"]))
         done = {"iteration": iteration, "epoch": epoch}
         self.journal.drop(lambda e: e.get("step") == step and any(e.get(name, 0) > done[name] for name in done))
 
