@@ -3,7 +3,9 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,29 @@ def test_the_commands_of_the_results_are_ones_that_work(tmp_path: Path):
         *lines, table = filter(None, done.stdout.splitlines())
         runs = [parse(shlex.split(line)[1:]) for line in lines if line.startswith("run.py")]
         assert runs and table.startswith("tools/compare.py")
+
+
+@pytest.mark.parametrize(("part", "of_first"), [("choose", {"FT"}), ("choose_own", {"RCIL", "SSUL"})])
+def test_the_study_gives_each_method_five_trials_on_the_split(tmp_path: Path, part: str, of_first: set[str]):
+    checkpoints = tmp_path / "study" / part / "seed41" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    shutil.copy(ROOT / "data" / "camvid_classes.txt", tmp_path / "classes.txt")
+    body = str(ROOT / "pretrained" / "resnet26w32.safetensors")
+    done = start(tmp_path, "scripts/study_camvid.sh", part, STUDY=str(tmp_path / "study"), PRETRAINED=body)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("run.py")]
+    runs = [parse(shlex.split(line)[1:]).config for line in lines]
+    assert {run.data.test_on_val for run in runs} == {True} and {run.random_seed for run in runs} == {41}
+    assert {run.data.crop_size for run in runs} == {192} and {run.model.pretrained for run in runs} == {Path(body)}
+    firsts, later = runs[::2], runs[1::2]
+    assert {run.name for run in firsts if not run.step_ckpt} == of_first
+    assert {run.step for run in later} == {("1", "2")}
+    trials = Counter(run.method_name for run in later if run.name != "RCIL")
+    assert set(trials.values()) == {5}, trials
+    settings = {(run.method_name, run.optim.lr[1], run.optim.epochs[1], str(run.method)) for run in later}
+    assert len(settings) == len([run for run in later])  # no trial stands twice
+
+
+def test_a_part_that_the_study_does_not_have_is_refused(tmp_path: Path):
+    done = start(tmp_path, "scripts/study_camvid.sh", "chose")
+    assert done.returncode == 2 and done.stderr.startswith("error: study_camvid.sh chose: ")

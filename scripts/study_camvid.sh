@@ -1,0 +1,79 @@
+#!/bin/sh
+# The study on CamVid of docs/RESULTS.md, part by part: sh scripts/study_camvid.sh PART ...
+#   choose, choose_own   five settings of each method, on the split: 80 % of the training pictures teach two of the five
+#                        later steps, the other 20 % score. The second part is of methods with a step 0 of their own.
+# All networks start from the body of scripts/body.sh. The same command resumes what was cut off. Tables: study/PART, or STUDY/PART.
+# On two cores run two parts side by side, each with OMP_NUM_THREADS=1.
+. "$(dirname "$0")/setup.sh"
+export DATASET=folder DATA=${DATA:-data/camvid} PRETRAINED=${PRETRAINED:-pretrained/resnet26w32.safetensors}
+export OPTIONS="--crop_size 192 --batch_size 8 --no_visualize" FIRST="--lr 0.02 --epochs 8" LATER="--lr 0.01 --epochs 4"
+[ -d "$DATA" ] || sh data/download_camvid.sh || exit
+
+compare() { # the runs of the standard input, a line each, as scripts/compare.sh takes them
+    set --
+    while read -r run; do set -- "$@" "$run"; done
+    OUT=${STUDY:-study}/$part sh scripts/compare.sh "$@" < /dev/null
+}
+
+on_the_split() {
+    SEEDS=41 TASK=data/camvid_6-1_large_last.txt LAST=2 OPTIONS="$OPTIONS --test_on_val" compare
+}
+
+# The distillation of features, at a tenth and a hundredth of its published weights.
+pod_10="--pod_factor 0.001 --pod_logits_factor 0.00005"
+pod_100="--pod_factor 0.0001 --pod_logits_factor 0.000005"
+cube_10="--spatial_factors 0.001 0.00005 --channel_factors 0.001 0.00005"
+cube_100="--spatial_factors 0.0001 0.000005 --channel_factors 0.0001 0.000005"
+
+choose() {
+    on_the_split << END
+FT
+FT-slow=FT @FT --lr 0.003
+FT-fast=FT @FT --lr 0.03
+FT-faster=FT @FT --lr 0.1
+FT-long=FT @FT --lr 0.01 --epochs 8
+LWF-1=LWF @FT --lr 0.01 --loss_kd 10
+LWF-2=LWF @FT --lr 0.03 --loss_kd 10
+LWF-3=LWF @FT --lr 0.01 --loss_kd 100
+LWF-4=LWF @FT --lr 0.03 --loss_kd 100
+LWF-5=LWF @FT --lr 0.01 --loss_kd 10 --epochs 8
+MiB-1=MiB @FT --lr 0.01 --loss_kd 10
+MiB-2=MiB @FT --lr 0.03 --loss_kd 10
+MiB-3=MiB @FT --lr 0.01 --loss_kd 30
+MiB-4=MiB @FT --lr 0.03 --loss_kd 30
+MiB-5=MiB @FT --lr 0.01 --loss_kd 10 --epochs 8
+PLOP-1=PLOP @FT --lr 0.01 $pod_10
+PLOP-2=PLOP @FT --lr 0.03 $pod_10
+PLOP-3=PLOP @FT --lr 0.01 $pod_100
+PLOP-4=PLOP @FT --lr 0.03 $pod_100
+PLOP-5=PLOP @FT --lr 0.01 $pod_100 --epochs 8
+EWF-1=EWF @FT --lr 0.01 --loss_kd 10
+EWF-2=EWF @FT --lr 0.03 --loss_kd 10
+EWF-3=EWF @FT --lr 0.06 --loss_kd 10
+EWF-4=EWF @FT --lr 0.03 --loss_kd 30
+EWF-5=EWF @FT --lr 0.03 --loss_kd 10 --epochs 8
+END
+}
+
+choose_own() {
+    on_the_split << END
+RCIL
+RCIL-1=RCIL @RCIL --lr 0.01 --loss_kd 30 $cube_10
+RCIL-2=RCIL @RCIL --lr 0.03 --loss_kd 30 $cube_10
+RCIL-3=RCIL @RCIL --lr 0.01 --loss_kd 10 $cube_100
+RCIL-4=RCIL @RCIL --lr 0.03 --loss_kd 10 $cube_100
+RCIL-5=RCIL @RCIL --lr 0.01 --loss_kd 10 $cube_100 --epochs 8
+SSUL --saliency none
+SSUL-2=SSUL @SSUL --saliency none --lr 0.03
+SSUL-3=SSUL @SSUL --saliency none --lr 0.1
+SSUL-4=SSUL @SSUL --saliency none --lr 0.3
+SSUL-5=SSUL @SSUL --saliency none --lr 0.1 --epochs 8
+END
+}
+
+for part in "$@"; do
+    case $part in
+        choose | choose_own) "$part" || exit ;;
+        *) echo "error: study_camvid.sh $part: choose, choose_own" >&2; exit 2 ;;
+    esac
+done
