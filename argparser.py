@@ -26,7 +26,7 @@ from utils.distributed import Dist
 from utils.errors import UserError
 from utils.log import log
 from utils.options import a_float, a_path
-from utils.versions import PrintVersions
+from utils.versions import versions
 
 GROUPS = {"run": RunConfig, "data": DataConfig, "network": ModelConfig, "optimiser": OptimConfig}
 RENAMED = {"method_name": "method"}
@@ -151,6 +151,14 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (--method NAME --help lists all options)")
+
+
+class PrintVersions(argparse.Action):
+    """`--version`: print the versions, and end."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
+        print(versions())
+        parser.exit()
 
 
 class Switch(argparse.Action):

@@ -1,6 +1,5 @@
 """A run's options as a file: YAML, a line an option. Every run writes one beside its results; --config reads it."""
 
-import argparse
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ def write_config(path: Path, options: Mapping[str, Any]) -> None:
         yaml.safe_dump(wanted, file, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
-def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
+def read_config(path: Path, parser: Any) -> dict[str, Any]:
     """The options in the file, as `parser` understands them. Lists that go by step begin with step 0.
 
     UserError, with the file, where it is no such file, or has an option that is not known or a value that is not taken.
@@ -46,7 +45,7 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
     return vars(found)
 
 
-def _words(options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
+def _words(options: Mapping[str, Any], parser: Any) -> list[str]:
     """The options as they would be typed. UserError where one is not known, or has a value that no option has."""
     switches = {action.dest: action.nargs == 0 for action in parser._actions if action.dest not in NOT_IN_A_FILE}
     words = []

@@ -63,7 +63,9 @@ class Reporter:
         self.samples_folder = self.folder / "pictures" / "samples"
         looks = {"class_names": list(self.class_names), "palette": [list(colour) for colour in self.palette]}
         places = {"samples": relpath(self.samples_folder, self.results.parent)}
-        self.journal = Journal(self.results.with_suffix(".jsonl"), {**self.about, **looks, **places})
+        self.journal = Journal(
+            self.results.with_suffix(".jsonl"), {**self.about, **looks, **places}, self._write_options
+        )
         # What does not serve is to be told now, and not after days of training.
         try:
             self.mirror = importlib.import_module("wandb") if self.wandb else None
@@ -72,6 +74,11 @@ class Reporter:
         rows_to_extend(self.results, len(self.class_names))
         if self.journal.path.exists():
             read_journal(self.journal.path)
+
+    def _write_options(self) -> None:
+        """Beside the journal, for --config; a test is not what a run is."""
+        if not self.about["config"].get("test"):
+            write_config(self.results.with_suffix(".yaml"), plain(self.about["config"]))
 
     def __enter__(self) -> "Reporter":
         """Start a run of Weights & Biases, where that is asked for. UserError where it does not start."""
@@ -112,7 +119,6 @@ class Reporter:
     def begin(self, step: int, *, iteration: int, epoch: int) -> None:
         """The training of `step` begins, or resumes after so many iterations and validated epochs: what was told of
         later ones will be told again."""
-        write_config(self.results.with_suffix(".yaml"), plain(self.about["config"]))
         done = {"iteration": iteration, "epoch": epoch}
         self.journal.drop(lambda e: e.get("step") == step and any(e.get(name, 0) > done[name] for name in done))
 

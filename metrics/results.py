@@ -193,11 +193,12 @@ def _shown(field: str) -> str:
 
 
 class Journal:
-    """Writes to `path`; `about` is what its `run` event says, before any other."""
+    """Writes to `path`; `about` is what its `run` event says, before any other; `begin` is called before that."""
 
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, about: Mapping[str, Any], begin: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self.about = about
+        self.begin = begin
         self._introduced = False
 
     def write(self, event: str, **facts: Any) -> None:
@@ -206,6 +207,7 @@ class Journal:
             # Not before it is needed: a run that is refused leaves no file.
             self._introduced = True
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.begin()
             self.drop(lambda _: False)
             self.write("run", **self.about)
         line = json.dumps({"event": event, "time": round(time.time(), 3)} | plain(facts), allow_nan=False)

@@ -596,7 +596,7 @@ BAD_INPUT = [
     BadInput(
         "no ImageNet weights",
         "--name new",
-        "no ImageNet weights for resnet26 in pretrained/: ... ",
+        "no weights for resnet26 of width 8 in pretrained/: ... ",
         None,
         "--no_pretrained",
     ),

@@ -13,14 +13,15 @@ REPOSITORY = Path(__file__).parents[1]
 # The error that all raise, and how all read and write files, lie at the very bottom, though they live in utils.
 LAYERS = [
     {"utils.errors", "utils.files"},
-    {"config", "tasks"},
+    {"config", "config_file", "tasks"},
     {"utils"},
-    {"modules", "metrics", "dataset"},
+    {"modules", "metrics", "dataset", "tiles"},
     {"segmentation_module"},
     {"methods"},
     {"train", "checkpoints", "argparser"},
     {"trained"},
-    {"run"},
+    {"run", "segmenter"},
+    {"hubconf"},
 ]
 FREE = {"tests", "tools", "benchmarks", "scripts", "docs"}
 

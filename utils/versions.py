@@ -1,25 +1,15 @@
 """What a bug report has to say: the versions of all that a run depends on."""
 
-import argparse
 import platform
 import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "inplace-abn")
-
-
-class PrintVersions(argparse.Action):
-    """`--version`: print the versions, and end."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
-        print(versions())
-        parser.exit()
 
 
 def versions() -> str:
