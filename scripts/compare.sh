@@ -1,5 +1,6 @@
 #!/bin/sh
-# Methods side by side, on the shapes data set unless you name another: sh scripts/compare.sh ["[NAME=]METHOD [@RUN] [OPTION ...]" ...]
+# Methods side by side, on the shapes data set unless you name another:
+#   sh scripts/compare.sh ["[NAME=]METHOD [@RUN] [OPTION ...]" ...]
 # Each word is a run:
 #   MiB                             all steps of MiB; the run is called MiB
 #   "MiB-100=MiB --loss_kd 100"     a run MiB-100, with an option of its own
@@ -44,10 +45,9 @@ case $TASK in
         LAST=${LAST:-$(((classes - ${TASK%-*}) / ${TASK#*-}))}
         ;;
 esac
-[ "$DATASET" = imagefolder ] || OPTIONS="--scenario overlapped ${OPTIONS:-}"
 [ -n "${PRETRAINED:-}" ] && scratch= || scratch=--no_pretrained
 task=$(basename "$TASK" .txt)
-data=$(basename "$DATA")
+data=$(basename "$DATA" | tr _ -) # the first part of the name of a table, whose parts a _ divides
 
 select_run() { # SEED "[NAME=]METHOD [@RUN] [OPTION ...]": the run that the functions below are about
     seed=$1 method=${2%% *} options=${2#"${2%% *}"} first=
@@ -102,7 +102,7 @@ run() { # OPTION ...
         --backbone resnet26 --width 32 --head_channels 128 $scratch ${PRETRAINED:+--pretrained "$PRETRAINED"} \
         --crop_size 96 --batch_size 16 --num_workers 0 --val_interval 100 --date "$data" \
         --checkpoint "$folder/checkpoints" --logdir "$folder/logs" --results_dir "$folder/results" \
-        $OPTIONS ${first:+--step_ckpt "$step_ckpt"} "$@" || exit
+        --overlap ${OPTIONS:-} ${first:+--step_ckpt "$step_ckpt"} "$@" || exit
 }
 
 # A first step that is missing: said now, and not after hours of training.

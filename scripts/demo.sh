@@ -10,7 +10,7 @@ export PRETRAINED="${PRETRAINED-pretrained/resnet26w32.safetensors}"
 echo "the body starts from ${PRETRAINED:-scratch}"
 OUT=demo SEEDS=$seed sh "$(dirname "$0")/compare.sh" RCIL "FT @RCIL --branches 2" || exit
 . "$(dirname "$0")/setup.sh"
-results=demo/seed$seed/results/$(basename "${DATA:-data/shapes}")_voc_15-1
+results=demo/seed$seed/results/$(basename "${DATA:-data/shapes}" | tr _ -)_voc_15-1
 echo
 python tools/report.py "${results}_RCIL.csv" "${results}_FT.csv" --out demo/report --no_published --title "Demo: shapes, 15-1 overlapped" || exit
 echo "open demo/report/report.html; a picture of your own:"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The study on CamVid of docs/RESULTS.md, part by part: sh scripts/study_camvid.sh PART ...
+# The study on CamVid, part by part: sh scripts/study_camvid.sh PART ...
 #   choose, choose_own   five settings of each method, on the split: 80 % of the training pictures teach two of the five
 #                        later steps, the other 20 % score. The second part is of methods with a step 0 of their own.
 # All networks start from the body of scripts/body.sh. The same command resumes what was cut off. Tables: study/PART, or STUDY/PART.
@@ -16,7 +16,7 @@ compare() { # the runs of the standard input, a line each, as scripts/compare.sh
 }
 
 on_the_split() {
-    SEEDS=41 TASK=data/camvid_6-1_large_last.txt LAST=2 OPTIONS="$OPTIONS --test_on_val" compare
+    SEEDS=41 TASK=data/camvid-6-1-large-last.txt LAST=2 OPTIONS="$OPTIONS --test_on_val" compare
 }
 
 # The distillation of features, at a tenth and a hundredth of its published weights.
@@ -59,10 +59,9 @@ choose_own() {
     on_the_split << END
 RCIL
 RCIL-1=RCIL @RCIL --lr 0.01 --loss_kd 30 $cube_10
-RCIL-2=RCIL @RCIL --lr 0.03 --loss_kd 30 $cube_10
-RCIL-3=RCIL @RCIL --lr 0.01 --loss_kd 10 $cube_100
-RCIL-4=RCIL @RCIL --lr 0.03 --loss_kd 10 $cube_100
-RCIL-5=RCIL @RCIL --lr 0.01 --loss_kd 10 $cube_100 --epochs 8
+RCIL-2=RCIL @RCIL --lr 0.01 --loss_kd 10 $cube_100
+RCIL-3=RCIL @RCIL --lr 0.03 --loss_kd 10 $cube_100
+RCIL-4=RCIL @RCIL --lr 0.01 --loss_kd 10 $cube_100 --epochs 8
 SSUL --saliency none
 SSUL-2=SSUL @SSUL --saliency none --lr 0.03
 SSUL-3=SSUL @SSUL --saliency none --lr 0.1

@@ -115,7 +115,7 @@ def read_seeds(folders: Sequence[Path], num_first: int | None = None) -> dict[st
             read = read_run(path, num_first)
             first = first or read
             require_same_kind(read, first)
-            name = path.stem.split("_", 3)[-1]
+            name = read.name
             last_steps[path] = read.rows[-1].step
             found = figures(read.rows, read.num_first) | {"minutes": minutes.get(name, float("nan"))}
             runs.setdefault(name, []).append((read.rows, found))

@@ -37,7 +37,7 @@ def folders(tmp_path: Path) -> list[Path]:
         for method, steps in runs.items():
             for step, iou in enumerate(steps):
                 row = Row(step, iou, 4, statistics.fmean(iou))
-                write_row(tmp_path / seed / "results" / f"shapes_voc_2-1_{method}.csv", row)
+                write_row(tmp_path / seed / "results" / f"shapes_cityscapes_domain_2-1_{method}.csv", row)
     (tmp_path / "seed1" / "minutes.csv").write_text("FT,1.5\nRCIL,4\nFT,0.5\n")
     (tmp_path / "seed2" / "minutes.csv").write_text("FT,3\nRCIL,5\n")
     return [tmp_path / seed for seed in RUNS]
@@ -91,7 +91,7 @@ def test_seeds_for_a_paper(folders: list[Path], capsys: pytest.CaptureFixture):
 def test_seeds_that_cannot_be_compared_are_refused(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main([str(tmp_path / "none")]) == 2
     assert "holds no results file" in capsys.readouterr().err
-    path = folders[1] / "results" / "shapes_voc_2-1_FT.csv"
+    path = folders[1] / "results" / "shapes_cityscapes_domain_2-1_FT.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     assert main([*map(str, folders)]) == 2
     error = capsys.readouterr().err
