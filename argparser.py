@@ -127,9 +127,9 @@ def parse(arguments: Sequence[str]) -> Parsed:
 
 def _fitting(of_file: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """What of a file of options stands beside those that were typed: without what these contradict, and without the
-    options of its method where another is typed."""
+    options of its method where another method, or base of it, is typed."""
     dropped = {name for names in CONTRADICT for name in names if typed.keys() & names}
-    if typed.get("method", of_file.get("method")) != of_file.get("method"):
+    if any(typed.get(name, of_file.get(name)) != of_file.get(name) for name in ("method", "base")):
         dropped |= of_file.keys() - {"method"} - set().union(*map(_names, GROUPS.values()))
     return {name: value for name, value in of_file.items() if name not in dropped}
 

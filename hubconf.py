@@ -8,7 +8,7 @@ import os
 
 import segmenter
 
-dependencies = ["torch", "torchvision", "numpy", "PIL", "matplotlib", "tqdm", "safetensors", "jinja2"]
+dependencies = ["torch", "torchvision", "numpy", "PIL", "matplotlib", "tqdm", "safetensors", "yaml", "filelock"]
 
 
 def rcil(checkpoint: str | os.PathLike, pooling: int = segmenter.ModelConfig.pooling) -> segmenter.Segmenter:

@@ -57,6 +57,8 @@ def test_what_is_typed_wins(tmp_path: Path):
 def test_another_method_takes_what_all_methods_have(tmp_path: Path):
     path = written(tmp_path, "--method", "RCIL", *LINES["RCIL"].split(), "--batch_size", "3", "--loss_kd", "7")
     found = options("--config", path, "--method", "FT")
+    base = written(tmp_path, "--method", "EWF", "--unce", "--loss_kd", "7", "--batch_size", "3")
+    assert options("--config", base, "--base", "PLOP")["batch_size"] == 3
     assert (found["method"], found["batch_size"], found["lr"][:2]) == ("FT", 3, (0.1, 0.05)) and "loss_kd" not in found
 
 
