@@ -22,7 +22,7 @@ from metrics.report import Reporter, build_report
 from metrics.scores import Scores, measure_of
 from segmentation_module import SegmentationNet, build_first_student, build_student, freeze_parts_
 from tasks import Step
-from train import Trainer, evaluate, fill_memory, predict_samples
+from train import Trainer, evaluate, fill_memory, plan, predict_samples
 from utils.distributed import Dist, barrier, init_distributed, shut_down
 from utils.log import log, setup_logging
 from utils.profiling import profiled
@@ -106,7 +106,7 @@ def train(run: Run, step: Step, trainer: Trainer) -> SegmentationNet:
         with run.interrupts.deferred():
             for losses in iterations(run, step, trainer):
                 if losses:
-                    run.report.losses(step.number, trainer.updates, losses, trainer.updater.lr)
+                    run.report.losses(step.number, trainer.position, losses, trainer.updater.lr)
                 watch.look(60 * run.config.save_minutes)
                 save_or_stop(run, step, trainer, watch)
             if is_last:
@@ -185,7 +185,7 @@ def open_run(parsed: Parsed, dist: Dist, interrupts: Interrupts) -> Run:
     config, spec, task = parsed.config, parsed.spec, parsed.task
     data = TaskData(config.data, spec, task, seed=config.random_seed, dist=dist)
     data.refuse_few(parsed.steps, batches=not (config.test or config.method.mem_size))
-    report = build_report(config, task, data, dist)
+    report = build_report(config, task, data, dist, plan(config, METHODS[config.method_name], data, parsed.steps))
     report.images([spec.arriving(step) for step in task.steps], [tuple(map(len, s)) for s in data.sets], data.scenario)
     return Run(config, data, CheckpointStore(config, data, parsed.steps, dist), report, interrupts, dist)
 

@@ -1,5 +1,6 @@
 """The training of one step, and evaluation. No paths here, and nothing of which step comes next (SPEC 5, 7, 8)."""
 
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -18,13 +19,16 @@ from dataset.memory import Memory, Remembered, choose_memory, plain_memory
 from dataset.transform import normalise
 from methods.base import Batch, Method
 from metrics.meter import Fault, LossMeter
+from metrics.pace import Position
 from metrics.pictures import DrawnSample
 from metrics.scores import ConfusionMatrix
 from segmentation_module import SegmentationNet, require_two_values
+from tasks import Step
 from utils.distributed import LONGEST_SCAN, Dist, all_gather_state, barrier, broadcast_buffers, limit_patience
 from utils.errors import NonFiniteError, UserError, one_line
 from utils.log import log
 from utils.optim import GRADIENT, Precision, Updater, in_fp32, require_all_grouped
+from utils.progress import progress
 from utils.random_state import derive_seed, random_state, seed_everything, set_random_state
 
 
@@ -91,6 +95,7 @@ class Trainer:
         self.epoch = 0  # whole epochs of the phase, their validation included
         self.iteration = 0  # batches of the epoch after these
         self.has_just_begun = True
+        self._timed = (0, 0.0)  # iterations since the last mean losses, and the seconds they took
         self._ended: dict[str, Any] | None = None  # state of the method after its `finish`
         self._random: dict[str, Any] | None = None  # of the checkpoint that is resumed
         self.updater: Updater | None = None  # where nothing trains
@@ -161,6 +166,13 @@ class Trainer:
         return self.phase * self.epochs * len(self.batches) + self._count
 
     @property
+    def position(self) -> Position:
+        """How far it has come, and what the iterations since the last mean losses took."""
+        epochs = len(self.phases) * self.epochs
+        images = self.config.data.batch_size * self.dist.world_size
+        return Position(self.updates, epochs * len(self.batches), self.epochs_done + 1, epochs, images, *self._timed)
+
+    @property
     def _count(self) -> int:
         """Iterations of the phase so far."""
         return self.updater.count if self.updater else 0
@@ -206,7 +218,11 @@ class Trainer:
         adds_penalties = type(self.method).after_backward is not Method.after_backward
         penalties = self.method.after_backward if adds_penalties else None
         phase = f" {self.method.phase}" if len(self.phases) > 1 else ""
-        bar = self._bar(batches, f"step {self.step}{phase} epoch {self.epoch + 1}/{self.epochs}", self.iteration)
+        title = f"step {self.step}{phase} epoch {self.epoch + 1}/{self.epochs}"
+        # No lines of its own where there is no bar: the report says more.
+        options = {"unit": "it", "leave": False, "dynamic_ncols": True, "initial": self.iteration}
+        bar = tqdm(batches, title, len(self.batches), disable=None if self.dist.is_main else True, **options)
+        start = time.monotonic()
         for batch in bar:
             batch = placed(batch, self.dist.device)
             self.updater.clear()
@@ -217,7 +233,12 @@ class Trainer:
                 self.judge()
                 if means := self.meter.means():
                     bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
+            count, seconds = self._timed
+            self._timed = count + 1, seconds + time.monotonic() - start
             yield means
+            if means:
+                self._timed = (0, 0.0)
+            start = time.monotonic()
         self.has_just_begun = False
         self.updater.clear()  # a validation may want the memory of the gradients
         # Norms that do not look at their peers hold statistics of their own: those of the first process count.
@@ -344,13 +365,19 @@ class Trainer:
     def _seen(self, title: str, *, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, without training on them."""
         self._seed(epoch)
-        for batch in self._bar(self.batches.epoch(epoch), f"step {self.step} {title}"):
+        options = {"unit": "batch", "total": len(self.batches), "is_main": self.dist.is_main}
+        for batch in progress(self.batches.epoch(epoch), f"step {self.step} {title}", **options):
             yield placed(batch, self.dist.device)
         barrier()  # some read faster than others, and what follows may sum over all on the GPUs, which do not wait long
 
-    def _bar(self, batches: Iterable, title: str, start: int = 0) -> tqdm:
-        options = {"unit": "it", "leave": False, "dynamic_ncols": True, "initial": start, "total": len(self.batches)}
-        return tqdm(batches, desc=title, disable=None if self.dist.is_main else True, **options)
+
+def plan(config: RunConfig, method: type[Method], data: TaskData, steps: Iterable[Step]) -> dict[int, int]:
+    """How many iterations the training of each step has, but for those that images of a memory add."""
+    counts = {}
+    for step in steps:
+        epochs = at_step(config.optim.epochs, step.number) * len(method(config.method, step).phases_of_step)
+        counts[step.number] = epochs * data.num_batches(step)
+    return counts
 
 
 def placed(batch: tuple[Tensor, ...], device: torch.device) -> Batch:
@@ -406,7 +433,7 @@ def _seen_classes(
     step = method.step.task.step(method.step.number - 1)
     network = previous.for_inference().to(dist.device)
     shown: dict[int, list[int]] = {}
-    bar = tqdm(loader, desc=f"step {method.step} memory", leave=False, disable=None if dist.is_main else True)
+    bar = progress(loader, f"step {method.step} memory", unit="batch", is_main=dist.is_main)
     for indices, (images, labels, *_) in zip(loader.batch_sampler.batches, bar, strict=True):
         images, labels = images.to(dist.device), labels.to(dist.device).long()
         if step.number:
@@ -427,7 +454,7 @@ def evaluate(
     Always in fp32, whatever the training used, so that a score can be repeated to the last digit.
     """
     matrix = ConfusionMatrix(num_classes, dist.device)
-    for images, labels in tqdm(loader, desc=title, unit="batch", leave=False, disable=None if dist.is_main else True):
+    for images, labels in progress(loader, title, unit="batch", is_main=dist.is_main):
         images = normalise(images.to(dist.device, non_blocking=True))
         matrix.update(labels.to(dist.device, non_blocking=True), network(images).logits.argmax(1))
     matrix.all_reduce()

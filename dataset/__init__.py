@@ -176,6 +176,10 @@ class TaskData:
         )
         return TrainBatches(loader, memory, self._auxiliary_loader(step, sampler) if auxiliary else None)
 
+    def num_batches(self, step: Step) -> int:
+        """Of an epoch of `step` in each process, without a memory."""
+        return len(self.sets[step.number].train) // (self.config.batch_size * self.dist.world_size)
+
     def samples_of(self, memory: Memory) -> list[Sample]:
         """The images of a memory. UserError where one is no training image of the task."""
         if not memory:

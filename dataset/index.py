@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from dataset.base import Sample
 from dataset.reading import count_labels, image_size
@@ -20,6 +19,7 @@ from utils.distributed import main_process_first
 from utils.errors import UserError, one_line
 from utils.files import atomic_write
 from utils.log import log
+from utils.progress import progress
 
 FORMAT = "2"
 """Part of the fingerprint: raise it when a scan means something else, so that old files are not read."""
@@ -114,7 +114,7 @@ def map_in_threads(
     bundles = [samples[start : start + BUNDLE] for start in range(0, len(samples), BUNDLE)]
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     results: list[Result] = []
-    bar = tqdm(total=len(samples), desc=title, unit="image", disable=None)
+    bar = progress(title=title, unit="image", total=len(samples))
     # After a bad file, or when the run is told to stop, `map` cancels the rest.
     with bar, ThreadPoolExecutor(num_threads or num_cores) as pool:
         for done in pool.map(lambda bundle: [work(sample) for sample in bundle], bundles):

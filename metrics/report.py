@@ -1,8 +1,9 @@
 """All that a run tells its user: console, results table, TensorBoard, pictures. Only the main process speaks."""
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from os.path import relpath
 from pathlib import Path
@@ -10,11 +11,23 @@ from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
-from config import RunConfig, options_of
+from config import RunConfig, options_of, shown
 from config_file import write_config
+from metrics.pace import GIB, Pace, Position, peak_memory
 from metrics.pictures import DrawnSample, draw_samples, draw_strip, read_history, save_picture, save_samples
-from metrics.results import Journal, Row, plain, read_journal, read_rows, results_of, rows_to_extend, write_row
+from metrics.results import (
+    Journal,
+    Row,
+    forgetting,
+    plain,
+    read_journal,
+    read_rows,
+    results_of,
+    rows_to_extend,
+    write_row,
+)
 from metrics.scores import Scores, present_mean
 from metrics.tables import classes_grid, images_table, run_table, step_table
 from tasks import Task
@@ -27,6 +40,8 @@ MIB_NOTE = (
     "labels of MiB: ignored pixels trained as background, classes not seen yet are left out of the scores; "
     "figures before the last step are not comparable with those under the labels of PLOP"
 )
+
+TITLES = {"miou": "mIoU", "top_1": "top-1", "overall_accuracy": "overall accuracy", "mean_accuracy": "mean accuracy"}
 
 
 def of_main_process(report: Callable[..., None]) -> Callable[..., None]:
@@ -54,12 +69,14 @@ class Reporter:
     num_first: int  # classes of step 0
     is_main: bool
     about: Mapping[str, Any]  # what ran, for the journal
+    plan: Mapping[int, int] = field(default_factory=dict)  # how many iterations each step of the run has
     note: str = ""  # what to know of the results, in the head of their file
     pictures: bool = True  # draw what can be drawn
     wandb: bool = False  # show all in Weights & Biases, too
 
     def __post_init__(self) -> None:
         self.images_per_step = ""
+        self.pace = Pace(self.plan)
         self.samples_folder = self.folder / "pictures" / "samples"
         looks = {"class_names": list(self.class_names), "palette": [list(colour) for colour in self.palette]}
         places = {"samples": relpath(self.samples_folder, self.results.parent)}
@@ -123,12 +140,17 @@ class Reporter:
         self.journal.drop(lambda e: e.get("step") == step and any(e.get(name, 0) > done[name] for name in done))
 
     @of_main_process
-    def losses(self, step: int, iteration: int, losses: dict[str, float], lr: float) -> None:
-        """Mean losses by name up to `iteration` of `step`, and the learning rate."""
-        for name, value in losses.items():
-            self.writer.add_scalar(f"loss_step{step}/{name}", value, iteration)
-        self.writer.add_scalar(f"learning_rate/step{step}", lr, iteration)
-        self.journal.write("losses", step=step, iteration=iteration, lr=lr, **losses)
+    def losses(self, step: int, place: Position, losses: dict[str, float], lr: float) -> None:
+        """Mean losses by name over the last iterations of `step`, the learning rate, and once a minute a line."""
+        scalars = {f"loss_step{step}/{name}": value for name, value in losses.items()}
+        scalars[f"learning_rate/step{step}"] = lr
+        scalars[f"images_per_second/step{step}"] = place.images_per_second
+        scalars[f"memory_in_GiB/step{step}"] = peak_memory() / GIB
+        for tag, value in scalars.items():
+            self.writer.add_scalar(tag, value, place.updates)
+        self.journal.write("losses", step=step, iteration=place.updates, lr=lr, **losses)
+        if line := self.pace.line(step, place, losses["total"]):
+            log.info(line)
 
     @of_main_process
     def validation(self, step: int, epoch: int, scores: Scores) -> None:
@@ -149,22 +171,25 @@ class Reporter:
         names, means, measure = self.class_names[: len(scores.matrix)], scores.means, scores.measure
         title = f"step {step}: test {measure.per_class} in percent"
         log.info("\n" + step_table(scores, names, num_old, title) + "\n")
-        titles = {"miou": "mIoU", "top_1": "top-1", "overall_accuracy": "overall accuracy"}
-        titles |= {"mean_accuracy": "mean accuracy"}
-        for name, value in means.items():
-            self.writer.add_scalar(f"test/{titles.get(name, name)}", value, step)
+        row = Row(step, tuple(scores.per_class), len(self.class_names), scores.overall, measure)
+        before = [other for other in rows_to_extend(self.results, len(self.class_names)) if other.step < step]
+        groups = {"old": present_mean(scores.per_class[:num_old]), "new": present_mean(scores.per_class[num_old:])}
+        falls = {"forgetting": present_mean(forgetting([*before, row]))}
+        scalars = {f"test/{TITLES.get(name, name)}": value for name, value in (means | groups | falls).items()}
+        scalars |= {f"test_classes/{name}": value for name, value in zip(names, scores.per_class, strict=True)}
+        for tag, value in scalars.items():
+            if not math.isnan(value):
+                self.writer.add_scalar(tag, value, step)
         self.writer.add_text("test/classes", classes_grid(scores, names).markdown(), step)
         if self.pictures:
             from metrics.figures import confusion_figure  # only who draws waits a second for matplotlib
 
             self.writer.add_figure("test/confusion", confusion_figure(scores.matrix, names), step)
-        groups = {"old": present_mean(scores.per_class[:num_old]), "new": present_mean(scores.per_class[num_old:])}
         self.journal.drop(lambda event: event["event"] == "test" and event.get("step") == step)
         per_class = {measure.per_class.lower(): dict(zip(names, map(float, scores.per_class), strict=True))}
         self.journal.write("test", step=step, **means, **groups, **per_class)
         self.flush()
         # Last: a step with a row is done, and is not scored again.
-        row = Row(step, tuple(scores.per_class), len(self.class_names), scores.overall, measure)
         write_row(self.results, row, self.note)
 
     @of_main_process
@@ -192,7 +217,7 @@ class Reporter:
 
     @of_main_process
     def close(self, *, latex: bool) -> None:
-        """End of the run: the table of all steps, its picture, and where everything lies."""
+        """End of the run: the table of all steps, its picture, the options beside the scores, and where all lies."""
         if not self.results.exists():
             return
         rows = read_rows(self.results)
@@ -200,7 +225,11 @@ class Reporter:
         log.info(f"{table}\n")
         if latex:
             log.info(f"{table.latex()}\n")
+        self._compare_options(rows[0].measure.overall)
         log.info(f"results      {self.results}, journal {self.journal.path.name}")
+        log.info(f"report       python tools/report.py {self.results}")
+        if folder := self.about["config"].get("checkpoint"):
+            log.info(f"checkpoints  {folder}")
         log.info(f"TensorBoard  tensorboard --logdir {self.folder}")
         if self.pictures:
             from metrics.figures import curve
@@ -208,6 +237,18 @@ class Reporter:
             path = self.folder / "pictures" / f"{rows[0].measure.overall.lower()}.png"
             curve(path, {self.folder.name: [rows]}, self.num_first)
             log.info(f"pictures     {path.parent}")
+
+    def _compare_options(self, overall: str) -> None:
+        """A line of TensorBoard's tab HPARAMS: the options of the run and its scores, the `overall` one first."""
+        if "writer" not in vars(self):
+            return  # nothing ran
+        options = {
+            name: value if type(value) in (int, float, str) else shown(value)
+            for name, value in self.about["config"].items()
+        }
+        scores = dict.fromkeys(f"test/{name}" for name in (overall, "old", "new", "forgetting"))
+        for summary in hparams(options, scores):
+            self.writer.file_writer.add_summary(summary)
 
 
 class Data(Protocol):
@@ -219,8 +260,9 @@ class Data(Protocol):
     are_published: bool  # the pictures that published figures are about
 
 
-def build_report(config: RunConfig, task: Task, data: Data, dist: Dist) -> Reporter:
-    """The reporter of a run. UserError where results table or journal are of another one."""
+def build_report(config: RunConfig, task: Task, data: Data, dist: Dist, plan: Mapping[int, int]) -> Reporter:
+    """The reporter of a run, whose steps have as many iterations as `plan` says. UserError where results table or
+    journal are of another one."""
     return Reporter(
         folder=config.logdir / f"{task.name}-{task.dataset}" / config.name,
         results=results_of(config, task.dataset, task.name),
@@ -241,6 +283,7 @@ def build_report(config: RunConfig, task: Task, data: Data, dist: Dist) -> Repor
             "device": dist.device.type,
             "config": options_of(config),
         },
+        plan=plan,
         pictures=config.visualize,
         wandb=config.wandb,
     )

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from metrics.results import Row
+from metrics.results import Row, figures
 from metrics.scores import TOP_1, Scores, present_mean
 from utils.errors import spelled_out
 
@@ -118,14 +118,20 @@ def images_table(arriving: Sequence[Sequence[str]], counts: Sequence[Sequence[in
 
 
 def run_table(rows: Sequence[Row], num_first: int) -> Grid:
-    """A row per step: the mean of the first step's classes, of the later ones, of all, and the average so far."""
+    """A row per step: the means of the classes that were known before it, of those that it brought, of all, of those of
+    the first step and of later ones; the average of all so far; and how far what was known fell from its best."""
     num_classes = rows[0].num_classes
     later = _span(num_first, num_classes) if num_first < num_classes else "-"
-    header = ("step", "classes", f"first {_span(0, num_first)}", f"later {later}", "all", "average")
+    groups = f"first {_span(0, num_first)}", f"later {later}"
+    header = ("step", "classes", "old", "new", "all", *groups, "average", "forgetting")
+    num_old = {0: 0} | {row.step + 1: len(row.per_class) for row in rows}
     cells = []
     for count, row in enumerate(rows, start=1):
-        average = present_mean([earlier.overall for earlier in rows[:count]])
-        means = present_mean(row.per_class[:num_first]), present_mean(row.per_class[num_first:]), row.overall, average
+        known = num_old.get(row.step)  # None where the step before has no row
+        parts = row.per_class[:known], row.per_class[known:]
+        old, new = (math.nan if known is None else present_mean(part) for part in parts)
+        found = figures(rows[:count], num_first)
+        means = old, new, *(found[name] for name in ("all", "old", "new", "average", "forgetting"))
         cells.append((str(row.step), str(len(row.per_class)), *map(percent, means)))
     return Grid(header, cells, left=0)
 

@@ -1,4 +1,4 @@
-"""Every command and every piece of code in the README is one that works."""
+"""Every command and every piece of code in the README is one that works, and the parts in docs/RUNNING.md."""
 
 import importlib
 import re
@@ -14,6 +14,7 @@ from tools import check_data, make_shapes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+RUNNING = (ROOT / "docs" / "RUNNING.md").read_text()
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
 SHELL_LINES = [
     line.split("  #")[0].strip()
@@ -57,11 +58,11 @@ def test_links_and_pictures_are_there(target: str):
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     monkeypatch.chdir(tmp_path)
-    Path("example_of_the_readme.py").write_text(
-        re.search(r"```python\n(.*?)```", README.split("## The parts")[1], re.DOTALL)[1]
+    Path("example_of_the_page.py").write_text(
+        re.search(r"```python\n(.*?)```", RUNNING.split("## The parts")[1], re.DOTALL)[1]
     )
     monkeypatch.syspath_prepend(tmp_path)
-    importlib.import_module("example_of_the_readme")
+    importlib.import_module("example_of_the_page")
     output = capsys.readouterr().out
     figures = dict(line.rsplit(" ", 1) for line in output.splitlines())
     assert float(figures["largest difference"]) < 1e-4
@@ -71,7 +72,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_worked_example_of_one_s_own_data_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    section = README.split("### Bring your own data")[1].split("\n## ")[0]
+    section = README.split("## Your own data")[1].split("\n## ")[0]
     block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
     *commands, run = block.replace("\\\n", "").splitlines()
     order = re.search(r"each class on one line\.\n\n```\n(.*?)```", section, re.DOTALL)[1]

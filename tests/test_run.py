@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from checkpoints import CheckpointStore
+from metrics.pace import Position
 from metrics.pictures import read_history
 from metrics.report import Reporter
 from metrics.results import read_journal, read_rows
@@ -110,7 +111,8 @@ def test_what_was_told_after_the_checkpoint_is_told_once(tmp_path: Path):
     with reporter:
         for step in (0, 1):
             for iteration in (1, 2, 3):
-                reporter.losses(step, iteration, {"ce": 0.5}, 0.1)
+                place = Position(iteration, 3, 1, 1, images=4, iterations=1, seconds=0.1)
+                reporter.losses(step, place, {"ce": 0.5, "total": 0.5}, 0.1)
         reporter.begin(1, iteration=2, epoch=0)
     losses = [event for event in read_journal(tmp_path / "a.jsonl") if event["event"] == "losses"]
     assert [(e["step"], e["iteration"]) for e in losses] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
@@ -146,7 +148,7 @@ def test_test_gives_the_very_row_of_the_training_run(trained: Workplace, workpla
         assert workplace.run("--step", *steps, "--test", "--no_visualize") == 0
         assert workplace.results().read_bytes() == trained.results().read_bytes()
     assert [event["step"] for event in told(workplace)] == [0, 1]  # as in the table, once each
-    assert workplace.scalars().keys() == {k for k in trained.scalars() if k.startswith("test/")}
+    assert workplace.scalars().keys() == {k for k in trained.scalars() if k.startswith(("test/", "test_classes/"))}
     # And draws nothing.
     assert EventAccumulator(str(workplace.logs())).Reload().Tags()["images"] == []
     assert not list(workplace.folder.rglob("*.png"))

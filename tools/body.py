@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -31,6 +30,7 @@ from trained import add_checkpoint_options, load_named
 from utils.checkpoint import SAFETENSORS, save_checkpoint, save_weights
 from utils.errors import UserError, exit_code
 from utils.options import ToolParser, a_path
+from utils.progress import progress
 
 PICTURES, BATCH = 512, 16
 """Pictures whose features the norms of merged convolutions are measured on, at most, and how many at a time."""
@@ -64,7 +64,7 @@ def pictures_in(folder: Path, crop: int) -> list[Tensor]:
     paths = find_pictures(folder.absolute(), at_least=1).paths
     chosen = [paths[len(paths) * i // min(len(paths), PICTURES)] for i in range(min(len(paths), PICTURES))]
     transform = centre_image(DataConfig(crop_size=crop))
-    images = [transform(read_image(path), torch.empty(0))[0] for path in tqdm(chosen, unit="image", disable=None)]
+    images = [transform(read_image(path), torch.empty(0))[0] for path in progress(chosen, "reading", unit="image")]
     return [normalise(torch.stack(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
 
 
@@ -74,7 +74,7 @@ def give_norms_(network: SegmentationNet, batches: Sequence[Tensor], kind: str) 
     `batches`; the function in evaluation stays the same."""
     sites = [module for module in network.body.modules() if isinstance(module, ParallelConv)]
     with summed(sites) as sums:
-        for images in tqdm(batches, unit="batch", disable=None):
+        for images in progress(batches, "scoring", unit="batch"):
             network.body(images)
     for site in sites:
         count, total, squares = sums[site]

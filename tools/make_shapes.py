@@ -17,8 +17,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 if __package__ in (None, ""):  # run as a script: the project's root is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,6 +24,7 @@ from tools.shapes.draw import draw_picture
 from tools.shapes.layout import LAYOUTS, write_lists, write_picture
 from utils.errors import UserError, exit_code
 from utils.options import ToolParser, a_float, a_path
+from utils.progress import progress
 
 GENERATOR = 2
 """Version of the pictures. Raise it whenever a change of the code changes a pixel."""
@@ -106,7 +105,7 @@ def _draw_all(root: Path, options: dict[str, Any], workers: int) -> None:
     children["initargs"] = signal.SIGINT, signal.SIG_IGN
     with ProcessPoolExecutor(workers, **children) if workers > 1 else nullcontext() as pool:
         drawn = pool.map(draw, jobs, chunksize=16) if pool else map(draw, jobs)
-        for _ in tqdm(drawn, total=len(jobs), desc="shapes", unit="image", disable=None):
+        for _ in progress(drawn, "shapes", unit="image", total=len(jobs)):
             pass
     write_lists(root, options["layout"], {split: options[split] for split in SPLITS})
     said = {name: value for name, value in options.items() if (name, value) not in UNSAID.items()}

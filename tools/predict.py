@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -41,6 +40,7 @@ from utils.errors import UserError, exit_code
 from utils.files import atomic_write
 from utils.optim import in_fp32
 from utils.options import ToolParser, a_path
+from utils.progress import progress
 
 TOP = 5
 """Classes that are named of a whole image."""
@@ -71,7 +71,7 @@ def predict_all(options: argparse.Namespace) -> None:
     check_truth(pictures, built_in(trained.dataset))
     writer = Writer(trained, options.out, confidence=options.confidence)
     total = sum(math.prod(len(spans(side, tile, overlap)) for side in picture.size) for picture in pictures)
-    with tqdm(total=total, unit="tile" if tile else "image", disable=None) as bar:
+    with progress(title="predict", total=total, unit="tile" if tile else "image") as bar:
 
         def classify(images: Tensor) -> Tensor:
             logits = network(normalise(images.to(device))).logits
@@ -108,7 +108,7 @@ def classify_all(
     transform = centre_image(DataConfig(**size))
     device = next(network.parameters()).device
     lines = []
-    for start in tqdm(range(0, len(pictures), options.batch_size), unit="batch", disable=None):
+    for start in progress(range(0, len(pictures), options.batch_size), "predict", unit="batch"):
         batch = pictures[start : start + options.batch_size]
         images = torch.stack([transform(read_image(picture.image), torch.empty(0))[0] for picture in batch])
         likely = network(normalise(images.to(device))).logits[:, :, 0, 0].softmax(1).topk(min(TOP, len(trained.labels)))

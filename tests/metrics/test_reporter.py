@@ -1,5 +1,6 @@
 """Where the figures of a run go: journal, TensorBoard and, asked for, Weights & Biases."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from metrics.pace import GIB, Position, peak_memory
 from metrics.pictures import DrawnSample
 from metrics.report import Reporter
-from metrics.results import read_journal
+from metrics.results import Row, read_journal, write_row
 from metrics.scores import Scores
 from tests.workplace import Workplace
 
 SCORES = Scores.from_matrix(np.array([[5, 1, 0], [0, 0, 0], [2, 0, 7]]))
+PLACE = Position(updates=10, total=40, epoch=1, epochs=4, images=8, iterations=10, seconds=2.0)
 SAMPLE = DrawnSample(np.zeros((3, 6, 4), np.uint8), np.ones((6, 4), np.uint8), np.zeros((6, 4), np.uint8))
 
 
@@ -25,10 +28,12 @@ def told(folder: Path, **options: Any) -> Reporter:
     looks = {"class_names": ["background", "cat", "dog"], "palette": [(0, 0, 0), (1, 2, 3), (4, 5, 6)], "num_first": 2}
     places = {"folder": folder / "b" / "a", "results": folder / "a.csv", "about": {"name": "a", "config": {}}}
     report = Reporter(**looks, **places, **options)
+    if report.is_main:
+        write_row(report.results, Row(0, (0.9, math.nan), 3, 0.9))
     report.images([["cat"], ["dog"]], [(3, 1, 1), (2, 1, 2)], "disjoint")
     with report:
         report.begin(1, iteration=0, epoch=0)
-        report.losses(1, 10, {"ce": 0.25}, lr=0.5)
+        report.losses(1, PLACE, {"ce": 0.25, "total": 0.25}, lr=0.5)
         report.validation(1, 3, SCORES)
         report.samples(1, [SAMPLE])
         report.test(1, SCORES, num_old=2)
@@ -41,11 +46,18 @@ def test_everything_arrives(tmp_path: Path):
     events = EventAccumulator(str(report.folder)).Reload()
     shown = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     means = {"mIoU": SCORES.mean_iou, "overall accuracy": 0.8, "mean accuracy": SCORES.mean_accuracy}
+    means["fw_iou"] = SCORES.fw_iou
+    groups = {"old": SCORES.iou[0], "new": SCORES.iou[2], "forgetting": 0.9 - SCORES.iou[0]}
+    present = {"background": SCORES.iou[0], "dog": SCORES.iou[2]}
     assert shown == {
         "loss_step1/ce": [(10, 0.25)],
+        "loss_step1/total": [(10, 0.25)],
         "learning_rate/step1": [(10, 0.5)],
+        "images_per_second/step1": [(10, 40.0)],
+        "memory_in_GiB/step1": [(10, pytest.approx(peak_memory() / GIB, rel=0.1))],
         "validation_step1/mIoU": [(3, pytest.approx(SCORES.mean_iou))],
-        **{f"test/{name}": [(1, pytest.approx(mean))] for name, mean in (means | {"fw_iou": SCORES.fw_iou}).items()},
+        **{f"test/{name}": [(1, pytest.approx(mean))] for name, mean in (means | groups).items()},
+        **{f"test_classes/{name}": [(1, pytest.approx(iou))] for name, iou in present.items()},
     }
     assert set(events.Tags()["images"]) == {"test/confusion", "samples", "strip"}
     texts = {}

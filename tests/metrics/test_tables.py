@@ -60,15 +60,25 @@ def test_tables_fit_the_screen():
 
 def test_run_table_has_a_row_a_step():
     lines = str(run_table(ROWS, 16)).splitlines()
-    assert lines[0].split() == ["step", "classes", "first", "0-15", "later", "16-20", "all", "average"]
-    assert lines[2].split() == ["0", "16", "80.79", "-", "80.79", "80.79"]
-    assert lines[-1].split() == ["5", "21", "71.54", "22.53", "59.87", "69.83"]
+    names = ["old", "new", "all", "first", "0-15", "later", "16-20", "average", "forgetting"]
+    assert lines[0].split() == ["step", "classes", *names]
+    assert lines[2].split() == ["0", "16", "-", "80.79", "80.79", "80.79", "-", "80.79", "-"]
+    last = ROWS[-1].per_class
+    old, new = f"{100 * present_mean(last[:20]):.2f}", f"{100 * last[20]:.2f}"
+    best = np.max([(*row.per_class, *[0.0] * (21 - len(row.per_class))) for row in ROWS[:-1]], axis=0)
+    fall = f"{100 * (best - last)[:20].mean():.2f}"
+    assert lines[-1].split() == ["5", "21", old, new, "59.87", "71.54", "22.53", "69.83", fall]
     assert len(lines) == 2 + len(ROWS)
 
 
 def test_a_domain_task_has_no_later_classes():
     rows = [Row(step, (0.5, 0.7), 2, 0.6) for step in range(2)]
-    assert str(run_table(rows, 2)).splitlines()[-1].split() == ["1", "2", "60.00", "-", "60.00", "60.00"]
+    shown = str(run_table(rows, 2)).splitlines()[-1].split()
+    assert shown == ["1", "2", "60.00", "-", "60.00", "60.00", "-", "60.00", "0.00"]
+
+
+def test_what_is_old_is_not_known_without_the_step_before():
+    assert str(run_table(ROWS[4:], 16)).splitlines()[2].split()[2:4] == ["-", "-"]
 
 
 def test_shortening():
