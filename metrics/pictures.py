@@ -199,6 +199,18 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: ArrayLike, clas
     )
 
 
+def draw_errors(image: np.ndarray, truth: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
+    """The image, pale and grey, with its wrong pixels red, uint8 (3,H,W); and their part of those with a truth.
+
+    `image` uint8 (3,H,W), `truth` and `labels` (H,W); where the truth is 255 nothing is wrong. NaN where all of it is.
+    """
+    known = truth != IGNORE_INDEX
+    wrong = known & (labels != truth)
+    pale = 128 + np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L")) // 2
+    drawn = np.stack([np.where(wrong, colour, pale) for colour in WRONG]).astype(np.uint8)
+    return drawn, float(wrong.sum() / known.sum()) if known.any() else math.nan
+
+
 def draw_confidence(confidence: np.ndarray) -> Image.Image:
     """A map of the largest softmax probability, (H,W) in 0..1, with the scale of its colours below."""
     colours = Image.fromarray(_heat(confidence))

@@ -5,9 +5,9 @@
     python tools/predict.py --ckpt FILE --tile 1024 --overlap 256 aerial.tif
 
 Into --out go, for each image NAME.*, NAME_mask.png, whose pixels are the class ids of the data set; NAME_overlay.png,
-the image with the colours of the classes on it; with --truth NAME_compare.png, beside the mask NAME.png of that folder;
-and with --confidence NAME_confidence.png, a map of the largest softmax probability. Where whole images are classified:
-predictions.csv, with the likeliest classes of each image. Exit code 2: bad input.
+the image with the colours of the classes on it; with --truth NAME_compare.png, beside the mask NAME.png of that folder,
+and what is wrong; and with --confidence NAME_confidence.png, a map of the largest softmax probability. Where whole
+images are classified: predictions.csv, with the likeliest classes of each image. Exit code 2: bad input.
 """
 
 import argparse
@@ -32,7 +32,8 @@ from dataset.labels import map_labels
 from dataset.listing import IMAGE_SUFFIXES, pictures_in
 from dataset.reading import count_labels, image_size, probe, read_image, read_mask
 from dataset.transform import centre_image, normalise
-from metrics.pictures import colour_mask, draw_confidence, draw_overlay, draw_samples, save_picture
+from metrics.pictures import colour_mask, draw_confidence, draw_errors, draw_overlay, draw_samples, save_picture
+from metrics.tables import percent
 from segmentation_module import SegmentationNet
 from tiles import predict, spans, tiles_of
 from trained import TrainedNetwork, add_checkpoint_options, built_in, load_named
@@ -187,7 +188,9 @@ class Writer:
         drawn = {"mask": colour_mask(labels, self.palette), "overlay": draw_overlay(image, labels, *looks)}
         if picture.truth:
             truth = map_labels(read_mask(picture.truth), self.class_of)
-            drawn["compare"] = draw_samples([[image, truth, labels]], ["image", "ground truth", "prediction"], *looks)
+            errors, part = draw_errors(image, truth, labels)
+            titles = ["image", "ground truth", "prediction", f"errors: {percent(part, 1)} %"]
+            drawn["compare"] = draw_samples([[image, truth, labels, errors]], titles, *looks)
         if self.confidence:
             drawn["confidence"] = draw_confidence(confidence)
         for kind, page in drawn.items():
@@ -211,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("images", nargs="+", type=a_path, metavar="IMAGE|DIR", help="images, or folders of them")
     add_checkpoint_options(parser)
     add("--out", type=a_path, default=Path("predictions"), metavar="DIR", help="[%(default)s]")
-    add("--truth", type=a_path, metavar="DIR", help="masks NAME.png, to be shown beside the prediction")
+    add("--truth", type=a_path, metavar="DIR", help="masks NAME.png, to be shown beside the prediction and its errors")
     add("--confidence", action="store_true", help="draw the largest softmax probability, too")
     add("--tile", type=int, metavar="N", help="label tiles of N pixels, for large images [whole images]")
     add("--overlap", type=int, metavar="M", help="pixels that tiles share at least [a quarter of --tile]")

@@ -13,8 +13,10 @@ from metrics.pictures import (
     MARGIN,
     OPACITY,
     PAPER,
+    WRONG,
     colour_mask,
     draw_confidence,
+    draw_errors,
     draw_overlay,
     draw_samples,
     save_picture,
@@ -44,6 +46,15 @@ def test_panels_show_image_truth_and_prediction(side):
     assert pixel(0, 1, 0.25) == PALETTE[0] and pixel(0, 1, 0.75) == PALETTE[1]
     assert pixel(1, 1, 0.5) == IGNORED
     assert pixel(0, 2, 0.5) == pixel(1, 2, 0.5) == PALETTE[2]
+
+
+def test_errors_are_red_but_for_what_is_not_labelled():
+    image = np.full((3, 2, 2), 200, np.uint8)
+    truth, labels = np.array([[0, 1], [255, 1]]), np.array([[0, 2], [2, 1]])
+    drawn, part = draw_errors(image, truth, labels)
+    assert part == 1 / 3 and drawn[:, 0, 1].tolist() == [*WRONG]
+    assert all(drawn[:, row, column].tolist() == [228] * 3 for row, column in ((0, 0), (1, 0), (1, 1)))
+    assert np.isnan(draw_errors(image, np.full((2, 2), 255), labels)[1])
 
 
 def test_legend_holds_the_classes_that_occur():

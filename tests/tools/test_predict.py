@@ -210,7 +210,7 @@ def test_truth_stands_beside_the_prediction_and_confidence_is_mapped(
         cell = picture.width * factor, picture.height * factor
     middle = MARGIN + cell[0] + GAP + cell[0] // 2
     assert tuple(page[MARGIN + HEADER + cell[1] // 2, middle].tolist()) == voc.SPEC.palette[20]
-    assert page.shape[1] == 2 * MARGIN + 3 * cell[0] + 2 * GAP
+    assert page.shape[1] == 2 * MARGIN + 4 * cell[0] + 3 * GAP
     torch.testing.assert_close(
         torch.from_numpy(maps[0]), logits(network, image).softmax(0).amax(0), atol=1e-3, rtol=1e-2
     )
@@ -222,7 +222,7 @@ def test_truth_of_large_images_is_scaled_down_with_them(later: tuple[Path, Segme
     Image.new("L", (1500, 70), 3).save(tmp_path / "truth" / "wide.png")
     words = ["--truth", tmp_path / "truth", "--out", tmp_path / "out"]
     assert run("--ckpt", later[0], *words, tmp_path / "wide.png") == 0
-    assert pixels(tmp_path / "out" / "wide_compare.png").shape[1] == 2 * MARGIN + 3 * 1000 + 2 * GAP
+    assert pixels(tmp_path / "out" / "wide_compare.png").shape[1] == 2 * MARGIN + 4 * 1000 + 3 * GAP
     assert pixels(tmp_path / "out" / "wide_overlay.png").shape[1] == 2 * MARGIN + 1500
 
 

@@ -139,7 +139,8 @@ const images = [...document.images].every(image => image.naturalWidth > 0);
 const figures = [...document.querySelectorAll("td:not(.left)")].every(
   cell => getComputedStyle(cell).textAlign == "right");
 const page = document.documentElement;
-document.title = JSON.stringify({charts, images, figures, count: document.images.length,
+const reached = [...document.querySelectorAll(".scroll")].every(box => box.tabIndex == 0 && box.ariaLabel);
+document.title = JSON.stringify({charts, images, figures, reached, count: document.images.length,
   overflow: page.scrollWidth - page.clientWidth, paper: getComputedStyle(document.body).backgroundColor,
   ink: getComputedStyle(document.body).color});
 </script>"""
@@ -158,7 +159,7 @@ def test_a_browser_draws_it(reports: dict[str, Path], tmp_path: Path, name: str,
     assert "CONSOLE" not in done.stderr
     seen = json.loads(re.search(r"<title>(.*?)</title>", done.stdout)[1])
     assert seen["charts"] == [[True, True]]
-    assert seen["images"] and seen["figures"] and seen["overflow"] <= 0
+    assert seen["images"] and seen["figures"] and seen["reached"] and seen["overflow"] <= 0
     assert seen["count"] == 1 + (name == "own")
     assert seen["paper"] == ("rgb(13, 17, 23)" if dark else "rgb(255, 255, 255)")
     assert seen["ink"] == ("rgb(230, 237, 243)" if dark else "rgb(36, 41, 47)")
