@@ -50,7 +50,7 @@ class Network(NamedTuple):
 
 PAPERS = Network("the paper's ResNet-101", "--opt_level O1", 512, 24, 2.0e9, 1650, 7.5)
 SMALL = Network("a small ResNet-26", "--backbone resnet26 --width 32 --head_channels 128", 256, 16, 0.95e9, 1500, 19)
-OF_IMAGES = Network("a ResNet-18", "--opt_level O1", 224, 64, 0.9e9, 400)
+OF_IMAGES = Network("a ResNet-18", "--opt_level O1", 224, 64, 0.93e9, 900)
 SMALL_OF_IMAGES = Network("a small ResNet-18", "--width 16", 224, 16, 0.8e9, 240)
 
 LEARNING: dict[Kind, str] = {
