@@ -36,7 +36,8 @@ class ClassFolder(NamedTuple):
 
 def imagenet100(config: DataConfig) -> DatasetSpec:
     """A hundred classes of ImageNet, or those of `--class_list`. UserError where that is no list of classes."""
-    return _spec("imagenet100", read_class_list(config.class_list or LIST), is_chosen=True)
+    classes = read_class_list(config.class_list or LIST)
+    return _spec("imagenet100", classes, is_chosen=True, published=("50-10", "offline"))
 
 
 def spec(config: DataConfig) -> DatasetSpec:
@@ -81,10 +82,10 @@ def _folders(path: Path) -> list[str]:
     return names
 
 
-def _spec(name: str, classes: list[ClassFolder], *, is_chosen: bool) -> DatasetSpec:
+def _spec(name: str, classes: list[ClassFolder], *, is_chosen: bool, published: tuple[str, ...] = ()) -> DatasetSpec:
     count, folders = len(classes), tuple(folder for folder, _ in classes)
     return DatasetSpec(
-        facts=Facts(dataset=name, kind="image", num_units=count, num_classes=count, published=("50-10", "offline")),
+        facts=Facts(dataset=name, kind="image", num_units=count, num_classes=count, published=published),
         folder=name,
         class_names=tuple(called for _, called in classes),
         palette=voc_palette(count + 1)[1:],

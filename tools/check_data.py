@@ -4,7 +4,8 @@
     python tools/check_data.py folder data/mine --class_order order.txt
 
 Prints what there is and, for the task, the images of each step and the pixels of each class; draws images with their
-labels per step into one picture. Exit code: 0 all is well, 1 problems, each named with its file, 2 not to be read.
+labels per step into one picture. Where all is well it ends with what to train, and a command line to copy. Exit code: 0
+all is well, 1 problems, each named with its file, 2 not to be read.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from dataset.splits import Split, SplitRules, StepSets
 from metrics.pictures import draw_samples, save_picture
 from metrics.tables import MAX_NAME, images_table, in_columns, shorten
 from tasks import Task, get_task
+from tools.proposal import propose, tasks_of, this_machine
 from utils.constants import IGNORE_INDEX
 from utils.errors import UserError, exit_code
 from utils.files import digest_of
@@ -96,6 +98,11 @@ def check(options: argparse.Namespace) -> int:
         save_picture(contact_sheet(spec, task, sets), sheet)
         print(f"contact sheet: {sheet}")
     print("\n  ".join([f"{len(problems)} problem(s):", *problems]) if problems else "no problem found")
+    if not problems:
+        tasks = {} if task.num_steps == 1 else {task.name: sets}
+        tasks |= {name: select_sets(spec, splits, get_task(spec.facts, name), rules) for name in tasks_of(spec.facts)}
+        sides = [min(sample.size) for sample in splits["train"].samples]
+        print("", *propose(config, spec, tasks, sides, this_machine()), sep="\n")
     return 1 if problems else 0
 
 
