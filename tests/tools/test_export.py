@@ -139,9 +139,9 @@ def test_the_weights_are_read_where_a_checkpoint_is(each: Exported):
     assert torch.equal(read.network(images(SHAPES[2])).logits, merged(images(SHAPES[2])).logits)
 
 
-def test_other_safetensors_are_refused(each: Exported, tmp_path: Path):
-    path, weights = tmp_path / "other.safetensors", load_file(each.path.with_suffix(".safetensors"))
-    whole = each.metadata()
+def test_other_safetensors_are_refused(exported: Exported, tmp_path: Path):
+    path, weights = tmp_path / "other.safetensors", load_file(exported.path.with_suffix(".safetensors"))
+    whole = exported.metadata()
     for metadata, says in (
         (None, "does not say what it is of: name a file that tools/export.py wrote, or a checkpoint"),
         ({"format": "pt", "classes": "200", "dataset": "imagefolder"}, "does not say what it is of"),
