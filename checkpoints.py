@@ -3,11 +3,13 @@
 Nothing else knows what a checkpoint holds. Schema 2: `schema`; `model_state`, the network under our own names;
 `method_state`, the state dict of the method; `optimizer_state`, `scheduler_state`, `epoch`, `best_score`; and
 `trainer_state`, the position in the step with what the step was made of. Files without `schema`, of the authors' code
-or of ours before it, have the authors' names of weights; they are read, too.
+or of ours before it, have the authors' names of weights; they are read, too. So are merged weights as tools/export.py
+writes them, safetensors with what they are of as metadata.
 """
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,13 +29,15 @@ from methods import METHODS
 from modules.authors_names import from_authors
 from segmentation_module import SegmentationNet, find_pretrained, heads_of, load_network
 from tasks import Step
-from utils.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
+from utils.checkpoint import SAFETENSORS, fingerprint_of, load_checkpoint, load_safetensors, save_checkpoint
 from utils.distributed import Dist, barrier, require_same, require_shared, told_by_main
 from utils.errors import UserError
 from utils.files import digest_of
 from utils.log import log
 
 SCHEMA = 2
+BESIDE_IDENTITY = ("settings", "pooling", "palette", "mean", "std", "made_by")
+"""Entries of the metadata of a merged network, which has its identity and these."""
 LOCK_SECONDS = 10
 """How long a lock is waited for: the loader processes of a run that was killed hold it for a few seconds more."""
 
@@ -167,6 +171,7 @@ class CheckpointStore:
             "settings": self._settings(step),
             "images": images_digest(self._images(step, read_memory(state["trainer_state"]["memory"]))),
             "predecessor": self._seen.get(step.number - 1, (None, None))[1],
+            "palette": [list(self.data.spec.palette[label]) for label in step.order],
             "finished": finished,
         }
         if finished:
@@ -216,7 +221,7 @@ class CheckpointStore:
     @cached_property
     def _pretrained(self) -> str | None:
         """A digest of the ImageNet weights that step 0 starts from; None without, or where the file is not there."""
-        if self.config.model.no_pretrained:
+        if self.config.model.no_pretrained or self.config.test:  # a test does not fetch them, and compares no settings
             return None
         with contextlib.suppress(UserError):
             return digest_of(find_pretrained(self.config.model)).hexdigest()[:16]
@@ -268,7 +273,7 @@ def read_checkpoint(path: Path, what: str) -> tuple[Checkpoint, Checkpoint]:
 
     `what` names it in messages. UserError where it is none, or where its weights have names that no network has.
     """
-    raw = load_checkpoint(path, what)
+    raw = _exported(path) if path.suffix == SAFETENSORS else load_checkpoint(path, what)
     schema = raw.get("schema", 1)
     if not isinstance(schema, int) or schema not in (1, SCHEMA):
         raise UserError(
@@ -286,6 +291,36 @@ def read_checkpoint(path: Path, what: str) -> tuple[Checkpoint, Checkpoint]:
         raise UserError(f"{path} was changed: what its method kept has no names")
     with about(path):
         return _upgraded(raw, state), raw
+
+
+def facts_of(state: dict[str, Any], **more: Any) -> dict[str, str]:
+    """What the metadata of a merged network says: the identity in a `trainer_state`, its settings, and `more`.
+
+    A value that is no text is written as JSON. A path is nobody else's business.
+    """
+    settings = {name: value for name, value in state.get("settings", {}).items() if name != "aux_root"}
+    facts = state["identity"] | {"branches": 1, "settings": settings} | more
+    return {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()}
+
+
+def _exported(path: Path) -> Checkpoint:
+    """Merged weights with the metadata of `facts_of`, as the checkpoint of a finished step. UserError for others."""
+    weights, about = load_safetensors(path)
+    if not {"dataset", "task", "step", "classes"} <= about.keys():
+        raise UserError(f"{path} does not say what it is of: name a file that tools/export.py wrote, or a checkpoint")
+    facts = {name: _plain(text) for name, text in about.items()}
+    beside = {name: facts.pop(name) for name in BESIDE_IDENTITY if name in facts}
+    if not isinstance(beside.setdefault("settings", {}), dict):
+        raise UserError(f"{path} was changed: its settings are {beside['settings']!r}")
+    state = {"identity": facts, "finished": True} | beside
+    return {"schema": SCHEMA, "model_state": weights, "method_state": {}, "trainer_state": state}
+
+
+def _plain(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _upgraded(checkpoint: Checkpoint, state: dict[str, Any]) -> Checkpoint:

@@ -146,7 +146,8 @@ class ModelConfig(Checked):
     )
     pretrained: Path | None = option(
         None,
-        "weights of the body (default: pretrained/BACKBONE_NORM.pth.tar, BACKBONEwWIDTH.safetensors, BACKBONE*.pth)",
+        "weights of the body, a file or torchvision:ResNet101_Weights.IMAGENET1K_V2 and its like (default: "
+        "pretrained/BACKBONE_NORM.pth.tar, BACKBONEwWIDTH.safetensors, BACKBONE*.pth)",
     )
     no_pretrained: bool = option(False, "train the body from scratch")
     norm_act: str = option("iabn_sync", "norm", choices=("iabn_sync", "iabn", "abn", "std"))

@@ -11,6 +11,6 @@ import segmenter
 dependencies = ["torch", "torchvision", "numpy", "PIL", "matplotlib", "tqdm", "safetensors", "yaml", "filelock"]
 
 
-def rcil(checkpoint: str | os.PathLike, pooling: int = segmenter.ModelConfig.pooling) -> segmenter.Segmenter:
-    """The merged network of a step, of any method, from its checkpoint FILE: see segmenter.py."""
+def rcil(checkpoint: str | os.PathLike, pooling: int | None = None) -> segmenter.Segmenter:
+    """The merged network of a step, of any method, from its checkpoint or safetensors FILE: see segmenter.py."""
     return segmenter.load_segmenter(checkpoint, pooling=pooling)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from config import ModelConfig
 from modules.backbones import BACKBONES, resnet_name
 from modules.deeplab import HEADS, RATES, DeepLabHead, PoolHead
-from modules.imagenet import cure, load_imagenet_
+from modules.imagenet import cure, load_imagenet_, torchvision_file
 from modules.norm import Norm
 from modules.parallel_conv import Form, ParallelConv
 from modules.random_features import RandomFeatures
@@ -290,7 +290,13 @@ def require_two_values(config: ModelConfig, batch_size: int, world_size: int) ->
 
 
 def find_pretrained(config: ModelConfig) -> Path:
-    """The file of ImageNet weights that `config` means. Raises UserError if there is none."""
+    """The file of ImageNet weights that `config` means; torchvision's are fetched where they are named.
+
+    Raises UserError if there is none.
+    """
+    source, _, name = str(config.pretrained or "").partition(":")
+    if source == "torchvision":
+        return torchvision_file(name, config.backbone)
     if config.pretrained:
         if config.pretrained.is_file():
             return config.pretrained

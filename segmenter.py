@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor, nn
 
-from config import ModelConfig
 from dataset.reading import read_image
 from dataset.transform import normalise
 from metrics.pictures import colour_mask, draw_confidence, draw_overlay
@@ -100,8 +99,10 @@ class Segmenter(nn.Module):
         return torch.tensor(array).permute(2, 0, 1).contiguous()
 
 
-def load_segmenter(checkpoint: str | os.PathLike, *, pooling: int = ModelConfig.pooling) -> Segmenter:
-    """The network in the file of a step. `pooling`: window of the image pooling in evaluation, as the run had it.
+def load_segmenter(checkpoint: str | os.PathLike, *, pooling: int | None = None) -> Segmenter:
+    """The network in the file of a step, a checkpoint or what tools/export.py made of one.
+
+    `pooling`: window of the image pooling in evaluation, as the run had it; None: as an exported file says, else 32.
 
     UserError as `load_trained`, or where it classifies whole images.
     """

@@ -31,6 +31,8 @@ class TrainedNetwork:
     step: int
     labels: tuple[int, ...]  # class ids of the data set
     class_names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]  # RGB of each output, of data of one's own; none in old files
+    pooling: int  # as in ModelConfig
     finished: bool
 
     @cached_property
@@ -40,9 +42,11 @@ class TrainedNetwork:
 
     @cached_property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
-        """RGB by class id: those of the data set, of one's own those of VOC."""
-        spec = built_in(self.dataset)
-        return spec.palette if spec else voc_palette(256)
+        """RGB by class id: those of the data set; of one's own, where the file does not say them, those of VOC."""
+        if spec := built_in(self.dataset):
+            return spec.palette
+        own = dict(zip(self.labels, self.colours, strict=False))
+        return tuple(own.get(label, colour) for label, colour in enumerate(voc_palette(256)))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -57,12 +61,12 @@ def built_in(dataset: str) -> DatasetSpec | None:
     return DATASETS[dataset](DataConfig()) if dataset in BUILT_IN else None
 
 
-def load_trained(path: Path, *, pooling: int, foreign: dict[str, Any] | None = None) -> TrainedNetwork:
-    """The network in the file `path`, as what its identity says it is.
+def load_trained(path: Path, *, pooling: int | None = None, foreign: dict[str, Any] | None = None) -> TrainedNetwork:
+    """The network in the file `path`, a checkpoint or what tools/export.py made of one, as what its identity says.
 
     `foreign` stands in where it has none: dataset, task, and options of ModelConfig. `pooling` is as in ModelConfig; it
-    belongs to the evaluation, and no checkpoint says it. Raises UserError if the file holds no network of this kind, or
-    if `foreign` is missing, or not needed.
+    belongs to the evaluation, and no checkpoint says it. None: as an exported file says, else the usual one. Raises
+    UserError if the file holds no network of this kind, or if `foreign` is missing, or not needed.
     """
     checkpoint, _ = read_checkpoint(path, "the checkpoint")
     weights, state = checkpoint["model_state"], checkpoint["trainer_state"]
@@ -78,21 +82,29 @@ def load_trained(path: Path, *, pooling: int, foreign: dict[str, Any] | None = N
                 )
         elif foreign:
             raise UserError("it says itself what it is: leave out --dataset, --task and all options of the network")
+        if pooling is None:
+            pooling = state.get("pooling", ModelConfig.pooling)
         config, labels, names = _understood(identity, pooling)
+        colours = _colours(state.get("palette"), labels)
         if not len(names) == len(labels) == sum(heads):
             raise UserError(f"it has {sum(heads)} outputs, and its identity names {len(names)} classes: it was changed")
         branches = 2 if form in ("dual", "frozen") else 1
         network = load_network(config, weights, branches=branches, classes_per_head=heads)
     finished = state.get("finished", True) is True
-    return TrainedNetwork(network, checkpoint, identity, identity["dataset"], identity["step"], labels, names, finished)
+    dataset, step = identity["dataset"], identity["step"]
+    return TrainedNetwork(
+        network, checkpoint, identity, dataset, step, labels, names, colours, config.pooling, finished
+    )
 
 
 def add_checkpoint_options(parser: Any) -> None:
     """Give an argparse `parser` what `load_named` reads: which file, and what a foreign one does not say itself."""
     usual = ModelConfig()
-    parser.add_argument("--ckpt", required=True, type=a_path, metavar="FILE", help="checkpoint of a step")
-    text = "window of the image pooling, as the run had it [%(default)s]"
-    parser.add_argument("--pooling", type=int, default=usual.pooling, metavar="N", help=text)
+    parser.add_argument(
+        "--ckpt", required=True, type=a_path, metavar="FILE", help="checkpoint of a step, or its .safetensors"
+    )
+    text = f"window of the image pooling, as the run had it [that of an exported file, else {usual.pooling}]"
+    parser.add_argument("--pooling", type=int, metavar="N", help=text)
     group = parser.add_argument_group("checkpoints of another code base", "which do not say themselves what they are")
     group.add_argument("--dataset", choices=BUILT_IN, help="data set")
     group.add_argument("--task", metavar="T", help="task as for run.py")
@@ -154,3 +166,14 @@ def _understood(identity: Identity, pooling: int) -> tuple[ModelConfig, tuple[in
         raise
     except (KeyError, TypeError, ValueError, IndexError):
         raise UserError(f"it is of another code base, or was changed: its identity is {identity!r}") from None
+
+
+def _colours(palette: Any, labels: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+    """RGB of each output, as a file has them; none where it has none. UserError where these are no colours."""
+    try:
+        colours = tuple((int(red), int(green), int(blue)) for red, green, blue in palette or ())
+        if colours and not (len(colours) == len(labels) and {*sum(colours, ())} <= {*range(256)}):
+            raise ValueError("too few, or no colours")
+    except (TypeError, ValueError):
+        raise UserError(f"it was changed: its palette is {palette!r}") from None
+    return colours

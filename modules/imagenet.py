@@ -1,9 +1,11 @@
 """ImageNet weights into a body: all of a file or an error, and a line in the log that says what came (SPEC 3)."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlparse
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 from modules.authors_names import COUNTER, State, our_name, unwrapped
@@ -11,14 +13,14 @@ from modules.backbones import BACKBONES, resnet_name
 from modules.norm import EPS, Norm
 from modules.resnet import BasicBlock, Bottleneck
 from utils.checkpoint import load_weights
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 from utils.log import log
 
 USUAL_WIDTH = 64
 SCALES = {True: "|gamma| + eps", False: "gamma"}
 """How a norm scales that is absolute, as InPlace-ABN's, or is not, as torchvision's."""
 OF_TORCHVISION = "layer1.0.conv1.weight"
-"""A name that its ResNets have alone. Weights without it are taken for InPlaceABN's."""
+"""A name that its ResNets, and timm's, have alone. Weights without it are taken for InPlaceABN's."""
 TORCHVISION_STEM = {"conv1": "stem.conv", "bn1": "stem.norm"}
 TORCHVISION_PARTS = {
     **{f"conv{i}": f"conv{i}.conv" for i in (1, 2, 3)},
@@ -86,7 +88,8 @@ def _name_of_torchvision(name: str) -> str:
     block = re.fullmatch(r"(layer\d+\.\d+\.)(.+)", part)
     ours = TORCHVISION_PARTS.get(block[2]) if block else TORCHVISION_STEM.get(part)
     if ours is None:
-        raise UserError(f"the weights hold {name!r}, which is no part of this network")
+        stem = " (it is of a deep stem, as timm's resnet26d has)" if re.match(r"conv1\.\d", name) else ""
+        raise UserError(f"the weights hold {name!r}, which is no part of this network{stem}")
     return f"{block[1] if block else ''}{ours}.{entry}"
 
 
@@ -115,6 +118,34 @@ def _make_scales_positive(state: State) -> None:
         state[name] = (state[name].abs() - EPS).clamp(min=0.0)
         state[f"{norm}.running_mean"] = state[f"{norm}.running_mean"] * sign
         state[conv] = state[conv] * sign[:, None, None, None]
+
+
+def torchvision_file(name: str, backbone: str) -> Path:
+    """The file of torchvision's weights `name`, as ResNet101_Weights.IMAGENET1K_V2, for a `backbone`.
+
+    It lies where torchvision keeps its downloads, and is fetched unless it is there. UserError where there are no such
+    weights for this body, or where they cannot be fetched.
+    """
+    from torchvision.models import get_model_weights  # seconds, which a run with a file need not wait
+
+    typed = f"--pretrained torchvision:{name}"
+    try:
+        known = {f"{weight}": weight for weight in get_model_weights(backbone)}
+    except ValueError:
+        raise UserError(f"{typed}: there are none for --backbone {backbone}; {cure(backbone, USUAL_WIDTH)}") from None
+    if name not in known:
+        raise UserError(f"{typed}: for --backbone {backbone} choose from {', '.join(known)}")
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    path = folder / PurePosixPath(urlparse(known[name].url).path).name
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):  # the processes of a run all want it
+        if not path.is_file():
+            try:
+                known[name].get_state_dict(model_dir=str(folder), check_hash=True, weights_only=True)
+            except (OSError, RuntimeError) as error:
+                advice = f"save {known[name].url} as {path}, or name a file with --pretrained"
+                raise UserError(f"{typed} cannot be fetched ({one_line(error)}); {advice}") from None
+    return path
 
 
 def cure(backbone: str, width: int) -> str:

@@ -101,7 +101,7 @@ TOOL_LINES = [
     line
     for text in (*PAGES.values(), README)
     for line in dict.fromkeys([*commands(text), *re.findall(r"`(?:\.venv/bin/)?(python tools/[^`]+)`", text)])
-    if re.match(r"python tools/(compare|convert|export|predict|report)\.py .", line)
+    if re.match(r"python tools/(compare|convert|export|hub|predict|report)\.py .", line)
 ]
 MEANT = {"...": "", "IMAGE": "picture.jpg", "PICTURE": "picture.jpg", "DIR": "folder", "AUTHORS.pth": "authors.pth"}
 """What stands in the pages for files of the reader's own."""
@@ -126,7 +126,7 @@ def own_files(trained: Workplace, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_the_pages_have_commands_of_tools():
     assert {re.search(r"tools/(\w+)", line)[1] for line in TOOL_LINES} == {
-        *("compare", "convert", "export", "predict", "report")
+        *("compare", "convert", "export", "hub", "predict", "report")
     }
 
 
@@ -149,6 +149,8 @@ def test_the_commands_of_tools_run(line: str, own_files: Path, monkeypatch: pyte
         if "OURS.pth" in words and "authors" in words:
             shutil.copy("own.pth", "OURS.pth")
         filled.append("--overwrite")
+    if tool == "hub":
+        pytest.importorskip("huggingface_hub")
     if tool == "export":
         filled += ["--form", "weights"]  # the others, which take longer, have tests of their own
     assert importlib.import_module(f"tools.{tool}").main(list(filter(None, filled))) == 0

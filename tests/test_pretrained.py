@@ -2,13 +2,17 @@
 
 import hashlib
 import logging
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
+from torchvision.models import ResNet18_Weights, resnet
 
 from config import ModelConfig
 from metrics.results import read_journal
@@ -98,22 +102,35 @@ def at_output_stride_16(model: torchvision.models.ResNet) -> torchvision.models.
     return model
 
 
-@pytest.mark.parametrize(("backbone", "count"), [("resnet18", 100), ("resnet34", 180), ("resnet50", 265)])
-def test_a_file_of_torchvision_arrives_whole_and_is_the_same_function(
+def model_of(backbone: str) -> resnet.ResNet:
+    """torchvision's, without weights; it has no ResNet-26, and timm has."""
+    if backbone == "resnet26":
+        return resnet.ResNet(resnet.Bottleneck, [2, 2, 2, 2])
+    return getattr(torchvision.models, backbone)(weights=None)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "count"), [("resnet18", 100), ("resnet26", 145), ("resnet34", 180), ("resnet50", 265)]
+)
+def test_a_file_of_torchvision_or_timm_arrives_whole_and_is_the_same_function(
     tmp_path: Path, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, backbone: str, count: int
 ):
     monkeypatch.setattr(norm_module, "LEAKY_SLOPE", 0.0)  # torchvision's activation is ReLU
-    source = randomise_(at_output_stride_16(getattr(torchvision.models, backbone)(weights=None)), 3).eval()
+    source = randomise_(at_output_stride_16(model_of(backbone)), 3).eval()
     weights = {name: tensor.clone() for name, tensor in source.state_dict().items()}
     assert (weights["layer1.0.bn2.weight"] < 0).any()
-    path = tmp_path / f"{backbone}-00000000.pth"
-    save_checkpoint(path, source.state_dict())
+    if backbone == "resnet26":  # as timm keeps its weights
+        path = tmp_path / "model.safetensors"
+        save_file(weights, path, {"format": "pt"})
+    else:
+        path = tmp_path / f"{backbone}-00000000.pth"
+        save_checkpoint(path, weights)
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features, x = {}, source.maxpool(source.relu(source.bn1(source.conv1(images))))
         for name in ("layer1", "layer2", "layer3", "layer4"):
             x = features[name] = getattr(source, name)(x)
-    last = f"layer4.{1 if backbone == 'resnet18' else 2}.bn2"
+    last = f"layer4.{1 if backbone in ('resnet18', 'resnet26') else 2}.bn2"
     for norm, branches in (("abn", 2), ("iabn_sync", 1)):
         usual = {"backbone": backbone, "width": 64, "stem_activation": True, "norm_act": norm}
         config = small_config(no_pretrained=False, pretrained=path, **usual)
@@ -134,6 +151,56 @@ def test_a_file_of_torchvision_arrives_whole_and_is_the_same_function(
             for name, made in body(images).items():
                 assert largest_difference(made, features[name]) < 1e-4, name
     assert len(said.messages) == 2
+
+
+def test_weights_that_torchvision_names_are_fetched_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torchvision_weights: State, said: pytest.LogCaptureFixture
+):
+    """By torchvision itself, from where it says they are: here a file. What has another checksum is not kept."""
+    save_checkpoint(tmp_path / "made.pth", torchvision_weights)
+    digest = hashlib.sha256((tmp_path / "made.pth").read_bytes()).hexdigest()
+    weight, cache = ResNet18_Weights.IMAGENET1K_V1, tmp_path / "home" / "hub" / "checkpoints"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    config = small_config(
+        backbone="resnet18",
+        width=64,
+        no_pretrained=False,
+        pretrained=Path("torchvision:ResNet18_Weights.IMAGENET1K_V1"),
+    )
+    for source in (tmp_path / "resnet18-00000000.pth", tmp_path / f"resnet18-{digest[:8]}.pth"):
+        os.link(tmp_path / "made.pth", source)
+        monkeypatch.setattr(weight, "_value_", replace(weight.value, url=source.as_uri()))
+        if "0000" in source.name:
+            with pytest.raises(UserError, match=r"cannot be fetched \(invalid hash.*; save file:.* as /") as error:
+                find_pretrained(config)
+            assert "\n" not in str(error.value) and not [*cache.glob("*.pth*[!k]")]
+    assert find_pretrained(config) == cache / source.name
+    source.unlink()
+    body = build_first_student(config, branches=1, classes_per_head=(3,)).body
+    assert f"tensors from {cache / source.name} (named as torchvision's" in said.messages[-1]
+    assert torch.equal(body.layer1[0].conv2.norm.running_var, torchvision_weights["layer1.0.bn2.running_var"])
+    # From an address where nobody listens.
+    monkeypatch.setattr(weight, "_value_", replace(weight.value, url="http://127.0.0.1:9/resnet18-00000000.pth"))
+    with pytest.raises(UserError, match=r"cannot be fetched \(.*refused.*; save http:.* as /"):
+        find_pretrained(config)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "name", "says"),
+    [
+        ("resnet26", "ResNet50_Weights.IMAGENET1K_V2", "there are none for --backbone resnet26; name a file"),
+        (
+            "resnet101",
+            "ResNet50_Weights.IMAGENET1K_V2",
+            r"for --backbone resnet101 choose from ResNet101_Weights\..*_V2$",
+        ),
+        ("resnet50", "IMAGENET1K", r"for --backbone resnet50 choose from ResNet50_Weights\."),
+    ],
+)
+def test_weights_of_torchvision_for_another_body_are_refused(backbone: str, name: str, says: str):
+    path = Path(f"torchvision:{name}")
+    with pytest.raises(UserError, match=f"^--pretrained {path}: {says}"):
+        find_pretrained(small_config(backbone=backbone, width=64, no_pretrained=False, pretrained=path))
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +280,10 @@ MISFITS = {
     "too many": (
         BODY | {"module.mod1.bn1.gain": torch.zeros(8)},
         "1 of the 146 tensors in it are too many, first stem.n",
+    ),
+    "deep stem": (
+        {"conv1.0.weight": torch.zeros(8, 3, 3, 3), "layer1.0.conv1.weight": torch.zeros(8, 8, 1, 1)},
+        "'conv1.0.weight', which is no part of this network .*deep stem",
     ),
     "unknown": (BODY | {"module.mod6.x": torch.zeros(8)}, "'body.mod6.x', which is no part of this network"),
     "classifier": (CLASSIFIER, "holds a classifier alone"),

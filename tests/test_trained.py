@@ -8,9 +8,11 @@ import torch
 
 from modules.authors_names import to_authors
 from tests.networks import save_network
-from tests.workplace import load
+from tests.workplace import Workplace, load
+from tools import export
 from trained import load_trained
 from utils.checkpoint import save_checkpoint
+from utils.constants import voc_palette
 from utils.errors import UserError
 
 VOC_B = (0, 12, 9, 20, 7, 15, 8, 14, 16, 5, 19, 4, 1, 13, 2, 11, 17, 3, 6)
@@ -73,6 +75,27 @@ def test_classes_of_one_s_own_data_are_named_by_the_checkpoint(tmp_path: Path):
     names = [f"thing {number}" for number in range(19)]
     trained = load_trained(changed(tmp_path / "step.pth", dataset="folder", classes=names), pooling=32)
     assert trained.labels == VOC_B and trained.class_names == tuple(names)
+
+
+def test_colours_of_one_s_own_data_come_with_the_checkpoint(trained: Workplace, tmp_path: Path):
+    assert load(trained.checkpoint(1))["trainer_state"]["palette"] == [list(colour) for colour in voc_palette(17)]
+    path = tmp_path / "step.pth"
+    save_network(path, "--task 15-5s_b", 3)
+    names, colours = ([f"thing {number}" for number in range(19)], [[number, 255, 0] for number in range(19)])
+    changed(path, dataset="folder", classes=names)
+    assert load_trained(path).palette == voc_palette(256)
+    checkpoint = load(path)
+    checkpoint["trainer_state"]["palette"] = colours
+    save_checkpoint(path, checkpoint)
+    assert export.main(f"--ckpt {path} --out {tmp_path} --form weights".split()) == 0
+    for read in map(load_trained, (path, path.with_suffix(".safetensors"))):
+        assert [read.palette[label] for label in VOC_B] == [*map(tuple, colours)]
+        assert read.palette[10] == voc_palette(256)[10] and read.names[12] == "thing 1"
+    for wrong in ("red", [[0, 0]] * 19, colours[1:], [[0, 0, 256]] * 19, [["a", 0, 0]] * 19):
+        checkpoint["trainer_state"]["palette"] = wrong
+        save_checkpoint(path, checkpoint)
+        with pytest.raises(UserError, match=f"^{path}: it was changed: its palette is"):
+            load_trained(path)
 
 
 def test_the_window_of_image_pooling_is_that_of_the_evaluation(tmp_path: Path):

@@ -4,8 +4,10 @@
 
 Both branches of every convolution are merged, so that what runs is a plain DeepLabV3. NAME.onnx and NAME.pt2 map
 `images` (B, 3, H, W), float32, RGB in 0..1 less `mean` by `std`, to logits (B, C, H, W), any B and any H and W of at
-least 32. NAME.safetensors holds the merged weights under the names that they have in a checkpoint.
-Each carries what it is of: names of the outputs in order, data set, task, step, mean, std, options of the network.
+least 32. NAME.safetensors holds the merged weights under the names that they have in a checkpoint; tools/predict.py,
+hubconf.py and this tool take it where they take a checkpoint.
+Each carries what it is of: names and colours of the outputs in order, data set, task, step, mean, std, options of the
+network and of the training, and what made it.
 Exit code: 0 all is well, 1 an exported network gives other numbers than PyTorch and was not kept, 2 bad input.
 """
 
@@ -28,14 +30,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from checkpoints import facts_of
 from metrics.tables import Grid
 from modules.deeplab import PoolHead
 from segmentation_module import SegmentationNet
-from trained import add_checkpoint_options, load_named
+from trained import TrainedNetwork, add_checkpoint_options, load_named
 from utils.constants import IMAGENET_MEAN, IMAGENET_STD
 from utils.errors import RunError, UserError, exit_code
 from utils.files import atomic_path
 from utils.options import ToolParser, a_path
+from utils.versions import commit, own_version
 
 Exported = Callable[[Tensor], Tensor]
 """A network read back from its file: images to logits, on the CPU."""
@@ -81,18 +85,15 @@ def export(options: argparse.Namespace) -> None:
     found = [(name, *costs(of_it)) for name, of_it in networks.items()]
     cells = [[name, f"{parameters:,}", f"{flops / 1e9:.2f}"] for name, parameters, flops in found]
     print(Grid([f"one image of {SIDE_OF_FLOPS} x {SIDE_OF_FLOPS}", "parameters", "GFLOPs"], cells, left=1))
-    own = {"branches": 1, "pooling": options.pooling, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    facts = (trained.identity | own).items()
-    metadata = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts}
+    metadata = metadata_of(trained)
     program = traced(network) if {"onnx", "program"} & set(options.form) else None
     for form in options.form:
         path = options.out / f"{options.ckpt.stem}{FORMS[form][0]}"
-        with atomic_path(path) as temporary:
-            if form == "weights":
-                weights = {name: tensor.contiguous() for name, tensor in trained.saved.merged().state_dict().items()}
-                save_file(weights, temporary, metadata)
-                said = "the merged weights, bit for bit"
-            else:
+        if form == "weights":
+            write_weights(trained, path)
+            said = "the merged weights, bit for bit"
+        else:
+            with atomic_path(path) as temporary:
                 write = write_onnx if form == "onnx" else write_program
                 difference = largest_difference(write(program, metadata, temporary), network)
                 if not difference <= TOLERANCE:
@@ -102,6 +103,21 @@ def export(options: argparse.Namespace) -> None:
                     )
                 said = f"largest difference from PyTorch {difference:.1e} of the largest logit"
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {said}")
+
+
+def metadata_of(trained: TrainedNetwork) -> dict[str, str]:
+    """What the files say of the network."""
+    colours = [trained.palette[label] for label in trained.labels]
+    looks = {"pooling": trained.pooling, "palette": colours, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    made_by = f"rcil {own_version()}{commit()}, torch {torch.__version__}"
+    return facts_of(trained.checkpoint["trainer_state"] | {"identity": trained.identity}, **looks, made_by=made_by)
+
+
+def write_weights(trained: TrainedNetwork, path: Path) -> None:
+    """Write the merged weights as safetensors."""
+    weights = {name: tensor.contiguous() for name, tensor in trained.saved.merged().state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary, metadata_of(trained))
 
 
 def traced(network: Logits) -> ExportedProgram:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -57,7 +57,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     Or safetensors, where those of half precision become float32.
     Raises UserError as `load_checkpoint` does.
     """
-    weights = _load_safetensors(path) if path.suffix == SAFETENSORS else _load(path)
+    if path.suffix == SAFETENSORS:
+        return load_safetensors(path)[0]
+    weights = _load(path)
     if isinstance(weights, dict):
         weights = weights.get("state_dict", weights.get("model_state", weights))
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
@@ -99,13 +101,21 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, 
         save_file(half, temporary, dict(about))
 
 
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
+def load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The weights in a file, those of half precision as float32, and the facts about them.
+
+    Raises UserError if the file is missing or damaged, or holds weights that no network can have.
+    """
     try:
         weights = load_file(path)
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or f"{error}".splitlines()[0][:LONGEST_REASON]
         raise UserError(f"{path} cannot be read as safetensors ({reason})") from None
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    _require_sane(weights, path)
+    return weights, about
 
 
 def _numpy_numbers() -> list[Any]:

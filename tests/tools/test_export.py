@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from config import ModelConfig
@@ -23,7 +24,9 @@ from tests.helpers import randomise_, small_config, small_network
 from tests.networks import save_network
 from tests.workplace import Workplace, load
 from tools import export
+from trained import load_trained
 from utils.checkpoint import save_checkpoint
+from utils.errors import UserError
 
 POOLING = 4
 """Feature pixels: the window is 64 pixels of the image wide."""
@@ -121,6 +124,37 @@ def test_the_weights_are_those_of_the_merged_network_and_load_by_what_lies_besid
     network = load_network(ModelConfig(**options), weights, **shape).eval()
     assert network.form == "merged"
     assert_close(network(images(SHAPES[2])).logits, each.network(images(SHAPES[2])).logits)
+
+
+@torch.no_grad()
+def test_the_weights_are_read_where_a_checkpoint_is(each: Exported):
+    read = load_trained(each.path.with_suffix(".safetensors"))
+    state = each.checkpoint["trainer_state"]
+    assert read.labels == tuple(range(len(read.class_names))) and list(read.class_names) == state["identity"]["classes"]
+    assert (read.step, read.finished, read.pooling) == (state["identity"]["step"], True, POOLING)
+    assert read.checkpoint["trainer_state"]["settings"] == state.get("settings", {})
+    assert json.loads(each.metadata()["palette"])[:2] == [[0, 0, 0], [128, 0, 0]]
+    assert re.fullmatch(r"rcil \d\S+, (commit \w+(-dirty)?, )?torch \d\S+", each.metadata()["made_by"])
+    merged = each.network.for_inference()
+    assert torch.equal(read.network(images(SHAPES[2])).logits, merged(images(SHAPES[2])).logits)
+
+
+def test_other_safetensors_are_refused(exported: Exported, tmp_path: Path):
+    path, weights = tmp_path / "other.safetensors", load_file(exported.path.with_suffix(".safetensors"))
+    whole = exported.metadata()
+    for metadata, says in (
+        (None, "does not say what it is of: name a file that tools/export.py wrote, or a checkpoint"),
+        ({"format": "pt", "classes": "200", "dataset": "imagefolder"}, "does not say what it is of"),
+        (whole | {"settings": "3"}, "was changed: its settings are 3"),
+        (whole | {"palette": "[[0, 0, 0]]"}, "was changed: its palette is"),
+        (whole | {"step": "two"}, "or was changed: its identity is"),
+        (whole | {"classes": '["background"]'}, "names 1 classes"),
+        (whole | {"pooling": "0"}, "--pooling 0: at least 1"),
+    ):
+        save_file(weights, path, metadata)
+        with pytest.raises(UserError, match=says) as error:
+            load_trained(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_each_form_says_what_it_is_of(exported: Exported):
