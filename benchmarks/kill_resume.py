@@ -1,12 +1,14 @@
 """A slow proof rather than a benchmark: a run that is killed again and again ends as one that never was.
 
-    python -m benchmarks.kill_resume [--kills 50] [--processes 1 2] [--seed 0] [--method RCIL ...]
+    python -m benchmarks.kill_resume [--kills 50] [--processes 1 2] [--seed 0] [--method RCIL ...] [--elastic]
 
 A tiny run of three steps on shapes saves at nearly every iteration. SIGKILL comes at random moments, most of them after
 the training began: to the whole run at once, as when the power fails, or to one process of two, or to a loader process.
 After each kill every file with a final name must be whole; the same command resumes, until the kills are used up and a
 last one ends the run. Where it ends earlier another one begins. All checkpoints, with the states of optimiser and
 method, and all tables must then be those of a run that was left alone. Exit code 1 if one is not.
+
+With --elastic torchrun starts the processes again by itself, all of them, each time that SIGKILL comes to one.
 
 The method HOLD is the example of docs/ADDING_A_METHOD.md, in a copy of the tree: it has a layer of its own, looks at
 the data before it trains, and acts at the end.
@@ -55,9 +57,10 @@ class Attempt:
     """Files that were being written."""
 
 
-def command(folder: Path, data: Path, processes: int, *options: str, root: Path = ROOT) -> list[str]:
+def command(folder: Path, data: Path, processes: int, *options: str, root: Path = ROOT, restarts: int = 0) -> list[str]:
     """The run, all its files below `folder`, by the program in `root`; what `options` say wins."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    launcher += ["--max-restarts", str(restarts)]
     words = f"{NETWORK} {RUN} --batch_size {BATCH // processes} --save_minutes 0.0005 --print_interval 3".split()
     for option, name in (("checkpoint", "checkpoints"), ("logdir", "logs"), ("results_dir", "results")):
         words += [f"--{option}", str(folder / name)]
@@ -123,8 +126,7 @@ def attempt(folder: Path, words: Sequence[str], chance: random.Random, duration:
             if process.returncode:
                 raise RuntimeError(log.read_text()[-3000:])
             return None
-        children = descendants(process.pid)
-        workers = [child for child in children if b"run.py" in command_line(child) and parent(child) == process.pid]
+        children, workers = descendants(process.pid), workers_of(process.pid)
         if whole or not workers:
             victim = "all"
             kill([process.pid, *children])
@@ -134,6 +136,34 @@ def attempt(folder: Path, words: Sequence[str], chance: random.Random, duration:
             kill([workers[number]])
             process.wait(60)  # the others must end, too, and soon
     return Attempt(victim, time.monotonic() - begun, reached(folder), len(half_written(folder)))
+
+
+def workers_of(process: int) -> list[int]:
+    """Processes of the run that torchrun started, or loader processes of a run without it."""
+    return [pid for pid in descendants(process) if b"run.py" in command_line(pid) and parent(pid) == process]
+
+
+def restarted(folder: Path, words: Sequence[str], chance: random.Random, kills: int, duration: float) -> list[Attempt]:
+    """The run, `words`, one process of which is killed each time within `duration` seconds of its training, and which
+    torchrun starts again. RuntimeError where it does not come to its end by itself."""
+    attempts, begun = [], 0
+    log = folder / "log"
+    with started(words, log) as process:
+        while process.poll() is None and len(attempts) < kills:
+            until = time.monotonic() + MOST_SECONDS
+            while log.read_text().count(BEGUN) == begun and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.02)
+            training = time.monotonic()
+            time.sleep(chance.uniform(0, duration))
+            begun, workers = log.read_text().count(BEGUN), workers_of(process.pid)
+            if len(workers) > 1:
+                number = chance.randrange(len(workers))
+                kill([workers[number]])
+                seconds = time.monotonic() - training
+                attempts.append(Attempt(f"process {number}", seconds, reached(folder), len(half_written(folder))))
+        if process.wait(MOST_SECONDS):
+            raise RuntimeError(log.read_text()[-3000:])
+    return attempts
 
 
 def command_line(process: int) -> bytes:
@@ -178,7 +208,7 @@ def outcome(folder: Path) -> dict[str, str]:
 
 
 def torture(
-    work: Path, data: Path, *options: str, processes: int, kills: int, seed: int, root: Path = ROOT
+    work: Path, data: Path, *options: str, processes: int, kills: int, seed: int, elastic: bool, root: Path = ROOT
 ) -> tuple[list[Attempt], list[str]]:
     """The attempts of runs that were killed `kills` times in all, and what differs in the end: nothing, it should."""
     calm = work / "calm"
@@ -191,13 +221,17 @@ def torture(
         number += 1
         folder = work / f"killed{number}"
         folder.mkdir()
-        words, ended = command(folder, data, processes, *options, root=root), False
-        while len(attempts) < kills and not ended:
-            # So that the kills are spread over the whole run, of which each attempt does a part only.
-            made = attempt(folder, words, chance, duration * min(4 / kills, 0.4))
+        words, ended = command(folder, data, processes, *options, root=root, restarts=kills * elastic), False
+        # So that the kills are spread over the whole run, of which each attempt does a part only.
+        part = duration * min(4 / kills, 0.4)
+        if elastic:
+            attempts += restarted(folder, words, chance, kills - len(attempts), part)
+        while len(attempts) < kills and not ended and not elastic:
+            made = attempt(folder, words, chance, part)
             ended = made is None
             attempts += [made] if made else []
-        finish(words, folder / "log")
+        if not elastic:
+            finish(words, folder / "log")
         found = outcome(folder)
         wrong += [f"{folder.name}: {name}" for name in expected | found if found.get(name) != expected.get(name)]
         wrong += [f"left half-written: {path}" for path in half_written(folder)]
@@ -223,6 +257,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--method", nargs="+", default=["RCIL"], choices=[*METHODS, EXAMPLE])
+    parser.add_argument("--elastic", action="store_true", help="torchrun itself starts the two processes again")
     options = parser.parse_args(arguments)
     failed = False
     with tempfile.TemporaryDirectory() as folder:
@@ -232,8 +267,9 @@ def main(arguments: Sequence[str]) -> int:
         tree = tree_with_the_method(work / "tree")
         for method in options.method:
             attempts: dict[int, list[Attempt]] = {}
-            for processes in options.processes:
+            for processes in [2] if options.elastic else options.processes:
                 choice = {"processes": processes, "kills": options.kills, "seed": options.seed}
+                choice["elastic"] = options.elastic
                 choice["root"] = tree if method == EXAMPLE else ROOT
                 place = work / f"{method}-{processes}"
                 attempts[processes], wrong = torture(place, work / "data", "--method", method, **choice)

@@ -10,6 +10,7 @@
 #   GPUS        processes, one a GPU            OPT_LEVEL    O1 mixed precision, O0 fp32
 #   BATCH_SIZE  images per process              NUM_WORKERS  loader processes per process
 #   VENV        Python environment              CHECKPOINT   folder of the checkpoints
+#   TORCHRUN    options of torchrun that start GPUS processes in all (those of this machine, without restarts)
 words=$*
 refuse() { # WHAT IS ALLOWED
     printf 'error: train.sh %s: %s\n' "$words" "$1" >&2
@@ -52,7 +53,7 @@ export PYTORCH_ALLOC_CONF="${PYTORCH_ALLOC_CONF:-expandable_segments:True}" # im
 set -- --dataset "$dataset" --task "$task" --method "$method" --name "${NAME:-$method${setting:+-$setting}}" \
     --batch_size "${BATCH_SIZE:-$((batch / GPUS))}" --opt_level "${OPT_LEVEL:-O1}" --num_workers "${NUM_WORKERS:-4}" \
     --checkpoint "${CHECKPOINT:-checkpoints/step}" "$@"
-if [ "$GPUS" -eq 1 ]; then
+if [ "$GPUS" -eq 1 ] && [ -z "${TORCHRUN:-}" ]; then
     exec python run.py "$@"
 fi
-exec torchrun --standalone --nproc_per_node "$GPUS" run.py "$@"
+exec torchrun ${TORCHRUN:---standalone --nproc_per_node "$GPUS"} run.py "$@"

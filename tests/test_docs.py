@@ -42,7 +42,14 @@ RUN_LINES = [
 
 @pytest.mark.parametrize("line", RUN_LINES)
 def test_options_of_run_py_are_taken(line: str):
-    parse(shlex.split(re.split(STARTERS, line, maxsplit=1)[1]))
+    words = shlex.split(re.split(STARTERS, line, maxsplit=1)[1])
+    if "slurm.sh" not in line:
+        parse(words)
+        return
+    methods, dataset, task, setting, *options = words
+    assert setting == "overlap"
+    for method in methods.split():
+        parse(["--method", method, "--dataset", dataset, "--task", task, "--overlap", *options])
 
 
 @pytest.mark.parametrize("name", PAGES)
