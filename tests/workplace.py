@@ -102,7 +102,7 @@ class Workplace:
         return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
     def files(self) -> dict[Path, int]:
-        """Every file with its time of change; locks with none, which some releases of filelock empty as they take them."""
+        """Every file with its time of change; locks with none: some releases of filelock empty them first."""
         files = (path for path in self.folder.rglob("*") if path.is_file())
         return {path: 0 if path.name.endswith(".lock") else path.stat().st_mtime_ns for path in files}
 
