@@ -171,15 +171,15 @@ def test_the_environment_is_made_anew_when_a_list_of_packages_changes(tmp_path: 
     python.write_text('#!/bin/sh\n[ "$2" != venv ] || { mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; }\n')
     python.chmod(0o755)
     variables = os.environ | {"CHECKOUT": str(tmp_path), "VENV": "venv", "PYTHON": str(python)}
-    variables["REQUIREMENTS"] = "requirements-dev.txt"
+    variables |= {"REQUIREMENTS": "requirements-dev.txt", "LOCK": "1"}
 
     def said() -> str:
         words = ["sh", "-c", f". {tmp_path}/setup.sh"]
         return subprocess.run(words, env=variables, check=True, capture_output=True, text=True).stdout
 
     assert "setting up" in said() and said() == ""
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-data.txt", "requirements-export.txt"):
-        with open(tmp_path / name, "a") as file:
+    for name in ("", "-dev", "-data", "-export", "-lock"):
+        with open(tmp_path / f"requirements{name}.txt", "a") as file:
             file.write("another\n")
         assert "setting up" in said() and said() == "", name
 
@@ -208,6 +208,10 @@ def test_torch_may_come_without_cuda(tmp_path: Path, name: str):
         mirror = {"TORCH_INDEX": index} if index.startswith("file") else {}
         of_torch = [] if "data" in name else [f"{pip} --index-url {index} {' '.join(versions)}"]
         assert installs(TORCH="cpu", **mirror) == [*of_torch, whole]
+    locked = f"{pip} -c requirements-lock.txt"
+    assert installs(TORCH="", LOCK="1") == [f"{locked} -r {name}"]
+    of_torch = [] if "data" in name else [f"{locked} --no-deps --index-url file:///mirror {' '.join(versions)}"]
+    assert installs(TORCH="cpu", LOCK="1", **mirror) == [*of_torch, f"{locked} -r {name}"]
 
 
 def test_a_script_outside_of_the_checkout_is_told_so(tmp_path: Path):

@@ -102,8 +102,9 @@ class Workplace:
         return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
     def files(self) -> dict[Path, int]:
-        """Every file with its time of change."""
-        return {path: path.stat().st_mtime_ns for path in self.folder.rglob("*") if path.is_file()}
+        """Every file with its time of change; locks with none: some releases of filelock empty them first."""
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return {path: 0 if path.name.endswith(".lock") else path.stat().st_mtime_ns for path in files}
 
     def take_checkpoints(self, other: "Workplace", *steps: int) -> None:
         """Copy the checkpoints of `steps` from `other`."""
