@@ -25,7 +25,7 @@ Packages come from the cache of pip, if they are there.
 
 
 def commands(readme: str) -> list[str]:
-    """What a newcomer types, in this order: the demo, a picture, the worked example of own data, its pictures and report."""
+    """What a newcomer types: the demo, a picture, the worked example of own data, its pictures and report."""
     section = re.search(r"\n## Your own data\n.*?```sh\n(.*?)```", readme, re.DOTALL)[1]
     own = [line.split("  #")[0].strip() for line in re.sub(r"\\\n\s*", "", section).splitlines()]
     predict = re.search(r"`\.venv/bin/python (tools/predict\.py [^`]+)`", readme)[1]
