@@ -17,6 +17,11 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 
+if [ "${1:-}" = --node ]; then # srun starts this script on each node, too, see below
+    shift
+    TORCHRUN="$TORCHRUN --local-addr $SLURMD_NODENAME --rdzv-conf is_host=$((SLURM_NODEID == 0))"
+    exec sh scripts/train.sh "$@"
+fi
 runs=()
 for seed in ${SEEDS:--}; do
     for method in ${1:--}; do runs+=("$method $seed"); done
@@ -56,9 +61,7 @@ export GPUS=$((SLURM_JOB_NUM_NODES * processes))
 why=
 trap 'why="out of time"; kill -USR1 "$running"' USR1
 trap : TERM # Slurm tells the processes, too: let them save
-srun --kill-on-bad-exit=1 sh -c '
-    TORCHRUN="$TORCHRUN --local-addr $SLURMD_NODENAME --rdzv-conf is_host=$((SLURM_NODEID == 0))"
-    exec sh scripts/train.sh "$@"' slurm.sh "$@" &
+srun --kill-on-bad-exit=1 bash scripts/slurm.sh --node "$@" &
 running=$!
 while # a signal ends the wait, not srun
     wait "$running"

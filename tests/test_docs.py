@@ -128,6 +128,8 @@ def own_files(trained: Workplace, tmp_path_factory: pytest.TempPathFactory) -> P
         [path] = write_published(folder, f"{file}_voc_15-5s_RCIL_overlap")
         (folder / "results").mkdir(exist_ok=True)
         path.rename(folder / "results" / f"2026-01-31_voc_15-1_{name}.csv")
+    for seed in (42, 43):
+        shutil.copytree(folder / "results", folder / "runs" / f"seed{seed}" / "results")
     return folder
 
 
