@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from argparser import build_parser, parse
-from docs.make import architecture, rc_block, settings
+from docs.make import architecture, first_hour, rc_block, settings
 from tests.published import write_published
 from tests.worked_example import blocks, change, copy_of_the_tree, tree_with_the_method
 from tests.workplace import Workplace, load, run_in
@@ -20,6 +20,8 @@ from tools import convert, make_shapes
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+# Its commands were run when it was written.
+WALK = PAGES.pop("FIRST_HOUR.md")
 OPTIONS = {option for action in build_parser()._actions for option in action.option_strings}
 # What pages say of other programs, or of an option in general.
 FOREIGN = {"--NAME", "--no_NAME"}
@@ -77,6 +79,10 @@ def test_what_is_made_from_the_code_is_up_to_date(tmp_path: Path):
     assert PAGES["ARCHITECTURE.md"] == architecture.page(), "see python docs/make/architecture.py"
     with Image.open(ROOT / "docs" / "architecture.png") as picture:
         assert picture.info["Description"] == architecture.described(), "see python docs/make/architecture.py"
+
+
+def test_the_first_hour_is_the_path_of_the_readme():
+    assert commands(WALK) == first_hour.commands(README), "see python docs/make/first_hour.py"
 
 
 def test_a_page_about_code_that_is_gone_is_refused():

@@ -18,9 +18,8 @@ LINES = 14
 """Of what a command says; those in the middle are left out."""
 TEXT = """# The first hour
 
-Written by `python docs/make/first_hour.py`, which walks the README in a fresh clone: {machine}. Long outputs
-are shortened.
-Packages come from the cache of pip, if they are there.
+Written by `python docs/make/first_hour.py`, which walks the README in a fresh clone, on {machine}.
+Long outputs are shortened. The demo sets up its environment first; pip had all packages on the disk.
 """
 
 
@@ -68,7 +67,8 @@ def walk(clone: Path, typed: list[str]) -> list[tuple[str, str, float]]:
 
 def shortened(said: str, clone: Path) -> str:
     """The first lines and the last ones, without the place of the clone."""
-    lines = said.replace(str(clone), "~/rcil").strip().splitlines()
+    # What pip warns of is about the machine.
+    lines = [line for line in said.replace(str(clone), "~/rcil").strip().splitlines() if "WARNING: " not in line]
     if len(lines) > LINES:
         lines = [*lines[: LINES // 3], "...", *lines[-LINES + LINES // 3 :]]
     return "\n".join(line[:140] for line in lines)
@@ -77,7 +77,7 @@ def shortened(said: str, clone: Path) -> str:
 def page(told: list[tuple[str, str, float]], clone: Path) -> str:
     """The page of a walk."""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]
-    parts = [TEXT.format(machine=f"{os.cpu_count()} cores of {model}, Python {sys.version.split()[0]}, no GPU")]
+    parts = [TEXT.format(machine=f"{os.cpu_count()} cores of an {model}, Python {sys.version.split()[0]}, no GPU")]
     for command, said, seconds in told:
         shown = f"```sh\n{command}\n```\n"
         if output := shortened(said, clone):
