@@ -144,8 +144,8 @@ class Reporter:
         """Mean losses by name over the last iterations of `step`, the learning rate, and once a minute a line."""
         scalars = {f"loss_step{step}/{name}": value for name, value in losses.items()}
         scalars[f"learning_rate/step{step}"] = lr
-        scalars[f"images_per_second/step{step}"] = place.images_per_second
-        scalars[f"memory_in_GiB/step{step}"] = peak_memory() / GIB
+        scalars[f"speed_step{step}/images_per_second"] = place.images_per_second
+        scalars[f"speed_step{step}/memory_in_GiB"] = peak_memory() / GIB
         for tag, value in scalars.items():
             self.writer.add_scalar(tag, value, place.updates)
         self.journal.write("losses", step=step, iteration=place.updates, lr=lr, **losses)
