@@ -65,6 +65,20 @@ def test_links_pictures_and_programs_are_there(name: str):
         assert (ROOT / "benchmarks" / f"{target}.py").is_file(), target
 
 
+def headings(text: str) -> set[str]:
+    """What links to the parts of a page are called."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}" for name in PAGES)])
+def test_links_to_parts_of_pages_lead_somewhere(page: str):
+    path = ROOT / page
+    for target, part in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", path.read_text()):
+        other = path.parent / target if target else path
+        assert part in headings(other.read_text()), f"{target}#{part}"
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_options_in_the_text_are_there(name: str):
     own = {"--loss_hold", "--hold_rate"} if name == "ADDING_A_METHOD.md" else set()
