@@ -20,5 +20,5 @@ ARG REQUIREMENTS=requirements.txt
 RUN sh scripts/setup.sh
 # There is no GPU while an image is built: the cards are named here. PTX serves those that are newer.
 ARG TORCH_CUDA_ARCH_LIST="8.0 8.6 8.9 9.0+PTX"
-RUN IABN_FORCE_CUDA=1 CUDA_HOME=/usr/local/cuda LIBRARY_PATH=/usr/local/cuda/lib64 sh scripts/install_inplace_abn.sh
+RUN FORCE_CUDA=1 CUDA_HOME=/usr/local/cuda LIBRARY_PATH=/usr/local/cuda/lib64 sh scripts/install_inplace_abn.sh
 CMD ["bash"]
