@@ -24,7 +24,8 @@ INTERPRETED = triton.knobs.runtime.interpret
 @triton.jit
 def _difference(teacher, student, channel_map, rows, columns, height, width, is_there):
     """teacher^2 - student^2 of one channel at rows x columns, in float32; zero beyond its borders."""
-    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None, :] & is_there
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None, :]
+    inside = (inside & is_there) != 0  # compiled, this is nothing; the interpreter of Triton 3.9 makes it int32 before
     places = (channel_map * height + rows[:, None]) * width + columns[None, :]
     known = tl.load(teacher + places, mask=inside, other=0).to(tl.float32)
     seen = tl.load(student + places, mask=inside, other=0).to(tl.float32)
