@@ -1,5 +1,6 @@
 """tools/hub.py: what is pushed is the network and a card of it; fetched, it is the same. No test knows the real Hub."""
 
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -48,9 +49,10 @@ def use_as_the_card_says(arguments: list[str]) -> int:
     """The code in the card, on a picture; the labels go to a file."""
     card, picture, out = arguments
     [code] = re.findall(r"```python\n(.*?)```", Path(card).read_text(), re.DOTALL)
-    names: dict = {}
-    exec(code.replace("CHECKOUT", str(ROOT)).replace("photo.jpg", picture), names)
-    np.save(out, names["network"].predict(picture).labels)
+    lines = Path(out).with_name("lines_of_the_card.py")
+    lines.write_text(code.replace("CHECKOUT", str(ROOT)).replace("photo.jpg", picture))
+    sys.path.insert(0, str(lines.parent))
+    np.save(out, importlib.import_module(lines.stem).network.predict(picture).labels)
     return 0
 
 
