@@ -24,7 +24,7 @@ PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.
 WALK = PAGES.pop("FIRST_HOUR.md")
 OPTIONS = {option for action in build_parser()._actions for option in action.option_strings}
 # What pages say of other programs, or of an option in general.
-FOREIGN = {"--NAME", "--no_NAME", "--build-arg", "--upgrade"}
+FOREIGN = {"--NAME", "--no_NAME", "--build-arg", "--torch-backend", "--upgrade"}
 
 
 def commands(text: str) -> list[str]:
