@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-SECONDS = 60.0
-"""Between two lines."""
+from utils.progress import SECONDS
+
 GIB = 2**30
 
 

@@ -7,7 +7,7 @@
 # The same command resumes what was cut off. What is finished is not run again: delete demo/ for that.
 seed=${SEED:-42}
 export PRETRAINED="${PRETRAINED-pretrained/resnet26w32.safetensors}"
-# Half of what compare.sh trains it for: from a body that has seen pictures that is enough, and the demo ends in six minutes.
+# Step 0 has half the epochs of compare.sh: from a body that has seen pictures that is enough.
 export FIRST="${FIRST:---lr 0.05 --warmup 30 --epochs 2}"
 echo "the body starts from ${PRETRAINED:-scratch}"
 OUT=demo SEEDS=$seed sh "$(dirname "$0")/compare.sh" RCIL "FT @RCIL --branches 2" || exit

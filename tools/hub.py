@@ -14,6 +14,7 @@ Both need the package huggingface_hub, which knows where the Hub is (HF_ENDPOINT
 
 import argparse
 import importlib
+import math
 import shutil
 import sys
 import tempfile
@@ -195,7 +196,7 @@ def scores(hub: Any, rows: Sequence[Row], num_first: int, task: str, setting: st
     return [
         hub.EvalResult(**of_task, metric_name=f"{overall}, {title}", metric_value=round(found[name], 4))
         for name, title in names.items()
-        if found[name] == found[name]
+        if not math.isnan(found[name])
     ]
 
 
@@ -224,7 +225,8 @@ def bibtex() -> str:
     paper = yaml.safe_load(read_text(ROOT / "CITATION.cff", "it comes with the code"))["preferred-citation"]
     authors = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])
     fields = {"title": paper["title"], "author": authors, "booktitle": paper["collection-title"], "year": paper["year"]}
-    return "@inproceedings{rcil,\n" + "".join(f"  {name} = {{{text}}},\n" for name, text in fields.items()) + "}"
+    lines = "".join(f"  {name} = {{{text}}},\n" for name, text in fields.items())
+    return f"@inproceedings{{zhang2022representation,\n{lines}}}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,12 +27,11 @@ def progress(
     *,
     unit: str,
     total: int | None = None,
-    start: int = 0,
     is_main: bool = True,
 ) -> tqdm:
     """`work`, or without it what `update` counts, with its progress shown by the main process."""
-    options = {"desc": title, "unit": unit, "total": total, "initial": start, "leave": False}
-    if not is_main or sys.stderr is None or sys.stderr.isatty():
+    options = {"desc": title, "unit": unit, "total": total, "leave": False}
+    if not is_main or sys.stderr is None or sys.stderr.isatty():  # None: it was closed before the start
         return tqdm(work, dynamic_ncols=True, disable=None if is_main else True, **options)
     form = "{desc}: {n_fmt}/{total_fmt} {unit}, {remaining} left"
     # Its own output goes nowhere: it may write more than `display` says.
