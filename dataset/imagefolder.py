@@ -23,7 +23,7 @@ LIST = Path(__file__).parents[1] / "data" / "imagenet100_classes.txt"
 NETWORK = {"backbone": "resnet18", "head": "pool", "output_stride": 32, "no_pretrained": True}
 SCHEDULE = {"crop_size": 224, "batch_size": 64, "lr": (0.05,), "epochs": (90,), "weight_decay": 5e-4}
 PRESET = NETWORK | SCHEDULE
-"""The schedule is that of PODNet's runs on ImageNet-100, but for its shape: poly, where theirs is a cosine."""
+"""The schedule is that of PODNet's runs on ImageNet-100, but for its shape: poly here, a cosine there."""
 ADVICE = "point --data_root at the folder that holds train/CLASS/ and val/CLASS/"
 
 

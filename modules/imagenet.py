@@ -101,8 +101,8 @@ def torchvision_from_body(state: State, *, absolute: bool) -> State:
         part, _, entry = name.rpartition(".")
         block = re.fullmatch(r"(layer\d+\.\d+\.)(.+)", part)
         scales = absolute and name.endswith("norm.weight")
-        theirs = f"{block[1]}{parts[block[2]]}" if block else stem[part]
-        found[f"{theirs}.{entry}"] = tensor.abs() + EPS if scales else tensor
+        name_there = f"{block[1]}{parts[block[2]]}" if block else stem[part]
+        found[f"{name_there}.{entry}"] = tensor.abs() + EPS if scales else tensor
     return found
 
 

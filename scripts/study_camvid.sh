@@ -2,6 +2,11 @@
 # The study on CamVid, part by part: sh scripts/study_camvid.sh PART ...
 #   choose, choose_own   five settings of each method, on the split: 80 % of the training pictures teach two of the five
 #                        later steps, the other 20 % score. The second part is of methods with a step 0 of their own.
+#   6-1, 5-3             the tasks, each method as chosen, SEEDS="42 43 44"; with classes as the list has them
+#   6-1-large-last, 5-3-large-last   the same, with large classes last: data/camvid-PART.txt
+#   joint                all classes at once
+#   apart                the parts of RCIL with and without each other, on the split: network (plain, or RC), pooled cube, random
+#                        channel weights (not in steady), norms (or frozen). From own-... on the step 0 has none of them, either.
 # All networks start from the body of scripts/body.sh. The same command resumes what was cut off. Tables: study/PART, or STUDY/PART.
 # On two cores run two parts side by side, each with OMP_NUM_THREADS=1.
 . "$(dirname "$0")/setup.sh"
@@ -70,9 +75,47 @@ SSUL-5=SSUL @SSUL --saliency none --lr 0.1 --epochs 8
 END
 }
 
+# The best of each five.
+methods() {
+    FIRST="--lr 0.02 --epochs 24" TASK=$1 compare << END
+FT --lr 0.1
+LWF @FT --loss_kd 100
+MiB @FT --lr 0.03 --loss_kd 10
+PLOP @FT $pod_100
+EWF @FT --lr 0.03 --loss_kd 10
+RCIL --loss_kd 10 $cube_100 --epochs 8
+SSUL --saliency none --lr 0.3
+END
+}
+
+apart() {
+    export OPTIONS="$OPTIONS --loss_kd 10" LATER="--lr 0.03 --epochs 4"
+    on_the_split << END
+plain=MiB
+plain-frozen=MiB @plain --fix_bn
+plain-cube=MiB @plain --pod cube $cube_100
+plain-cube-frozen=MiB @plain --pod cube $cube_100 --fix_bn
+rc=RCIL --pod none
+rc-frozen=RCIL @rc --pod none --fix_bn
+rc-cube=RCIL @rc $cube_100
+rc-cube-frozen=RCIL @rc $cube_100 --fix_bn
+steady=RCIL @rc --no_drop_path --pod none
+steady-frozen=RCIL @rc --no_drop_path --pod none --fix_bn
+steady-cube=RCIL @rc --no_drop_path $cube_100
+steady-cube-frozen=RCIL @rc --no_drop_path $cube_100 --fix_bn
+own-steady=RCIL --no_drop_path --pod none
+own-steady-frozen=RCIL @own-steady --no_drop_path --pod none --fix_bn
+own-steady-cube=RCIL @own-steady --no_drop_path $cube_100
+own-steady-cube-frozen=RCIL @own-steady --no_drop_path $cube_100 --fix_bn
+END
+}
+
 for part in "$@"; do
     case $part in
-        choose | choose_own) "$part" || exit ;;
-        *) echo "error: study_camvid.sh $part: choose, choose_own" >&2; exit 2 ;;
+        choose | choose_own | apart) "$part" || exit ;;
+        6-1 | 5-3) methods "$part" || exit ;;
+        6-1-large-last | 5-3-large-last) methods "data/camvid-$part.txt" || exit ;;
+        joint) echo joint=FT | FIRST="--lr 0.02 --epochs 24" TASK=offline compare || exit ;;
+        *) echo "error: study_camvid.sh $part: choose, choose_own, apart, joint, 6-1, 5-3, 6-1-large-last, 5-3-large-last" >&2; exit 2 ;;
     esac
 done

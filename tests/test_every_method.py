@@ -1,4 +1,4 @@
-"""Every method goes through a whole run of two steps, and one that is cut off ends as one that was not."""
+"""Every method goes through a whole run of two steps."""
 
 import signal
 from pathlib import Path
@@ -90,20 +90,6 @@ def test_two_steps(finished: dict[str, Workplace], name: str):
     if "penalty" in TERMS[name]:
         penalties = [value for _, value in workplace.scalars()["loss_step1/penalty"]]
         assert penalties[0] == 0 and max(penalties) > 0
-
-
-@pytest.mark.parametrize("name", ["RW", "PI", "PLOP", "SDR", "STAR", "SSUL-M", "ST"])  # RW holds all that EWC does
-def test_a_method_with_a_state_resumes_as_if_nothing_had_been(
-    finished: dict[str, Workplace], workplace: Workplace, name: str, stop_at: StopAt
-):
-    for step, iteration in ((0, 5), (1, 1)):
-        stop_at(signal.SIGTERM, step, iteration)
-        assert workplace.run("--method", name, *SHORT, *SMALL.get(name, ())) == 143
-    stop_at(0, -1, -1)
-    assert workplace.run("--method", name, *SHORT, *SMALL.get(name, ())) == 0
-    for step in (0, 1):
-        assert_same(load(finished[name].checkpoint(step)), load(workplace.checkpoint(step)))
-    assert workplace.results().read_bytes() == finished[name].results().read_bytes()
 
 
 @pytest.mark.parametrize(("name", "terms"), [("EWF", {"ce", "pod"}), ("UCD", {"ce", "pod", "ucd"})])
