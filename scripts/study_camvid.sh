@@ -86,8 +86,8 @@ FT --lr 0.1
 MiB @FT --lr 0.03 --loss_kd 30
 LWF @FT --loss_kd 100
 SSUL --saliency none --lr 0.3
-PLOP @FT $pod_100
-EWF @FT --lr 0.03 --loss_kd 10
+PLOP @FT --lr 0.03 $pod_10
+EWF @FT --lr 0.06 --loss_kd 10
 END
 }
 
