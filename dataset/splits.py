@@ -171,14 +171,20 @@ def refuse_empty(sets: StepSets, step: Step) -> None:
 def choose(shown: Sequence[Collection[int]], wanted: Collection[int], count: int) -> list[int]:
     """Positions of `count` images, or all, ascending, that show the `wanted` classes; `shown`: the classes in each.
 
-    One after the other, the first of those with most wanted classes that none has shown yet. When all have been
-    shown, or can be no more, it begins again.
+    One after the other, of those with most wanted classes that none has shown yet the farthest from the chosen ones:
+    frames of a video lie side by side, and look alike. When all classes have been shown, or can be no more, it begins
+    again.
     """
     chosen: list[int] = []
     missing = set(wanted)
+
+    def rank(position: int) -> tuple[int, int]:
+        distance = min((abs(position - other) for other in chosen), default=0)
+        return len(missing.intersection(shown[position])), distance
+
     while len(chosen) < min(count, len(shown)):
         left = [position for position in range(len(shown)) if position not in chosen]
-        best = max(left, key=lambda position: len(missing.intersection(shown[position])))
+        best = max(left, key=rank)
         new = missing.intersection(shown[best])
         if not new and missing != set(wanted):
             missing = set(wanted)

@@ -28,3 +28,7 @@ def test_few_images_show_what_they_can_and_the_first_of_equal_ones_is_taken():
 
 def test_more_images_show_the_classes_once_more():
     assert choose([set(), {1}, set(), {1}], {1}, 2) == [1, 3]
+
+
+def test_of_equal_images_the_chosen_ones_are_far_apart():
+    assert choose([{1}] * 9, {1}, 3) == [0, 4, 8]
