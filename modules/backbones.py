@@ -25,6 +25,7 @@ class Backbone(NamedTuple):
 BACKBONES: dict[str, Backbone] = {
     "resnet18": Backbone(partial(ResNet, BasicBlock, (2, 2, 2, 2)), "resnet18_v1"),
     "resnet34": Backbone(partial(ResNet, BasicBlock, (3, 4, 6, 3)), "resnet34_v1"),
+    "resnet14": Backbone(partial(ResNet, Bottleneck, (1, 1, 1, 1))),  # the smallest: for tests and first trials
     "resnet26": Backbone(partial(ResNet, Bottleneck, (2, 2, 2, 2))),
     "resnet50": Backbone(partial(ResNet, Bottleneck, (3, 4, 6, 3)), "resnet50_iabn_sync"),
     "resnet101": Backbone(partial(ResNet, Bottleneck, (3, 4, 23, 3)), "resnet101_iabn_sync"),

@@ -489,7 +489,7 @@ BAD_INPUT = [
         in_order(remove(SECOND), checkpoint(other_scenario)),
     ),
     BadInput(
-        "another backbone", "--step 0 --backbone resnet50", "... it has backbone resnet26, this run resnet50; ... "
+        "another backbone", "--step 0 --backbone resnet50", "... it has backbone resnet14, this run resnet50; ... "
     ),
     BadInput("one branch instead of two", "--step 0 --method FT", "... it has branches 2, this run 1; ... "),
     *(
@@ -559,7 +559,7 @@ BAD_INPUT = [
     BadInput(
         "other options in the middle of a step",
         "--step 0 --lr 0.1 --momentum 0.8",
-        "... half-done step 0 with other options: --lr 0.0005 then and 0.1 now, --momentum 0.9 then and 0.8 now; ... ",
+        "... half-done step 0 with other options: --lr 0.002 then and 0.1 now, --momentum 0.9 then and 0.8 now; ... ",
         checkpoint(half_done),
     ),
     BadInput(
@@ -596,7 +596,7 @@ BAD_INPUT = [
     BadInput(
         "no ImageNet weights",
         "--name new",
-        "no weights for resnet26 of width 8 in pretrained/: ... ",
+        "no weights for resnet14 of width 8 in pretrained/: ... ",
         None,
         "--no_pretrained",
     ),
@@ -612,14 +612,14 @@ BAD_INPUT = [
             kind, "--name new --pretrained weights.pth", f"weights.pth {line}", weights(content), "--no_pretrained"
         )
         for kind, content, line in (
-            ("weights of another network", BARE, "does not fit --backbone resnet26 --width 8: ... "),
+            ("weights of another network", BARE, "does not fit --backbone resnet14 --width 8: ... "),
             ("weights without names", {"state_dict": "none"}, "holds no weights by name; ... "),
             (
                 "weights of no ResNet",
                 {"features.0.weight": torch.zeros(3)},
                 "... features.0.weight ... no part ... ",
             ),
-            ("weights of a wider body of torchvision", WIDER, "does not fit --backbone resnet26 --width 8: ... "),
+            ("weights of a wider body of torchvision", WIDER, "does not fit --backbone resnet14 --width 8: ... "),
         )
     ),
     BadInput(

@@ -12,7 +12,7 @@ from segmentation_module import SegmentationNet, build_network
 from tests.helpers import randomise_
 from utils.checkpoint import save_checkpoint
 
-TINY = "--backbone resnet26 --width 8 --head_channels 16"
+TINY = "--backbone resnet14 --width 8 --head_channels 16"
 
 
 def save_network(path: Path, line: str, step: int) -> SegmentationNet:

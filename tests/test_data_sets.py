@@ -24,7 +24,7 @@ def test_two_steps_and_their_test(tmp_path: Path, dataset: str, capfd: pytest.Ca
     options = [word for word in workplace.options() if word != "--overlap"]
     scenario = ["--overlap"] if dataset in ("ade", "folder") else []
     command = [*options, *scenario, "--dataset", dataset, "--task", task, "--epochs", "1", "--step", "0", "1"]
-    command += ["--sample_num", "2"]
+    command += ["--sample_num", "2", "--width", "16"]  # wide enough to predict what is there
     assert workplace.main(command) == 0
     said = capfd.readouterr().out
     title = {"cityscapes_domain": "by domain", "cityscape": "by class"}.get(dataset, "overlapped")

@@ -28,7 +28,7 @@ class Old(Workplace):
 
     def run(self, line: str, *more: object) -> int:
         """Of `line` with `more`; the exit code."""
-        small = "--width 4 --head_channels 4 --crop_size 32 --no_visualize"
+        small = "--backbone resnet26 --width 4 --head_channels 4 --crop_size 32 --lr 0.0005 --no_visualize"
         return super().run(*f"{small} {line}".split(), *more)
 
     def take(self, old: Path, file: str, step: int) -> Path:

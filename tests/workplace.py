@@ -39,10 +39,10 @@ class Workplace:
 
     def options(self, *more: object) -> list[str]:
         """The command line of a tiny run: task 15-1, overlapped. What `more` says wins."""
-        network = "--backbone resnet26 --width 8 --head_channels 16 --no_pretrained"
+        network = "--backbone resnet14 --width 8 --head_channels 16 --no_pretrained"
         data = "--task 15-1 --overlap --crop_size 64 --batch_size 4 --num_workers 0"
         folders = {"checkpoint": "checkpoints", "logdir": "logs", "results_dir": "results"}
-        words = f"{network} {data} --date {DATE} --name tiny --epochs 2 --lr 0.0005 --print_interval 1".split()
+        words = f"{network} {data} --date {DATE} --name tiny --epochs 2 --lr 0.002 --print_interval 1".split()
         words += ["--data_root", self.data]
         for option, name in folders.items():
             words += [f"--{option}", self.folder / name]

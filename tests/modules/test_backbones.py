@@ -21,7 +21,15 @@ from utils.errors import UserError
 
 CHANNELS = {"resnet18": (64, 128, 256, 512), "resnet34": (64, 128, 256, 512)}
 BOTTLENECKS = (256, 512, 1024, 2048)
-NUM_SITES = {"resnet18": 16, "resnet34": 32, "resnet26": 8, "resnet50": 16, "resnet101": 33, "resnet152": 50}
+NUM_SITES = {
+    "resnet18": 16,
+    "resnet34": 32,
+    "resnet14": 4,
+    "resnet26": 8,
+    "resnet50": 16,
+    "resnet101": 33,
+    "resnet152": 50,
+}
 
 
 def test_the_table_has_these_bodies():

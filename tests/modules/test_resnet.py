@@ -55,6 +55,7 @@ def test_depths_are_those_of_the_papers():
     assert {name: depths for name, (_, depths) in DEPTHS.items()} == {
         "resnet18": (2, 2, 2, 2),
         "resnet34": (3, 4, 6, 3),
+        "resnet14": (1, 1, 1, 1),
         "resnet26": (2, 2, 2, 2),
         "resnet50": (3, 4, 6, 3),
         "resnet101": (3, 4, 23, 3),
