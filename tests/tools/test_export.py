@@ -56,7 +56,7 @@ def export_all(path: Path, out: Path, *forms: str) -> Exported:
     checkpoint = load(path)
     weights = checkpoint["model_state"]
     shape = {"branches": checkpoint["trainer_state"]["identity"]["branches"], "classes_per_head": heads_of(weights)}
-    network = load_network(small_config(pooling=POOLING), weights, **shape).eval()
+    network = load_network(small_config(backbone="resnet14", pooling=POOLING), weights, **shape).eval()
     return Exported(checkpoint, network, out / path.stem, said.getvalue())
 
 
@@ -176,7 +176,7 @@ def test_it_costs_what_a_plain_deeplab_costs(each: Exported):
     assert title.split() == ["one", "image", "of", "512", "x", "512", "parameters", "GFLOPs"]
     (form, before, before_flops), (_, after, after_flops) = (row.rsplit(None, 2) for row in rows)
     heads = tuple(classifier.out_channels for classifier in each.network.classifiers)
-    plain = small_network(branches=1, classes_per_head=heads, pooling=POOLING).for_inference()
+    plain = small_network(backbone="resnet14", branches=1, classes_per_head=heads, pooling=POOLING).for_inference()
     assert after == f"{sum(parameter.numel() for parameter in plain.parameters()):,}"
     assert after_flops == f"{export.costs(plain)[1] / 1e9:.2f}"
     assert before == f"{sum(parameter.numel() for parameter in each.network.parameters()):,}"
