@@ -16,7 +16,7 @@ NEW_MOUNTS, NEW_USERS = 0x20000, 0x10000000
 
 
 def on_small_disk(folder: Path, old: Path, options: str, arguments: list[str]) -> int:
-    """The run with `folder` on a disk of 6 MB that no other process sees; `old` takes most of it.
+    """The run with `folder` on a disk of 5 MB that no other process sees; `old` takes most of it.
 
     `options`: of a second mount over the first. Prints the files that are left but the lock, and whether `old` is.
     """
@@ -27,7 +27,7 @@ def on_small_disk(folder: Path, old: Path, options: str, arguments: list[str]) -
         for name, content in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
             Path("/proc/self", name).write_text(content)
     mount = ["mount", "-t", "tmpfs", "-o"]
-    for done in (["mount", "--make-rprivate", "/"], [*mount, "size=6m", "tmpfs", folder]):
+    for done in (["mount", "--make-rprivate", "/"], [*mount, "size=5m", "tmpfs", folder]):
         if subprocess.run(done, capture_output=True).returncode:
             return 99
     shutil.copy(old, folder)
@@ -44,7 +44,7 @@ def on_small_disk(folder: Path, old: Path, options: str, arguments: list[str]) -
 )
 def test_a_disk_that_cannot_be_written(trained: Workplace, workplace: Workplace, options: str, says: str):
     old, folder = trained.checkpoint(0), workplace.checkpoint(0).parent
-    assert old.stat().st_size + trained.checkpoint(1).stat().st_size > 6 * 2**20
+    assert old.stat().st_size + trained.checkpoint(1).stat().st_size > 5 * 2**20
     folder.mkdir()
     process = workplace.start("--step", 1, "--no_visualize", main=partial(on_small_disk, folder, old, options))
     out, err = process.communicate()

@@ -28,7 +28,7 @@ OF_STORE_STATE = ("identity", "settings", "images", "predecessor", "finished")
 @pytest.fixture
 def run(workplace: Workplace, old_checkpoints: Path) -> Run:
     """One that is about to resume step 1."""
-    line = "--name rcil --width 4 --head_channels 4 --crop_size 32 --step 1"
+    line = "--name rcil --backbone resnet26 --width 4 --head_channels 4 --crop_size 32 --lr 0.0005 --step 1"
     run = open_run(parse(workplace.options(*line.split())), ALONE, Interrupts())
     run.store.path(0).parent.mkdir()
     shutil.copy(old_checkpoints / "rcil_0.pth", run.store.path(0))
