@@ -25,9 +25,9 @@ COLOURMAP, DARK_FROM = "YlGnBu", 173 / 256
 INK, FAINT, REFERENCE = "#24292f", "#d0d7de", "#8b949e"
 COLOURS = ("#881100", "#0077cc", "#007744", "#aa6600", "#880088", "#24292f", "#0000ff", "#227777")
 """Told apart with and without red and green cones, and dark enough for text on white: searched for, and tested."""
-MARKERS = "os^Dv*PhX<"
+LINES, MARKERS = ("-", ":", "--"), "os^Dv*PhX<"
 OF_METHODS = (
-    *("RCIL", "PLOP", "MiB", "LWF", "ILT", "FT", "EWC", "LGKD", "SDR", "UCD", "EWF", "SSUL", "DKD", "STAR", "CFSSeg"),
+    *("RCIL", "PLOP", "MiB", "LWF", "EWF", "FT", "SSUL", "ILT", "EWC", "LGKD", "SDR", "UCD", "DKD", "STAR", "CFSSeg"),
     *("ST", "LWF-MC", "RW", "PI", "SSUL-M", "DKD-M", "STAR-M", "joint"),
 )
 """In this order the methods have their colours and markers, the same in each diagram; what is none comes after them."""
@@ -158,8 +158,8 @@ def draw_panel(
         steps = [row.step for row in seeds[0]]
         values = 100 * np.array([[figure_of(row) for row in rows] for rows in seeds])
         usual = {"color": COLOURS[place % len(COLOURS)], "linewidth": 2, "markersize": 5}
-        if place // len(COLOURS) % 2:  # the colours have begun anew
-            usual |= {"linestyle": ":", "markerfacecolor": "white"}
+        if turn := place // len(COLOURS):  # the colours have begun anew
+            usual |= {"linestyle": LINES[turn % len(LINES)], "markerfacecolor": "white"}
         grey = {"color": REFERENCE, "linewidth": 1.2, "markersize": 3, "linestyle": "--"}
         style = grey if run in references else usual
         axes.plot(steps, values.mean(0), label=run, marker=MARKERS[place % len(MARKERS)], clip_on=False, **style)

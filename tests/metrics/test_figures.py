@@ -93,6 +93,8 @@ def test_no_two_runs_look_alike():
     draw_panel(axes, curve_groups(21, 21)[0], {run: [ROWS] for run in runs})
     looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines]
     assert len(set(looks)) == len(runs)
+    # Those of the methods also where the lines lie so close that the markers merge.
+    assert len({(colour, line) for colour, _, line in looks[: len(METHODS)]}) == len(METHODS)
 
 
 def test_a_method_looks_the_same_in_each_diagram():
