@@ -6,9 +6,11 @@
 #   6-1, 5-3             the tasks, each method as chosen, SEEDS="42 43 44"; with classes as the list has them
 #   6-1-large-last, 5-3-large-last   the same, with large classes last: data/camvid-PART.txt
 #   joint                all classes at once
+#   scratch              step 0 of the tasks with large classes last, without the body
 #   apart                the parts of RCIL with and without each other, on the split: plain or RC network, -cube for the pooled
 #                        cube, -frozen for norms that stay; steady has no random channel weights, own-steady none in step 0 either
-# All networks start from the body of scripts/body.sh. The same command resumes what was cut off. Tables: study/PART, or STUDY/PART.
+# All networks but those of scratch start from the body of scripts/body.sh.
+# The same command resumes what was cut off. Tables: study/PART, or STUDY/PART.
 # On two cores run two parts side by side, each with OMP_NUM_THREADS=1.
 . "$(dirname "$0")/setup.sh"
 export DATASET=folder DATA=${DATA:-data/camvid} PRETRAINED=${PRETRAINED:-pretrained/resnet26w32.safetensors}
@@ -79,6 +81,11 @@ SSUL-5=SSUL @SSUL --saliency none --lr 0.1 --epochs 8
 END
 }
 
+scratch() {
+    export LAST=0 PRETRAINED= FIRST="$sound" TASK=data/camvid-6-1-large-last.txt
+    printf '%s\n' FT RCIL | compare
+}
+
 choose_first() {
     export LAST=0
     echo FT | FIRST="--lr 0.02 --epochs 24" on_the_split
@@ -122,10 +129,10 @@ END
 
 for part in "$@"; do
     case $part in
-        choose | choose_own | choose_first | apart) ("$part") || exit ;; # what one sets is not for the next
+        choose | choose_own | choose_first | scratch | apart) ("$part") || exit ;; # what one sets is not for the next
         6-1 | 5-3) methods "$part" || exit ;;
         6-1-large-last | 5-3-large-last) methods "data/camvid-$part.txt" || exit ;;
         joint) echo joint=FT | FIRST=$sound TASK=offline compare || exit ;;
-        *) echo "error: study_camvid.sh $part: choose, choose_own, choose_first, apart, joint, 6-1, 5-3, 6-1-large-last, 5-3-large-last" >&2; exit 2 ;;
+        *) echo "error: study_camvid.sh $part: choose, choose_own, choose_first, apart, joint, scratch, 6-1, 5-3, 6-1-large-last, 5-3-large-last" >&2; exit 2 ;;
     esac
 done
