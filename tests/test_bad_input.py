@@ -15,7 +15,7 @@ OF_A_FILE = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
 def snapshot(folder: Path) -> dict[Path, tuple]:
-    """Every file with what changes if it is written to, but for locks and the class index, which a run may make anew."""
+    """Every file with what changes where it is written, but locks and the class index, which a run may make anew."""
     return {
         path: OF_A_FILE(path.stat())
         for path in folder.rglob("*")
