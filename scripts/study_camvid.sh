@@ -7,8 +7,9 @@
 #   6-1-large-last, 5-3-large-last   the same, with large classes last: data/camvid-PART.txt
 #   joint                all classes at once
 #   scratch              step 0 of the tasks with large classes last, without the body
-#   apart                the parts of RCIL with and without each other, on the split: plain or RC network, -cube for the pooled
-#                        cube, -frozen for norms that stay; steady has no random channel weights, own-steady none in step 0 either
+#   apart                the parts of RCIL with and without each other, on the split: plain or RC network; -cube for the pooled
+#                        cube with the published weights, -cube-10 and -cube-100 with a tenth and a hundredth; -frozen for norms
+#                        that stay; steady has no random channel weights, own-steady none in step 0 either
 # All networks but those of scratch start from the body of scripts/body.sh.
 # The same command resumes what was cut off. Tables: study/PART, or STUDY/PART.
 # On two cores run two parts side by side, each with OMP_NUM_THREADS=1.
@@ -112,20 +113,22 @@ apart() {
     on_the_split << END
 plain=MiB
 plain-frozen=MiB @plain $still
-plain-cube=MiB @plain --pod cube $cube_100
-plain-cube-frozen=MiB @plain --pod cube $cube_100 $still
+plain-cube-100=MiB @plain --pod cube $cube_100
+plain-cube-10=MiB @plain --pod cube $cube_10
+plain-cube=MiB @plain --pod cube
+plain-cube-frozen=MiB @plain --pod cube $still
 rc=RCIL --pod none
 rc-frozen=RCIL @rc --pod none $still
-rc-cube=RCIL @rc $cube_100
-rc-cube-frozen=RCIL @rc $cube_100 $still
+rc-cube=RCIL @rc
+rc-cube-frozen=RCIL @rc $still
 steady=RCIL @rc --no_drop_path --pod none
 steady-frozen=RCIL @rc --no_drop_path --pod none $still
-steady-cube=RCIL @rc --no_drop_path $cube_100
-steady-cube-frozen=RCIL @rc --no_drop_path $cube_100 $still
+steady-cube=RCIL @rc --no_drop_path
+steady-cube-frozen=RCIL @rc --no_drop_path $still
 own-steady=RCIL --no_drop_path --pod none
 own-steady-frozen=RCIL @own-steady --no_drop_path --pod none $still
-own-steady-cube=RCIL @own-steady --no_drop_path $cube_100
-own-steady-cube-frozen=RCIL @own-steady --no_drop_path $cube_100 $still
+own-steady-cube=RCIL @own-steady --no_drop_path
+own-steady-cube-frozen=RCIL @own-steady --no_drop_path $still
 END
 }
 
