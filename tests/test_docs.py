@@ -14,9 +14,9 @@ from PIL import Image
 from argparser import build_parser, parse
 from docs.make import architecture, first_hour, rc_block, settings
 from tests.published import write_published
-from tests.worked_example import blocks, change, copy_of_the_tree, tree_with_the_method
-from tests.workplace import Workplace, load, run_in
-from tools import convert, make_shapes
+from tests.worked_example import blocks
+from tests.workplace import Workplace
+from tools import convert
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -203,31 +203,3 @@ def test_the_figure_is_drawn(tmp_path: Path):
 def test_the_citation_has_what_its_format_asks_for():
     keys = dict(re.findall(r"^([a-z-]+):(.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE))
     assert keys["cff-version"].strip() == "1.2.0" and {"message", "title", "authors", "preferred-citation"} <= set(keys)
-
-
-def train_and_test(arguments: list[str]) -> int:
-    import run
-
-    assert run.main(arguments) == 0
-    return pytest.main(["-q", "-p", "no:cacheprovider", "-n", "0", "test_hold.py"])
-
-
-def test_the_worked_example_of_a_method_trains(tmp_path: Path, shapes: Path):
-    tree = tree_with_the_method(tmp_path)
-    [command] = commands(PAGES["ADDING_A_METHOD.md"])
-    said = run_in(tree, train_and_test, *shlex.split(command.replace("data/shapes", str(shapes)))[2:])
-    assert "step 1: test IoU in percent" in said and "passed" in said
-    left = load(tree / "checkpoints" / "step" / "15-5-voc_hold_1.pth")
-    assert {"project.weight", "scale"} <= left["method_state"].keys() and left["method_state"]["scale"] != 1
-
-
-def test_the_worked_example_of_a_data_set_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    text = PAGES["ADDING_A_DATA_SET.md"]
-    spec, line, entry = blocks(text, "python")
-    copy_of_the_tree(tmp_path, "dataset")
-    (tmp_path / "dataset" / "sketches.py").write_text(spec)
-    change(tmp_path / "dataset" / "__init__.py", line, entry, "\n}")
-    *_, draw_some, train = commands(text)
-    monkeypatch.chdir(tmp_path)
-    assert make_shapes.main(shlex.split(draw_some)[2:]) == 0
-    assert "step 0: test IoU in percent" in run_in(tmp_path, Workplace.main, *shlex.split(train)[2:])

@@ -164,7 +164,7 @@ def test_two_processes_learn_and_count_what_one_does(tmp_path: Path, shapes: Pat
 
 
 def test_a_run_of_two_processes_is_that_of_one(workplace: Workplace):
-    """Without a launcher; benchmarks/faults/test_dead_processes.py has torchrun."""
+    """Without a launcher; benchmarks/proofs/test_dead_processes.py has torchrun."""
     one, two, tested = (replace(workplace, folder=workplace.folder / name) for name in ("one", "two", "tested"))
     # In float32 the figures part, but not at first and not far at a low rate.
     options = ["--step", 0, 1, "--no_drop_path", "--no_visualize", "--backbone", "resnet18", "--crop_size", 32]

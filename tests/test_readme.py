@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from argparser import parse
-from tests.workplace import Workplace
-from tools import check_data, make_shapes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,7 +20,7 @@ SHELL_LINES = [
     for line in block.replace("\\\n", "").splitlines()
     if line.split("#")[0].strip()
 ]
-# The one on a folder needs the folder: it is run below.
+# The one on a folder needs the folder: benchmarks/proofs/test_worked_examples.py runs it.
 STARTERS = r"run\.py|slurm\.sh"
 RUN_LINES = [line for line in SHELL_LINES if re.search(STARTERS, line) and "--dataset folder" not in line]
 
@@ -67,38 +65,3 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     figures = dict(line.rsplit(" ", 1) for line in output.splitlines())
     assert float(figures["largest difference"]) < 1e-4
     assert float(figures["spatial"]) > 0 and float(figures["channel"]) > 0
-
-
-def test_the_worked_example_of_one_s_own_data_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-):
-    section = README.split("## Your own data")[1].split("\n## ")[0]
-    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
-    *commands, run = re.sub(r"\\\n *", "", block).splitlines()
-    order = re.search(r"each class on one line\.\n\n```\n(.*?)```", section, re.DOTALL)[1]
-    for path in ROOT.iterdir():
-        # The checkout, but for the data, which appear here.
-        if path.name != "data" and not path.name.startswith("."):
-            (tmp_path / path.name).symlink_to(path)
-    for folder in ("checkpoints", "logs", "results"):
-        (tmp_path / folder).unlink(missing_ok=True)
-    (tmp_path / "order.txt").write_text(order)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    draw, check = (shlex.split(line)[2:] for line in commands)
-    assert make_shapes.main([*draw, "--train", "100", "--val", "40", "--size", "64"]) == check_data.main(check) == 0
-    said = capsys.readouterr().out
-    assert "no problem found" in said and (tmp_path / "data" / "mine.png").is_file()
-    # What it proposes is the line of the page, but for what smaller and fewer pictures ask for.
-    of_size = r"--(crop_size|batch_size|epochs)( \d+)+"
-    proposed = said.splitlines()[-1].split(" && ")[-1].replace(str(tmp_path / "data"), "data")
-    assert re.sub(of_size, "", proposed) == re.sub(of_size, "", run)
-    quick = "--width 8 --head_channels 16 --no_pretrained --crop_size 64 --batch_size 8 --epochs 1"
-    run = f"{run} {quick}"
-    assert Workplace.main(shlex.split(run)[2:]) == 0
-    assert "step 1: test IoU in percent" in capsys.readouterr().out
-    [table] = (tmp_path / "results").glob("*_folder_15-5_mine.csv")
-    assert len(table.read_text().splitlines()) == 2
-    with_order = run.replace("--task 15-5", "--class_order order.txt --step 0")
-    assert Workplace.main(shlex.split(with_order)[2:]) == 0
-    assert "folder order, overlapped: step 0 of 3" in capsys.readouterr().out
